@@ -1,0 +1,7 @@
+"""Neural network modules that know no task."""
+
+from v2m.layers.block import V2MBlock
+from v2m.layers.directions import Directions
+from v2m.layers.mixer import V2MMixer
+
+__all__ = ["Directions", "V2MBlock", "V2MMixer"]
