@@ -1,3 +1,17 @@
-"""V2M: Visual 2-Dimensional Mamba, a vision backbone that keeps images two-dimensional."""
+"""V2M: Visual 2-Dimensional Mamba, a vision backbone that keeps images two-dimensional.
+
+Importing this package registers its models with timm.
+"""
+
+from timm import create_model
+
+from v2m import models as models
+from v2m.ops import selective_scan
 
 __version__ = "0.1.0.dev0"
+__all__ = ["__version__", "create_model", "list_models", "selective_scan"]
+
+
+def list_models() -> list[str]:
+    """Names of the models that this package registers with timm, in order of size."""
+    return ["v2m_nano", "v2m_tiny_patch16_224", "v2m_small_patch16_224"]
