@@ -5,7 +5,7 @@ Importing this package registers its models with timm.
 
 from timm import create_model
 
-from v2m import models as models
+from v2m.models import MODELS
 from v2m.ops import selective_scan
 
 __version__ = "0.1.0.dev0"
@@ -14,4 +14,4 @@ __all__ = ["__version__", "create_model", "list_models", "selective_scan"]
 
 def list_models() -> list[str]:
     """Names of the models that this package registers with timm, in order of size."""
-    return ["v2m_nano", "v2m_tiny_patch16_224", "v2m_small_patch16_224"]
+    return list(MODELS)

@@ -1,7 +1,7 @@
 """The V2M token mixer.
 
-Shapes: B batch, H grid height, W grid width, C embedding, D = expand * C inner channels, N state size, R rank of
-the step size.
+Shapes: B batch, H grid height, W grid width, C embedding, D = expand * C inner channels, N state size,
+R rank of the step size.
 """
 
 import math
@@ -87,8 +87,11 @@ class V2MMixer(nn.Module):
 
     @torch.no_grad()
     def reset_scan_parameters(self) -> None:
-        """Initialise rates, skips and step sizes: A = -1..-N, D = 1, steps log-uniform in 0.001..0.1 cells."""
-        for A_log, D, dt_proj in ((self.A_log, self.D, self.dt_proj), (self.A_2_log, self.D_2, self.dt_proj_2)):
+        """Initialise rates, skips and step sizes: A = -1..-N, D = 1, steps from 0.001 to 0.1 cells."""
+        for A_log, D, dt_proj in (
+            (self.A_log, self.D, self.dt_proj),
+            (self.A_2_log, self.D_2, self.dt_proj_2),
+        ):
             A_log.copy_(torch.arange(1, self.d_state + 1).log().expand_as(A_log))
             D.fill_(1.0)
             nn.init.uniform_(dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
@@ -157,9 +160,9 @@ def _causal_conv_silu(x: Tensor, conv: nn.Conv1d, scan: Scan) -> Tensor:
     past = conv.weight.shape[-1] - 1
     before, after = (0, past) if scan.reverse else (past, 0)
     if scan.axis == "row":
-        weight, padding = weight.unsqueeze(2), (0, 0, before, after)
+        weight, padding = weight.unsqueeze(2), [0, 0, before, after]
     else:
-        weight, padding = weight.unsqueeze(3), (0, 0, 0, 0, before, after)
+        weight, padding = weight.unsqueeze(3), [0, 0, 0, 0, before, after]
     y = F.conv2d(F.pad(x, padding).permute(0, 3, 1, 2), weight, conv.bias, groups=x.shape[-1])
     return F.silu(y.permute(0, 2, 3, 1))
 

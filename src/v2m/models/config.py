@@ -56,7 +56,9 @@ class V2MConfig:
         if self.depth < 1:
             raise ValueError(f"V2MConfig: depth is {self.depth}, expected at least 1")
         if self.class_token not in (None, "edge", "middle"):
-            raise ValueError(f"V2MConfig: class_token is {self.class_token!r}, expected 'edge', 'middle' or None")
+            raise ValueError(
+                f"V2MConfig: class_token is {self.class_token!r}, expected 'edge', 'middle' or None"
+            )
         if self.global_pool not in (None, "avg", "max", "token", ""):
             raise ValueError(
                 f"V2MConfig: global_pool is {self.global_pool!r}, expected 'avg', 'max', 'token', '' or None"
@@ -72,6 +74,9 @@ class V2MConfig:
         return "token" if self.class_token else "avg"
 
 
-NANO = V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=6, d_state=8)
-TINY = V2MConfig(embed_dim=192, depth=24)
-SMALL = V2MConfig(embed_dim=384, depth=24)
+PLAIN = {
+    "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=6, d_state=8),
+    "v2m_tiny_patch16_224": V2MConfig(embed_dim=192, depth=24),
+    "v2m_small_patch16_224": V2MConfig(embed_dim=384, depth=24),
+}
+"""The plain family, in order of size."""

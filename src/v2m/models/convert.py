@@ -3,14 +3,15 @@
 import argparse
 import math
 import pathlib
-import pickle
 import re
+from dataclasses import fields
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor
 
-from v2m.models.config import SMALL, TINY, V2MConfig
+from v2m.models.config import PLAIN, V2MConfig
 from v2m.models.plain import V2M, _resized
 
 _RENAMED = ((r"^module\.", ""), (r"^layers\.", "blocks."), (r"^norm_f\.", "norm."))
@@ -19,8 +20,7 @@ _RENAMED = ((r"^module\.", ""), (r"^layers\.", "blocks."), (r"^norm_f\.", "norm.
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: V2M) -> dict[str, Tensor]:
     """Rename a released state dict to our keys and resize its position embedding to ``model``.
 
-    Ours pass through. Training checkpoints (``{"model": ...}``) and the prefixes of data parallel training are
-    unwrapped.
+    Ours pass through. Training checkpoints (``{"model": ...}``) and data parallel prefixes are unwrapped.
     """
     renamed = rename_released_keys(state_dict)
     for name in ("pos_embed", "cls_row", "cls_col"):
@@ -34,7 +34,8 @@ def rename_released_keys(state_dict: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of a released checkpoint under our names; our own names are kept."""
     state_dict = state_dict.get("model", state_dict)
     renamed = {}
-    for key, value in state_dict.items():
+    for name, value in state_dict.items():
+        key = str(name)
         for pattern, replacement in _RENAMED:
             key = re.sub(pattern, replacement, key)
         renamed[key] = value
@@ -61,33 +62,68 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except OSError:
+        raise
+    except Exception as error:  # a broken pickle raises nearly anything
+        forbidden = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        reason = f"it holds a {forbidden[1]}" if forbidden else type(error).__name__
         raise ValueError(f"{path}: not a checkpoint of tensors and plain data ({reason})") from None
-    state_dict = rename_released_keys(checkpoint) if isinstance(checkpoint, dict) else {}
+    released = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
+    state_dict = rename_released_keys(released) if isinstance(released, dict) else {}
     if "blocks.0.mixer.A_2_log" not in state_dict:
         raise ValueError(f"{path}: holds no V2M (no parameter layers.0.mixer.A_2_log)")
     return state_dict
 
 
+def convert_checkpoint(path: str | pathlib.Path) -> V2M:
+    """The model in a checkpoint of the released code, with that code's numbers (``directions="released"``).
+
+    Raises:
+        ValueError: the file cannot be read, or holds parameters that are not of a plain V2M.
+    """
+    state_dict = read_released_checkpoint(path)
+    config = infer_config(state_dict)
+    name, model_args = min(
+        ((name, _differences(config, variant)) for name, variant in PLAIN.items()),
+        key=lambda pair: len(pair[1]),
+    )
+    model = timm.create_model(name, **model_args)
+    try:
+        model.load_state_dict(checkpoint_filter_fn(state_dict, model))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: not the parameters of a plain V2M ({reason})") from None
+    return model
+
+
 def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
     """The architecture of a released state dict (our names), read off its shapes."""
-    patch, inner = state_dict["patch_embed.proj.weight"], state_dict["blocks.0.mixer.A_log"]
-    embed_dim, in_chans, *patch_size = patch.shape
-    depth = 1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("blocks."))
+    patch, rates = state_dict["patch_embed.proj.weight"], state_dict["blocks.0.mixer.A_log"]
+    embed_dim, in_chans, patch_height, patch_width = patch.shape
     pos_embed = state_dict.get("pos_embed")
-    grid = (14, 14) if pos_embed is None else _as_map(pos_embed).shape[1:3]
+    grid_height, grid_width = (14, 14) if pos_embed is None else _as_map(pos_embed).shape[1:3]
+    dt_rank = state_dict["blocks.0.mixer.dt_proj.weight"].shape[1]
     return V2MConfig(
-        img_size=(grid[0] * patch_size[0], grid[1] * patch_size[1]),
-        patch_size=(patch_size[0], patch_size[1]),
+        img_size=_square(grid_height * patch_height, grid_width * patch_width),
+        patch_size=_square(patch_height, patch_width),
         in_chans=in_chans,
         num_classes=state_dict["head.bias"].shape[0] if "head.bias" in state_dict else 0,
         embed_dim=embed_dim,
-        depth=depth,
-        d_state=inner.shape[1],
+        depth=1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")),
+        d_state=rates.shape[1],
         d_conv=state_dict["blocks.0.mixer.conv1d.weight"].shape[-1],
-        expand=inner.shape[0] // embed_dim,
-        dt_rank=state_dict["blocks.0.mixer.dt_proj.weight"].shape[1],
+        expand=rates.shape[0] // embed_dim,
+        dt_rank="auto" if dt_rank == math.ceil(embed_dim / 16) else dt_rank,
         directions="released",
         use_pos_embed=pos_embed is not None,
     )
+
+
+def _square(height: int, width: int) -> int | tuple[int, int]:
+    return height if height == width else (height, width)
+
+
+def _differences(config: V2MConfig, variant: V2MConfig) -> dict[str, Any]:
+    """The fields of ``config`` that are not as in ``variant``."""
+    pairs = ((f.name, getattr(config, f.name), getattr(variant, f.name)) for f in fields(V2MConfig))
+    return {name: value for name, value, default in pairs if value != default}

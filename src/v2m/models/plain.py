@@ -41,6 +41,9 @@ class V2M(nn.Module):
         torch.Size([1, 10])
     """
 
+    default_cfg: dict[str, Any]
+    """timm's default configuration, set by ``timm.create_model``."""
+
     def __init__(
         self,
         config: V2MConfig | None = None,
@@ -77,11 +80,14 @@ class V2M(nn.Module):
             self.cls_row = nn.Parameter(torch.empty(1, 1, width, config.embed_dim))
             self.cls_col = nn.Parameter(torch.empty(1, height, 1, config.embed_dim))
 
-        drop_path_rates = torch.linspace(0, config.drop_path_rate, config.depth).tolist()
-        self.blocks = nn.Sequential(*(V2MBlock(config.embed_dim, self._mixer(), rate) for rate in drop_path_rates))
+        drop_path_rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()
+        self.blocks = nn.Sequential(
+            *(V2MBlock(config.embed_dim, self._mixer(), rate) for rate in drop_path_rates)
+        )
         reduction = max(to_2tuple(config.patch_size))
         self.feature_info = [
-            dict(module=f"blocks.{i}", num_chs=config.embed_dim, reduction=reduction) for i in range(config.depth)
+            dict(module=f"blocks.{i}", num_chs=config.embed_dim, reduction=reduction)
+            for i in range(config.depth)
         ]
         self.norm: nn.Module = nn.RMSNorm(config.embed_dim, eps=1e-5)
         self.head_drop = nn.Dropout(config.drop_rate)
@@ -108,10 +114,10 @@ class V2M(nn.Module):
         nn.init.zeros_(self.patch_embed.proj.bias)
         for parameter in self.parameters(recurse=False):  # position embedding and class tokens
             trunc_normal_(parameter, std=0.02)
-        for block in self.blocks:
-            block.mixer.reset_scan_parameters()
-            nn.init.kaiming_uniform_(block.mixer.out_proj.weight, a=math.sqrt(5))
-            block.mixer.out_proj.weight.div_(math.sqrt(len(self.blocks)))
+        for mixer in (module for module in self.modules() if isinstance(module, V2MMixer)):
+            mixer.reset_scan_parameters()
+            nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
+            mixer.out_proj.weight.div_(math.sqrt(len(self.blocks)))
         if isinstance(self.head, nn.Linear):
             trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
@@ -152,7 +158,9 @@ class V2M(nn.Module):
             The maps, or the output of ``forward_features`` (after the last block run) and the maps.
         """
         if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(f"forward_intermediates: output_fmt is {output_fmt!r}, expected 'NCHW' or 'NHWC'")
+            raise ValueError(
+                f"forward_intermediates: output_fmt is {output_fmt!r}, expected 'NCHW' or 'NHWC'"
+            )
         take, last = feature_take_indices(len(self.blocks), indices)
         x, outputs = self._run_blocks(self._embed(x), last + 1 if stop_early else len(self.blocks))
         maps = [self._without_class_token(self._norm(outputs[i]) if norm else outputs[i]) for i in take]
@@ -162,7 +170,9 @@ class V2M(nn.Module):
 
     def _embed(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(f"V2M: input has shape {list(x.shape)}, expected images [B, {self.in_chans}, H, W]")
+            raise ValueError(
+                f"V2M: input has shape {list(x.shape)}, expected images [B, {self.in_chans}, H, W]"
+            )
         if not x.is_floating_point():
             raise TypeError(f"V2M: input has dtype {x.dtype}, expected floating point (normalised images)")
         x = self.patch_embed(x)
@@ -246,10 +256,10 @@ class V2M(nn.Module):
         self.patch_embed.set_input_size(None if img_size is None else to_2tuple(img_size), patch_size)
         height, width = self._grid_size()
         if self.pos_embed is not None:
-            self.pos_embed = nn.Parameter(_resized(self.pos_embed.detach(), height, width))
+            self.pos_embed = _resized_parameter(self.pos_embed, height, width)
         if self.class_token:
-            self.cls_row = nn.Parameter(_resized(self.cls_row.detach(), 1, width))
-            self.cls_col = nn.Parameter(_resized(self.cls_col.detach(), height, 1))
+            self.cls_row = _resized_parameter(self.cls_row, 1, width)
+            self.cls_col = _resized_parameter(self.cls_col, height, 1)
         update_model_input_size(self, self.patch_embed.img_size, patch_size=patch_size)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -278,3 +288,7 @@ def _resized(embedding: Tensor, height: int, width: int) -> Tensor:
     if embedding.shape[1:3] == (height, width):
         return embedding
     return resample_abs_pos_embed_nhwc(embedding, [height, width])
+
+
+def _resized_parameter(embedding: nn.Parameter, height: int, width: int) -> nn.Parameter:
+    return nn.Parameter(_resized(embedding.detach(), height, width), requires_grad=embedding.requires_grad)

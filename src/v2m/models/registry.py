@@ -5,7 +5,7 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
-from v2m.models.config import NANO, SMALL, TINY, V2MConfig
+from v2m.models.config import PLAIN
 from v2m.models.convert import checkpoint_filter_fn
 from v2m.models.plain import V2M
 
@@ -38,12 +38,12 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create_plain(variant: str, config: V2MConfig, pretrained: bool, **kwargs: Any) -> V2M:
+def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
     return build_model_with_cfg(
         V2M,
         variant,
         pretrained,
-        config=config,
+        config=PLAIN[variant],
         pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg=dict(out_indices=kwargs.pop("out_indices", 3), feature_cls="getter"),
         **kwargs,
@@ -53,16 +53,20 @@ def _create_plain(variant: str, config: V2MConfig, pretrained: bool, **kwargs: A
 @register_model
 def v2m_nano(pretrained: bool = False, **kwargs: Any) -> V2M:
     """V2M for 8x8 to 64x64 images: depth 6, width 64, 2x2 patches."""
-    return _create_plain("v2m_nano", NANO, pretrained, **kwargs)
+    return _create_plain("v2m_nano", pretrained, **kwargs)
 
 
 @register_model
 def v2m_tiny_patch16_224(pretrained: bool = False, **kwargs: Any) -> V2M:
     """V2M-T of the paper: depth 24, width 192."""
-    return _create_plain("v2m_tiny_patch16_224", TINY, pretrained, **kwargs)
+    return _create_plain("v2m_tiny_patch16_224", pretrained, **kwargs)
 
 
 @register_model
 def v2m_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> V2M:
     """V2M-S of the paper: depth 24, width 384."""
-    return _create_plain("v2m_small_patch16_224", SMALL, pretrained, **kwargs)
+    return _create_plain("v2m_small_patch16_224", pretrained, **kwargs)
+
+
+MODELS = tuple(PLAIN)
+"""Names of the models of this package, in order of size."""

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from v2m.ops.selective_scan.reference import selective_scan_reference
+from v2m.ops.scan.reference import selective_scan_reference
 
 Axis: TypeAlias = Literal["row", "col"]
 """``row``: the recurrence runs along W, within a row. ``col``: along H, within a column."""
@@ -90,7 +90,9 @@ def _check_arguments(
     if u.dtype not in FLOATING:
         raise TypeError(f"selective_scan: u has dtype {u.dtype}, expected one of {FLOATING}")
     if u.ndim != 4 or u.shape[1] == 0 or u.shape[2] == 0:
-        raise ValueError(f"selective_scan: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]")
+        raise ValueError(
+            f"selective_scan: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]"
+        )
     channels = u.shape[-1]
     if A.ndim != 2 or A.shape[0] != channels:
         raise ValueError(

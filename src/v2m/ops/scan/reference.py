@@ -36,17 +36,17 @@ def selective_scan_reference(
 
     length = u.shape[dim]
     xs, dts = x.unbind(dim), dt.unbind(dim)
-    Bs = [None] * length if B is None else B.to(dtype).unbind(dim)
-    Cs = [None] * length if C is None else C.to(dtype).unbind(dim)
+    Bs = None if B is None else B.to(dtype).unbind(dim)
+    Cs = None if C is None else C.to(dtype).unbind(dim)
 
     h = A.new_zeros(*xs[0].shape, A.shape[1])
     ys = []
     for t in range(length)[order]:
         drive = (dts[t] * xs[t]).unsqueeze(-1)
-        if Bs[t] is not None:
+        if Bs is not None:
             drive = drive * Bs[t].unsqueeze(-2)
         h = torch.exp(dts[t].unsqueeze(-1) * A) * h + drive
-        read = h if Cs[t] is None else h * Cs[t].unsqueeze(-2)
+        read = h if Cs is None else h * Cs[t].unsqueeze(-2)
         ys.append(read.sum(-1))
     y = torch.stack(ys[order], dim)
 

@@ -1,0 +1,5 @@
+"""The ``v2m`` command."""
+
+from v2m.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,208 @@
+"""What the commands do."""
+
+import json
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from timm.layers import to_2tuple
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+
+from v2m import create_model
+from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_curve, plot_predictions
+from v2m.cli.parser import train_config
+from v2m.data import DataError, find_images, open_dataset
+from v2m.engine.evaluate import best_device, classify_files, collect_logits
+from v2m.engine.run import RunFolder
+from v2m.engine.train import train
+from v2m.models import MODELS
+from v2m.models.convert import convert_checkpoint
+from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.data import open_val_data, resolve_image_spec, val_loader
+from v2m.tasks.classification.head import load_model
+from v2m.tasks.classification.metrics import Scores, score
+
+SHEET_IMAGES = 40
+
+
+def run_train(options: Any, console: Console) -> int:
+    """``v2m train``."""
+    config = train_config(options)
+    title = f"{config.model} on {Path(config.data).name}"
+
+    def draw_curve(run: RunFolder) -> None:
+        plot_learning_curve(run.read_metrics(), run.learning_curve, title)
+
+    result = train(config, console, resume=options.resume is not None, on_epoch=draw_curve)
+    run, scores = result.run, result.scores
+    data = open_dataset(config.data, "val", Path(config.data_dir), [c.name for c in scores.classes])
+    _draw_evaluation(run, title, data, scores, result.logits, result.targets)
+    console.print()
+    _print_scores(console, scores)
+    console.print(f"\nEverything is in {run.path}:")
+    for name, meaning in (
+        ("model.safetensors", "weights, with config.json in timm's hub format"),
+        (run.config.name, "the resolved configuration"),
+        (run.metrics.name, "metrics of every epoch"),
+        (run.learning_curve.name, "loss and accuracy over the epochs"),
+        (run.confusion_matrix.name, "which class was taken for which"),
+        (run.predictions.name, "images and their predicted classes, the mistakes first"),
+    ):
+        console.print(f"  {name:<24}{meaning}")
+    console.print("\nTry next:")
+    console.print(f"  v2m eval {run.path}")
+    console.print(f"  v2m predict {run.path} IMAGE_OR_FOLDER")
+    console.print(
+        f"  python -c \"import timm, v2m; timm.create_model('local-dir:{run.path}', pretrained=True)\""
+    )
+    return 0
+
+
+def run_eval(options: Any, console: Console) -> int:
+    """``v2m eval``."""
+    model, classes, spec = load_model(Path(options.model))
+    source = options.data or _own_data(Path(options.model))
+    data = open_val_data(source, Path(options.data_dir), spec, classes)
+    loader = val_loader(data, options.batch_size, options.workers)
+    device = best_device()
+    batches = collect_logits(model.to(device), loader, device)
+    pairs = list(track(batches, "evaluating", len(loader), console=console, transient=True))
+    logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
+    scores = score(logits, targets, classes)
+
+    run = RunFolder(options.output or _folder(Path(options.model)))
+    run.path.mkdir(parents=True, exist_ok=True)
+    data.transform = None
+    _draw_evaluation(
+        run, f"{_folder(Path(options.model)).name} on {Path(source).name}", data, scores, logits, targets
+    )
+    table = Table("class", "images", "precision", "recall", "F1", box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in scores.classes:
+        table.add_row(row.name, str(row.images), *(f"{v:.1%}" for v in (row.precision, row.recall, row.f1)))
+    console.print(table)
+    console.print()
+    _print_scores(console, scores)
+    console.print(f"pictures: {run.confusion_matrix}, {run.predictions}")
+    return 0
+
+
+def run_predict(options: Any, console: Console) -> int:
+    """``v2m predict``: 1 if a file could not be read."""
+    model, classes, spec = load_model(Path(options.model))
+    top = min(max(options.top, 1), len(classes))
+    paths, failures = [], []
+    for argument in options.images:
+        try:
+            paths += find_images(Path(argument))
+        except DataError as error:
+            failures.append(str(error))
+    table = Table("image", *(f"{i + 1}." for i in range(top)), box=None, header_style="bold")
+    for path, outcome in classify_files(model, spec, paths, best_device(), options.batch_size):
+        if isinstance(outcome, DataError):
+            failures.append(str(outcome))
+            continue
+        values, indices = outcome.topk(top)
+        best = [(classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
+        if options.json:
+            predictions = [{"class": name, "probability": round(p, 6)} for name, p in best]
+            print(json.dumps({"image": str(path), "predictions": predictions}), flush=True)
+        else:
+            table.add_row(str(path), *(f"{name} {p:.1%}" for name, p in best))
+    if table.row_count:
+        console.print(table)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for failure in failures:
+        errors.print(f"v2m: error: {failure}", markup=False)
+    return 1 if failures else 0
+
+
+def run_list(options: Any, console: Console) -> int:
+    """``v2m list``."""
+    table = Table(
+        "model", "parameters", "image", "patch", "depth", "width", "state", box=None, header_style="bold"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in (name for name in MODELS if fnmatch(name, options.pattern)):
+        with torch.device("meta"):
+            model = create_model(name)
+        c, count = model.config, sum(p.numel() for p in model.parameters())
+        table.add_row(
+            name, f"{count:,}", *map(str, (c.img_size, c.patch_size, c.depth, c.embed_dim, c.d_state))
+        )
+    if not table.row_count:
+        raise ValueError(f"pattern: no model matches {options.pattern!r}, there are {', '.join(MODELS)}")
+    console.print(table)
+    return 0
+
+
+def run_convert(options: Any, console: Console) -> int:
+    """``v2m convert``."""
+    model = convert_checkpoint(options.checkpoint)
+    if options.labels:
+        classes = Path(options.labels).read_text().splitlines()
+    else:
+        classes = [str(i) for i in range(model.num_classes)]
+    if len(classes) != model.num_classes:
+        raise ValueError(f"labels: {options.labels} has {len(classes)} lines, expected {model.num_classes}")
+    output = RunFolder(options.output)
+    output.create()
+    spec = resolve_image_spec(InputConfig(img_size=to_2tuple(model.config.img_size)), "", model.default_cfg)
+    output.write_model(model, classes, spec)
+    console.print(f"{model.default_cfg['architecture']} with {model.num_classes} classes is in {output.path}")
+    return 0
+
+
+def _own_data(model: Path) -> str:
+    config = RunFolder(_folder(model)).config
+    if not config.is_file():
+        raise ValueError(f"data: {model} does not say what it was trained on, name a dataset with --data")
+    return yaml.safe_load(config.read_text())["data"]
+
+
+def _folder(model: Path) -> Path:
+    return model if model.is_dir() else model.parent
+
+
+def _print_scores(console: Console, scores: Scores) -> None:
+    console.print(
+        f"[bold]test accuracy {scores.top1:.2%}[/bold]  (top-5 {scores.top5:.2%}, loss {scores.loss:.3f}, "
+        f"{scores.images:,} images)"
+    )
+
+
+def _draw_evaluation(
+    run: RunFolder, title: str, data: VisionDataset, scores: Scores, logits: Tensor, targets: Tensor
+) -> None:
+    classes = [c.name for c in scores.classes]
+    heading = f"{title}: {scores.top1:.1%} of {scores.images:,} images right"
+    plot_confusion_matrix(scores.confusion, classes, run.confusion_matrix, heading)
+    chosen = choose_images(logits, targets, SHEET_IMAGES)
+    probabilities, predicted = logits[chosen].softmax(-1).max(-1)
+    plot_predictions(
+        [data[i][0] for i in chosen],
+        [classes[i] for i in targets[chosen].tolist()],
+        [classes[i] for i in predicted.tolist()],
+        probabilities.tolist(),
+        run.predictions,
+        heading,
+    )
+
+
+COMMANDS: dict[str, Callable[[Any, Console], int]] = {
+    "train": run_train,
+    "eval": run_eval,
+    "predict": run_predict,
+    "list": run_list,
+    "convert": run_convert,
+}
+"""Function of each command: options and console in, exit code out."""

@@ -1,0 +1,46 @@
+"""Parse the command line, run the command, and turn what goes wrong into one line."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from v2m.cli.commands import COMMANDS
+from v2m.cli.parser import build_parser, resume_arguments
+from v2m.engine.train import Interrupted
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``v2m`` with these arguments (by default the process's own); returns the exit code.
+
+    Bad options exit with 2, everything else that fails returns 1, after one line on standard error. Set
+    ``V2M_TRACEBACK=1`` to see where an error comes from.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        parser = build_parser()
+        options = parser.parse_args(resume_arguments(sys.argv[1:] if arguments is None else arguments))
+        options = parser.instantiate(options)
+        return COMMANDS[options.command](options[options.command], Console(highlight=False, soft_wrap=True))
+    except Interrupted as stop:
+        errors.print(f"v2m: {stop}", markup=False)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        errors.print("v2m: stopped")
+        return INTERRUPTED
+    except (ValueError, OSError, ArithmeticError) as error:
+        if os.environ.get("V2M_TRACEBACK"):
+            raise
+        errors.print(f"v2m: error: {_one_line(error)}", markup=False)
+        return FAILED
+
+
+def _one_line(error: Exception) -> str:
+    """The message; of an error in a loader's worker process, which arrives as a traceback, its last line."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if len(lines) > 1 and "in DataLoader worker" in lines[0]:
+        return lines[-1].partition(": ")[2]
+    return lines[0]

@@ -1,0 +1,109 @@
+"""The command line: jsonargparse over the typed configurations."""
+
+import re
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from v2m import __version__
+from v2m.engine.config import TrainConfig, default_data_dir
+from v2m.engine.run import RunFolder
+
+
+class Parser(ArgumentParser):
+    """Prints one line for an error, with the nearest option where one is unknown."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and exit with 2."""
+        message = " ".join(message.split())
+        sys.stderr.write(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}\n")
+        sys.exit(2)
+
+    def _suggestion(self, message: str) -> str:
+        commands = self._subcommands_action.choices if self._subcommands_action else {}
+        if choice := re.search(r"invalid choice: '([^']*)'", message):
+            nearest = get_close_matches(choice[1], commands, n=1)
+            return f"; did you mean {nearest[0]!r}?" if nearest else ""
+        if "rgument" not in message and "not" not in message:
+            return ""
+        command = next((commands[a] for a in sys.argv[1:] if a in commands), self)
+        known = [option for option in command._option_string_actions if option.startswith("--")]
+        unknown = next((w for w in re.findall(r"--[\w.]+", message) if w not in known), None)
+        nearest = get_close_matches(unknown, known, n=1, cutoff=0.5) if unknown else []
+        return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def build_parser() -> Parser:
+    """The parser of ``v2m`` and its commands."""
+    parser = Parser(prog="v2m", description="Visual 2-Dimensional Mamba.", version=__version__)
+    commands = parser.add_subcommands(dest="command")
+
+    train = _command("Train a classifier.")
+    train.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    train.add_class_arguments(TrainConfig, None)
+    train.add_argument("--resume", type=str | None, metavar="RUN", help="Continue the run in this folder.")
+    commands.add_subcommand("train", train, help="train a classifier")
+
+    evaluate = _command("Score a model: top-1, top-5, a table per class, the confusion matrix.")
+    evaluate.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
+    evaluate.add_argument(
+        "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
+    )
+    evaluate.add_argument(
+        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
+    )
+    evaluate.add_argument("--batch_size", type=int, default=64, help="Images at once.")
+    evaluate.add_argument("--workers", type=int, default=0, help="Processes that read images.")
+    evaluate.add_argument(
+        "--output", type=str | None, help="Folder for the pictures; by default the model's."
+    )
+    commands.add_subcommand("eval", evaluate, help="score a model on a dataset")
+
+    predict = _command("Classify image files. Unreadable files are reported, the others still done.")
+    predict.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
+    predict.add_argument("images", type=str, nargs="+", help="Image files, or folders of them.")
+    predict.add_argument("--top", type=int, default=3, help="Classes to show per image.")
+    predict.add_argument("--batch_size", type=int, default=64, help="Images at once.")
+    predict.add_argument("--json", action="store_true", help="One JSON object per line instead of a table.")
+    commands.add_subcommand("predict", predict, help="classify image files")
+
+    models = _command("List the models of this package.")
+    models.add_argument(
+        "pattern", type=str, nargs="?", default="*", help="Show names that match, such as '*tiny*'."
+    )
+    commands.add_subcommand("list", models, help="list the models")
+
+    convert = _command("Turn a checkpoint of the released V2M code into a folder in timm's hub format.")
+    convert.add_argument("checkpoint", type=str, help="File with the released model's parameters.")
+    convert.add_argument("output", type=str, help="New folder.")
+    convert.add_argument("--labels", type=str | None, help="Text file with one class name per line.")
+    commands.add_subcommand("convert", convert, help="convert a checkpoint of the released code")
+    return parser
+
+
+def _command(description: str) -> Parser:
+    return Parser(description=description)
+
+
+def resume_arguments(arguments: Sequence[str]) -> list[str]:
+    """Put the configuration of the run to resume before the other settings of ``v2m train --resume RUN``."""
+    arguments = list(arguments)
+    if arguments[:1] != ["train"]:
+        return arguments
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--resume" and (value or i + 1 < len(arguments)):
+            run = RunFolder(value or arguments[i + 1])
+            if not run.config.is_file():
+                raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
+            return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
+    return arguments
+
+
+def train_config(options: Any) -> TrainConfig:
+    """The parsed options of ``v2m train`` as a configuration."""
+    values = {k: v for k, v in vars(options).items() if k not in ("config", "resume")}
+    return TrainConfig(**values)

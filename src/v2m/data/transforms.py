@@ -1,0 +1,113 @@
+"""From a PIL image to a normalised tensor: thin, over timm's transforms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The images that a model takes.
+
+    Attributes:
+        img_size: Height and width in pixels.
+        in_chans: 1 for gray, 3 for colour; images are converted.
+        mean: Mean of every channel, of values in 0..1.
+        std: Standard deviation likewise.
+        crop_pct: Share of the shorter side that the evaluation crop keeps.
+        interpolation: Resampling filter.
+    """
+
+    img_size: tuple[int, int]
+    in_chans: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_pct: float
+    interpolation: str
+
+    def __post_init__(self) -> None:
+        if self.in_chans not in MODES:
+            raise ValueError(f"in_chans is {self.in_chans}, expected 1 (gray) or 3 (colour) to read images")
+
+    @property
+    def timm_config(self) -> dict[str, Any]:
+        """The same under timm's names."""
+        return dict(
+            input_size=(self.in_chans, *self.img_size),
+            mean=self.mean,
+            std=self.std,
+            crop_pct=self.crop_pct,
+            interpolation=self.interpolation,
+        )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation of training images.
+
+    Attributes:
+        scale: Least and largest share of the image's area that a random crop keeps; None for what suits a
+            named dataset, and [0.08, 1] for a folder.
+        ratio: Least and largest aspect ratio of the crop.
+        hflip: Probability of mirroring; None for what suits a named dataset, and 0.5 for a folder.
+        color_jitter: Strength of the change of brightness, contrast and saturation; 0 for none.
+        auto_augment: A policy in timm's notation, such as ``rand-m9-mstd0.5-inc1``; None for none.
+        random_erasing: Probability of erasing a rectangle.
+        mixup: Mixup's alpha; 0 for none.
+        cutmix: CutMix's alpha; 0 for none.
+    """
+
+    scale: tuple[float, float] | None = None
+    ratio: tuple[float, float] = (0.75, 1.33)
+    hflip: float | None = None
+    color_jitter: float = 0.0
+    auto_augment: str | None = None
+    random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True)
+class _InMode:
+    """Convert to gray or colour, then apply a transform (a class, since workers take no closures)."""
+
+    mode: str
+    transform: Transform
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return self.transform(image.convert(self.mode))
+
+
+def eval_transform(spec: ImageSpec) -> Transform:
+    """Resize, crop the centre, normalise."""
+    return _InMode(MODES[spec.in_chans], create_transform(**spec.timm_config, is_training=False))
+
+
+def train_transform(spec: ImageSpec, augment: AugmentConfig) -> Transform:
+    """Random crop and flip, the policy and erasing of ``augment`` (nothing of it None), normalise."""
+    try:
+        transform = create_transform(
+            **spec.timm_config,
+            is_training=True,
+            scale=augment.scale,
+            ratio=augment.ratio,
+            hflip=augment.hflip,
+            color_jitter=augment.color_jitter or None,
+            auto_augment=augment.auto_augment,
+            re_prob=augment.random_erasing,
+            re_mode="pixel",
+        )
+    except AssertionError:
+        raise ValueError(
+            f"augment.auto_augment is {augment.auto_augment!r}, expected a policy such as 'rand-m9-mstd0.5'"
+        ) from None
+    return _InMode(MODES[spec.in_chans], transform)

@@ -1,0 +1,99 @@
+"""A training run as a typed configuration. The descriptions of the fields are the help of ``v2m train``."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from v2m.data import AugmentConfig
+from v2m.tasks.classification.config import InputConfig, LossConfig
+
+
+def default_data_dir() -> str:
+    """Where named datasets are kept: ``$XDG_CACHE_HOME/v2m``, by default ``~/.cache/v2m``."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "v2m")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser: any of timm's.
+
+    Attributes:
+        name: timm's name of it.
+        lr: Highest learning rate.
+        weight_decay: Weight decay of matrices and kernels (not of rates, skips, biases, norms, embeddings).
+        layer_decay: Factor on the learning rate from each block to the one before; None for none.
+        clip_grad: Largest norm of the gradient; None for no limit.
+    """
+
+    name: str = "adamw"
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    layer_decay: float | None = None
+    clip_grad: float | None = 1.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate: linear warm-up, then a cosine to ``min_lr``, step by step.
+
+    Attributes:
+        warmup: Share of all steps in which the learning rate rises.
+        warmup_lr: Learning rate of the first step.
+        min_lr: Learning rate of the last step.
+    """
+
+    warmup: float = 0.1
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a classifier.
+
+    Attributes:
+        data: A dataset by name (digits, fashion-mnist), or a folder with train/<class>/ and val/<class>/.
+        model: A timm model name; see v2m list.
+        model_args: Arguments of the model, such as {directions: corners_rows_first, d_state: 8}.
+        output: Run folder; by default runs/<data>-<model>-<time>.
+        data_dir: Where named datasets are kept or downloaded to; by default ~/.cache/v2m.
+        epochs: Passes over the training images.
+        batch_size: Images per step (and process).
+        seed: Seed of initialisation, order and augmentation.
+        workers: Processes that read images; 0 to read in the main process.
+        device: auto takes a GPU if there is one.
+        precision: Arithmetic of the matrix products; states and decays are float32 in any case.
+        ema_decay: Decay of the moving average of the weights, which is evaluated and saved; 0 for none.
+        input: What the images are turned into.
+        augment: Augmentation of training images.
+        loss: The training loss.
+        optimizer: The optimiser.
+        schedule: The learning rate over time.
+    """
+
+    data: str
+    model: str = "v2m_nano"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    output: str | None = None
+    data_dir: str = field(default_factory=default_data_dir)
+    epochs: int = 20
+    batch_size: int = 32
+    seed: int = 0
+    workers: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema_decay: float = 0.99
+    input: InputConfig = field(default_factory=InputConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 <= ema_decay < 1")
+        if not self.optimizer.lr > 0:
+            raise ValueError(f"optimizer.lr is {self.optimizer.lr}, expected a positive number")

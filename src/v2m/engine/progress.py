@@ -1,0 +1,74 @@
+"""Progress of training: a live bar in a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from v2m.engine.run import Metrics
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class TrainProgress:
+    """Shows rate, time left, loss and accuracy while a model trains.
+
+    Args:
+        console: Where to write.
+        epochs: Epochs of the whole run.
+        steps: Steps of an epoch.
+        done: Steps done before this process started.
+    """
+
+    def __init__(self, console: Console, epochs: int, steps: int, done: int = 0) -> None:
+        self._console, self._epochs, self._steps, self._first = console, epochs, steps, done
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(
+            "", total=epochs * steps, completed=done, epoch=1, epochs=epochs, status=""
+        )
+
+    def __enter__(self) -> "TrainProgress":
+        self._start = self._last_line = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, epoch: int, step: int, images_per_s: float, loss: float, accuracy: float) -> None:
+        """Tell that ``step`` steps of ``epoch`` (both from 1) are done, with the epoch's means so far."""
+        status = f"{images_per_s:,.0f} images/s  loss {loss:.3f}  accuracy {accuracy:6.2%}"
+        done = (epoch - 1) * self._steps + step
+        self._bar.update(self._task, completed=done, epoch=epoch, status=status)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+            left = (now - self._start) / (done - self._first) * (self._epochs * self._steps - done)
+            self._print(
+                f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  {status}  {left:.0f} s left"
+            )
+
+    def epoch(self, row: Metrics) -> None:
+        """Tell the metrics of a finished epoch."""
+        self._print(
+            f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
+            f"  train loss {row['train_loss']:.3f}  accuracy {row['train_top1']:6.2%}"
+            f"  |  val loss {row['val_loss']:.3f}  accuracy {row['val_top1']:6.2%}"
+            f"  |  {row['images_per_s']:,.0f} images/s"
+        )
+
+    def _print(self, line: str) -> None:
+        self._last_line = time.monotonic()
+        self._console.print(line, highlight=False, soft_wrap=True)

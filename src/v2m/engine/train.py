@@ -1,0 +1,302 @@
+"""The training loop: accelerate around timm's parts."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, set_seed
+from rich.console import Console
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from v2m.data import ImageSpec
+from v2m.engine.config import TrainConfig
+from v2m.engine.evaluate import collect_logits
+from v2m.engine.progress import TrainProgress
+from v2m.engine.run import Metrics, RunFolder
+from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.data import (
+    open_train_data,
+    open_val_data,
+    resolve_augment,
+    resolve_image_spec,
+    train_loader,
+    val_loader,
+)
+from v2m.tasks.classification.head import build_model, model_defaults
+from v2m.tasks.classification.loss import build_loss, build_mixup
+from v2m.tasks.classification.metrics import Scores, score
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Training stopped on request, with everything saved."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN; what was saved before is kept."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The outcome of a finished run: its folder, and the last evaluation."""
+
+    run: RunFolder
+    scores: Scores
+    logits: Tensor
+    targets: Tensor
+
+
+def train(
+    config: TrainConfig,
+    console: Console,
+    resume: bool = False,
+    on_epoch: Callable[[RunFolder], None] = lambda run: None,
+) -> TrainResult:
+    """Train a classifier and keep everything in its run folder.
+
+    The moving average of the weights is evaluated after every epoch, and saved whatever its score: no weights
+    are chosen by looking at the validation images, so the last score is an honest one.
+
+    Args:
+        config: The run.
+        console: Where progress goes.
+        resume: Continue in ``config.output`` from what was saved last.
+        on_epoch: Called with the run folder after each epoch.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
+        NonFiniteLossError: the loss is NaN or infinite.
+        ValueError: a setting or the data cannot be used.
+        OSError: something could not be read or written.
+    """
+    trainer = _Trainer(config, console)
+    if resume:
+        trainer.restore()
+    else:
+        trainer.run.create()
+        trainer.run.write_config(trainer.config)
+    return trainer.fit(on_epoch)
+
+
+class _Trainer:
+    def __init__(self, config: TrainConfig, console: Console) -> None:
+        set_seed(config.seed)
+        self.console = console
+        self.spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
+        self.config = config = _resolved(config, self.spec)
+        self.run = RunFolder(config.output or "")
+
+        data_dir = Path(config.data_dir)
+        train_data = open_train_data(config.data, data_dir, self.spec, config.augment)
+        self.classes: list[str] = list(train_data.classes)
+        val_data = open_val_data(config.data, data_dir, self.spec, self.classes)
+
+        self.accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=PRECISIONS[config.precision],
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
+        )
+        model = build_model(config.model, config.model_args, len(self.classes), self.spec)
+        self.mixup = build_mixup(config.loss, config.augment, len(self.classes))
+        self.loss = build_loss(config.loss, self.mixup)
+        optimizer = create_optimizer_v2(
+            model,
+            opt=config.optimizer.name,
+            lr=config.optimizer.lr,
+            weight_decay=config.optimizer.weight_decay,
+            layer_decay=config.optimizer.layer_decay,
+        )
+        self.model, self.optimizer, self.train_batches, self.val_batches = self.accelerator.prepare(
+            model,
+            optimizer,
+            train_loader(train_data, config.batch_size, config.workers),
+            val_loader(val_data, 4 * config.batch_size, config.workers),
+        )
+        self.ema = (
+            ModelEmaV3(self._bare_model, config.ema_decay, use_warmup=True) if config.ema_decay else None
+        )
+        self.steps = len(self.train_batches)
+        total = config.epochs * self.steps
+        self.schedule = CosineLRScheduler(
+            optimizer,
+            t_initial=total,
+            lr_min=config.schedule.min_lr,
+            warmup_t=int(total * config.schedule.warmup),
+            warmup_lr_init=config.schedule.warmup_lr,
+            t_in_epochs=False,
+        )
+        self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
+        self.history: list[Metrics] = []
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def _eval_model(self) -> nn.Module:
+        return self.ema.module if self.ema else self._bare_model
+
+    def fit(self, on_epoch: Callable[[RunFolder], None]) -> TrainResult:
+        done = (self.epoch - 1) * self.steps + self.step
+        result = None
+        with (
+            _stop_requests() as stop_requested,
+            TrainProgress(self.console, self.config.epochs, self.steps, done) as progress,
+        ):
+            while self.epoch <= self.config.epochs:
+                started = time.monotonic()
+                row = self._train_epoch(progress, stop_requested)
+                seconds = time.monotonic() - started
+                result = self._evaluate()
+                row |= dict(
+                    val_loss=result.scores.loss, val_top1=result.scores.top1, val_top5=result.scores.top5
+                )
+                row["seconds"] = seconds
+                self.history.append(row)
+                self.epoch, self.step = self.epoch + 1, 0
+                self._save()
+                if self.accelerator.is_main_process:
+                    progress.epoch(row)
+                    on_epoch(self.run)
+        return result or self._evaluate()
+
+    def _train_epoch(self, progress: TrainProgress, stop_requested: Callable[[], bool]) -> Metrics:
+        set_seed(self.config.seed + self.epoch, device_specific=True)
+        self.train_batches.set_epoch(self.epoch)
+        batches = self.accelerator.skip_first_batches(self.train_batches, self.step)
+        self.model.train()
+        images = correct = 0
+        loss_sum, started = 0.0, time.monotonic()
+        for inputs, targets in batches:
+            mixed, soft_targets = self.mixup(inputs, targets) if self.mixup else (inputs, targets)
+            with self.accelerator.autocast():
+                logits = self.model(mixed)
+                loss = self.loss(logits.float(), soft_targets)
+            self._check_finite(loss)
+            self._update(loss)
+            self.step += 1
+
+            images += len(inputs)
+            correct += int((logits.argmax(-1) == targets).sum())
+            loss_sum += loss.item() * len(inputs)
+            rate = images * self.accelerator.num_processes / (time.monotonic() - started)
+            progress.step(self.epoch, self.step, rate, loss_sum / images, correct / images)
+            if stop_requested():
+                self._save()
+                raise Interrupted(
+                    f"stopped and saved in epoch {self.epoch}, step {self.step} of {self.steps}; "
+                    f"continue with: v2m train --resume {self.run.path}"
+                )
+        return dict(
+            epoch=self.epoch,
+            lr=self.optimizer.param_groups[0]["lr"],
+            train_loss=loss_sum / max(images, 1),
+            train_top1=correct / max(images, 1),
+            images_per_s=images * self.accelerator.num_processes / (time.monotonic() - started),
+        )
+
+    def _update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        if self.config.optimizer.clip_grad:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_grad)
+        self.optimizer.step()
+        updates = (self.epoch - 1) * self.steps + self.step + 1
+        self.schedule.step_update(updates)
+        if self.ema:
+            self.ema.update(self._bare_model, step=updates)
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if math.isfinite(loss.item()):
+            return
+        kept = (
+            f"{self.run.path} keeps the weights of epoch {self.epoch - 1}"
+            if self.history
+            else "nothing was saved"
+        )
+        raise NonFiniteLossError(
+            f"the loss is {loss.item()} in epoch {self.epoch}, step {self.step + 1} "
+            f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); {kept}. "
+            "Try a lower --optimizer.lr or --optimizer.clip_grad"
+        )
+
+    def _evaluate(self) -> TrainResult:
+        pairs = [
+            self.accelerator.gather_for_metrics(pair)
+            for pair in collect_logits(
+                self._eval_model, self.val_batches, self.accelerator.device, self.accelerator.autocast
+            )
+        ]
+        logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
+        return TrainResult(self.run, score(logits, targets, self.classes), logits, targets)
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.run.write_state(
+            dict(
+                epoch=self.epoch,
+                step=self.step,
+                history=self.history,
+                model=self._bare_model.state_dict(),
+                ema=self.ema.module.state_dict() if self.ema else None,
+                optimizer=self.optimizer.state_dict(),
+            )
+        )
+        self.run.write_model(self._eval_model, self.classes, self.spec)
+        self.run.write_metrics(self.history)
+
+    def restore(self) -> None:
+        state = self.run.read_state()
+        try:
+            self._bare_model.load_state_dict(state["model"])
+            if self.ema:
+                self.ema.module.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"resume: {self.run.state} does not fit this configuration ({str(error).splitlines()[0]})"
+            ) from None
+        self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+
+
+def _resolved(config: TrainConfig, spec: ImageSpec) -> TrainConfig:
+    """The configuration with nothing left open."""
+    name = f"{Path(config.data).name}-{config.model.replace('/', '_')}-{datetime.now():%Y%m%d-%H%M%S}"
+    return replace(
+        config,
+        output=config.output or str(Path("runs") / name),
+        augment=resolve_augment(config.augment, config.data),
+        input=InputConfig(spec.img_size, spec.in_chans, spec.mean, spec.std, spec.crop_pct),
+    )
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C stops at once."""
+    requested = False
+
+    def request(number: int, frame: Any) -> None:
+        nonlocal requested
+        if requested:
+            raise KeyboardInterrupt
+        requested = True
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Tasks, one folder each, with the same five files: config, data, head, loss, metrics."""

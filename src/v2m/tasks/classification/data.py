@@ -1,0 +1,78 @@
+"""Loaders of labelled images, and the images' specification."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torchvision.datasets import VisionDataset
+
+from v2m.data import DATASETS, AugmentConfig, ImageSpec, eval_transform, open_dataset, train_transform
+from v2m.tasks.classification.config import InputConfig
+
+
+def resolve_image_spec(config: InputConfig, data: str, model_cfg: dict[str, Any]) -> ImageSpec:
+    """Fill what ``config`` leaves open: from a named dataset, else from timm's ``model_cfg``.
+
+    Statistics of another number of channels are averaged.
+    """
+    known = DATASETS.get(data)
+    channels, *size = model_cfg["input_size"]
+    in_chans = config.in_chans or (known.in_chans if known else channels)
+    return ImageSpec(
+        img_size=config.img_size or (known.img_size if known else (size[0], size[1])),
+        in_chans=in_chans,
+        mean=_per_channel(config.mean or (known.mean if known else model_cfg["mean"]), in_chans),
+        std=_per_channel(config.std or (known.std if known else model_cfg["std"]), in_chans),
+        crop_pct=config.crop_pct or (1.0 if known else model_cfg["crop_pct"]),
+        interpolation=model_cfg["interpolation"],
+    )
+
+
+def _per_channel(values: tuple[float, ...], in_chans: int) -> tuple[float, ...]:
+    if len(values) == in_chans:
+        return tuple(values)
+    return (sum(values) / len(values),) * in_chans
+
+
+def resolve_augment(config: AugmentConfig, data: str) -> AugmentConfig:
+    """Fill what ``config`` leaves open with what suits the dataset."""
+    known = DATASETS.get(data)
+    scale, hflip = (known.crop_scale, known.hflip) if known else ((0.08, 1.0), 0.5)
+    return replace(
+        config,
+        scale=scale if config.scale is None else config.scale,
+        hflip=hflip if config.hflip is None else config.hflip,
+    )
+
+
+def open_train_data(data: str, data_dir: Path, spec: ImageSpec, augment: AugmentConfig) -> VisionDataset:
+    """Training images with augmentation (resolved)."""
+    dataset = open_dataset(data, "train", data_dir)
+    dataset.transform = train_transform(spec, augment)
+    return dataset
+
+
+def open_val_data(data: str, data_dir: Path, spec: ImageSpec, classes: list[str]) -> VisionDataset:
+    """Validation images, labelled by their place in ``classes``."""
+    dataset = open_dataset(data, "val", data_dir, classes)
+    dataset.transform = eval_transform(spec)
+    return dataset
+
+
+def train_loader(dataset: VisionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
+    """Shuffled full batches, of at most the dataset's size and of even size (mixup pairs images)."""
+    batch_size = min(batch_size, max(2, len(dataset) // 2 * 2))
+    return DataLoader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=len(dataset) >= batch_size,
+        persistent_workers=workers > 0,
+    )
+
+
+def val_loader(dataset: VisionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
+    """Every image once, in order."""
+    return DataLoader(dataset, batch_size, num_workers=workers, persistent_workers=workers > 0)
