@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, RED, GRAY = "#2166ac", "#e08214", "#c0392b", "#666666"
+BLUE, ORANGE, RED = "#2166ac", "#e08214", "#c0392b"
 MANY_CLASSES = 40
 
 
@@ -26,24 +26,19 @@ def plot_learning_curve(history: Sequence[dict[str, float]], path: Path, title: 
     figure = _figure(9, 3.8)
     epochs = [row["epoch"] for row in history]
     for axis, key, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss", "accuracy"), strict=True):
+        unit = ".1%" if key == "top1" else ".3f"
         for part, name, colour in (("train", "training", ORANGE), ("val", "validation", BLUE)):
             values = [row[f"{part}_{key}"] for row in history]
-            axis.plot(epochs, values, color=colour, label=name, marker="o", markersize=3)
+            axis.plot(
+                epochs, values, color=colour, label=f"{name}: {values[-1]:{unit}}", marker="o", markersize=3
+            )
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
         if key == "top1":
             axis.yaxis.set_major_formatter("{x:.0%}")
-            axis.annotate(
-                f"{values[-1]:.1%}",
-                (epochs[-1], values[-1]),
-                (-4, -14),
-                textcoords="offset points",
-                ha="right",
-                color=BLUE,
-            )
-        axis.legend(frameon=False)
     figure.suptitle(title)
     _save(figure, path)
 
@@ -97,7 +92,7 @@ def plot_predictions(
     """
     rows = -(-len(images) // columns)
     figure = _figure(1.3 * columns, 1.65 * rows + 0.6)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, image, truth, predicted, probability in zip(

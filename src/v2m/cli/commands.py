@@ -67,7 +67,7 @@ def run_train(options: Any, console: Console) -> int:
 
 def run_eval(options: Any, console: Console) -> int:
     """``v2m eval``."""
-    model, classes, spec = load_model(Path(options.model))
+    model, name, classes, spec = load_model(Path(options.model))
     source = options.data or _own_data(Path(options.model))
     data = open_val_data(source, Path(options.data_dir), spec, classes)
     loader = val_loader(data, options.batch_size, options.workers)
@@ -80,9 +80,8 @@ def run_eval(options: Any, console: Console) -> int:
     run = RunFolder(options.output or _folder(Path(options.model)))
     run.path.mkdir(parents=True, exist_ok=True)
     data.transform = None
-    _draw_evaluation(
-        run, f"{_folder(Path(options.model)).name} on {Path(source).name}", data, scores, logits, targets
-    )
+    title = f"{name} on {Path(source).name}"
+    _draw_evaluation(run, title, data, scores, logits, targets)
     table = Table("class", "images", "precision", "recall", "F1", box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -97,7 +96,7 @@ def run_eval(options: Any, console: Console) -> int:
 
 def run_predict(options: Any, console: Console) -> int:
     """``v2m predict``: 1 if a file could not be read."""
-    model, classes, spec = load_model(Path(options.model))
+    model, _, classes, spec = load_model(Path(options.model))
     top = min(max(options.top, 1), len(classes))
     paths, failures = [], []
     for argument in options.images:

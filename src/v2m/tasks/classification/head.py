@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 from safetensors import SafetensorError
@@ -61,10 +61,17 @@ def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSp
             os.replace(Path(partial, name), folder / name)
 
 
-def load_model(path: Path) -> tuple[nn.Module, list[str], ImageSpec]:
-    """Load a folder in hub format (a run, or the output of ``v2m convert``), or the weights file in one.
+class SavedModel(NamedTuple):
+    """A model as it was saved: in evaluation mode, with its timm name, class names and images."""
 
-    Returns: the model in evaluation mode, its class names, and the images it takes.
+    model: nn.Module
+    name: str
+    classes: list[str]
+    spec: ImageSpec
+
+
+def load_model(path: Path) -> SavedModel:
+    """Load a folder in hub format (a run, or the output of ``v2m convert``), or the weights file in one.
 
     Raises:
         DataError: the folder is missing or is no model, or its weights do not fit.
@@ -88,4 +95,4 @@ def load_model(path: Path) -> tuple[nn.Module, list[str], ImageSpec]:
         cfg["interpolation"],
     )
     classes = config.get("label_names") or [str(i) for i in range(config["num_classes"])]
-    return model, list(classes), spec
+    return SavedModel(model, config["architecture"], list(classes), spec)
