@@ -19,8 +19,8 @@ TOLERANCES = {
     "bfloat16 rounding": dict(rtol=2**-8, largest=3e-6),
     "float16 rounding": dict(rtol=2**-10, largest=3e-6),
     # Matrix products of a whole layer or model in the low precision.
-    "bfloat16 layers": dict(largest=3e-2),
-    "float16 layers": dict(largest=4e-3),
+    "bfloat16 layers": dict(largest=1.5e-2),
+    "float16 layers": dict(largest=2e-3),
     "compiled": dict(atol=1e-6, largest=1e-5),
 }
 
