@@ -1,0 +1,117 @@
+"""Imports go one way: cli, recipes, (engine, export, analysis), tasks, (models, data), layers, ops."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import v2m
+
+SOURCE = Path(v2m.__file__).parent
+TASKS = {folder.name for folder in (SOURCE / "tasks").iterdir() if folder.is_dir()}
+RANKS = dict(ops=0, layers=1, models=2, data=2, tasks=3, engine=4, export=4, analysis=4, recipes=5, cli=6)
+RANKS |= dict(__init__=2, __main__=7)  # v2m/__init__.py gives away the models
+
+
+def imported(node, package):
+    """Dotted names that an import statement of ``package`` may load, as tuples."""
+    if isinstance(node, ast.Import):
+        return [tuple(alias.name.split(".")) for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    start = package[: len(package) + 1 - node.level] if node.level else ()
+    start += tuple(node.module.split(".")) if node.module else ()
+    return [(*start, alias.name) for alias in node.names]
+
+
+def run_on_import(node):
+    """Every node below, leaving out the insides of functions."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from run_on_import(child)
+
+
+def place(name, tasks):
+    """Room and task of a module of this package; names that are no room belong to ``v2m/__init__.py``."""
+    room, part = (*name[1:], "", "")[:2]
+    return room if room in RANKS else "__init__", part if room == "tasks" and part in tasks else ""
+
+
+def violations(path, text, tasks=TASKS):
+    """What breaks the rule in a file; ``path`` counts from the folder of the package."""
+    own, tree, found = ("v2m", *path.with_suffix("").parts), ast.parse(text), []
+    if any(name[0] == "triton" for node in run_on_import(tree) for name in imported(node, own[:-1])):
+        found.append(f"{path} imports triton when it is imported")
+    if path == Path("__init__.py"):
+        return found
+    if own[1] not in RANKS:
+        return [*found, f"{path} is in no known room"]
+    room, task = place(own, tasks)
+    for name in (name for node in ast.walk(tree) for name in imported(node, own[:-1]) if name[0] == "v2m"):
+        other_room, other_task = place(name, tasks)
+        if room == other_room:
+            is_fine = not task or other_task in ("", task)
+        else:
+            is_fine = RANKS[room] > RANKS[other_room]
+        if not is_fine:
+            found.append(f"{path} imports {'.'.join(name)}")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py")), ids=str)
+def test_source_keeps_the_rule(path):
+    assert violations(path, (SOURCE / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("ops/scan/interface.py", "import v2m.layers"),
+        ("ops/scan/interface.py", "import torch, v2m.layers.mixer as mixer"),
+        ("ops/scan/interface.py", "from ...layers import V2MMixer"),
+        ("ops/scan/__init__.py", "from ...layers import V2MMixer"),
+        ("ops/__init__.py", "from .. import layers"),
+        ("ops/__init__.py", "from v2m import selective_scan"),
+        ("layers/mixer.py", "import v2m"),
+        ("layers/mixer.py", "def f():\n    from v2m.models import V2M"),
+        ("layers/mixer.py", "if True:\n    from v2m import models"),
+        ("models/plain.py", "from v2m.data.datasets import open_dataset"),
+        ("data/datasets.py", "from ..models import V2M"),
+        ("data/datasets.py", "from v2m import create_model"),
+        ("tasks/seg/head.py", "from v2m.engine import train"),
+        ("tasks/seg/head.py", "from v2m.tasks.det.head import Head"),
+        ("tasks/seg/head.py", "from v2m.tasks import det"),
+        ("tasks/seg/head.py", "from ..det import head"),
+        ("engine/train.py", "import v2m.analysis.plots"),
+        ("export/onnx.py", "from v2m import engine"),
+        ("recipes/digits.py", "from v2m.cli import main"),
+        ("utils.py", ""),
+        ("misc/tools.py", "import math"),
+        ("ops/scan/triton.py", "import triton"),
+        ("ops/scan/triton.py", "try:\n    import triton.language as tl\nexcept ImportError:\n    pass"),
+        ("ops/scan/triton.py", "class Kernels:\n    from triton import jit"),
+        ("__init__.py", "import triton"),
+    ],
+)
+def test_planted_violation_is_caught(path, text):
+    assert len(violations(Path(path), text, tasks={"seg", "det"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("__init__.py", "from v2m.models import MODELS\nfrom v2m import ops"),
+        ("__main__.py", "from v2m.cli import main"),
+        ("cli/main.py", "from v2m import __version__, engine\nfrom ..recipes import digits"),
+        ("engine/train.py", "from . import run\nfrom ..tasks.seg import head\nimport v2m"),
+        ("tasks/__init__.py", "from v2m.tasks import det, seg"),
+        ("tasks/seg/head.py", "from .loss import f\nfrom ..common import g\nfrom v2m.tasks.seg import data"),
+        ("tasks/seg/head.py", "from v2m.models import V2M\nfrom v2m.data import open_dataset\nimport v2m"),
+        ("models/plain.py", "from v2m.models.config import V2MConfig\nfrom v2m.layers import V2MMixer"),
+        ("layers/mixer.py", "from v2m.ops import selective_scan\nimport v2m.ops.scan\nimport v2mystery.cli"),
+        ("ops/scan/triton.py", "def kernels():\n    import triton"),
+    ],
+)
+def test_what_the_rule_allows(path, text):
+    assert violations(Path(path), text, tasks={"seg", "det"}) == []
