@@ -65,7 +65,7 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # a broken pickle raises nearly anything
-        forbidden = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it holds a {forbidden[1]}" if forbidden else type(error).__name__
         raise ValueError(f"{path}: not a checkpoint of tensors and plain data ({reason})") from None
     released = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
@@ -82,7 +82,10 @@ def convert_checkpoint(path: str | pathlib.Path) -> V2M:
         ValueError: the file cannot be read, or holds parameters that are not of a plain V2M.
     """
     state_dict = read_released_checkpoint(path)
-    config = infer_config(state_dict)
+    try:
+        config = infer_config(state_dict)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the parameters of a plain V2M ({error})") from None
     name, model_args = min(
         ((name, _differences(config, variant)) for name, variant in PLAIN.items()),
         key=lambda pair: len(pair[1]),
