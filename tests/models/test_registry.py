@@ -40,7 +40,6 @@ def test_names():
 @pytest.mark.parametrize(
     ("name", "parameters", "tensors"),
     [
-        ("v2m_nano", 277_736, 108),
         ("v2m_tiny_patch16_224", 6_852_712, 414),
         ("v2m_small_patch16_224", 25_205_992, 414),
     ],
