@@ -82,6 +82,18 @@ def test_both_step_size_biases_are_initialised_in_every_block():
             assert 1e-4 <= steps.min() < steps.max() <= 0.1 + 1e-6
 
 
+@torch.no_grad()
+def test_init_weights_restores_the_scans():
+    mixer = (model := small()).blocks[1].mixer
+    restored = (mixer.A_log, mixer.A_2_log, mixer.D, mixer.D_2, mixer.dt_proj.bias, mixer.dt_proj_2.bias)
+    expected = [parameter.clone() for parameter in restored[:4]]
+    for parameter in restored:
+        parameter.fill_(torch.nan)
+    model.init_weights()
+    assert all(torch.equal(a, b) for a, b in zip(restored, expected, strict=False))
+    assert all(bool((parameter < -2).all()) for parameter in restored[4:])  # softplus(-2) is 0.13
+
+
 def test_config_and_overrides():
     config = V2MConfig(embed_dim=32, depth=2, num_classes=5)
     model = V2M(config, depth=1)
