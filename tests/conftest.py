@@ -1,11 +1,26 @@
 """Fixtures that every test shares."""
 
+import numpy as np
 import pytest
 import torch
-
-torch.set_num_threads(2)
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Three classes of noisy images of one colour, 14x10 pixels: 8 each to train on, 4 each to validate."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 100, (10, 14, 3), dtype=np.uint8)
+                pixels[..., channel] += 150
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "images"

@@ -57,7 +57,7 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], path: Path,
     figure = _figure(side + 0.8, side)
     axis = figure.subplots()
     share = confusion.float() / confusion.sum(1, keepdim=True).clamp(min=1)
-    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    image = axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     axis.set(xlabel="predicted class", ylabel="true class", title=title)
     if count <= MANY_CLASSES:
         rotation = 0 if max(map(len, classes)) <= 3 else 45

@@ -27,18 +27,18 @@ class Parser(ArgumentParser):
         if choice := re.search(r"invalid choice: '([^']*)'", message):
             nearest = get_close_matches(choice[1], commands, n=1)
             return f"; did you mean {nearest[0]!r}?" if nearest else ""
-        if "rgument" not in message and "not" not in message:
-            return ""
         command = next((commands[a] for a in sys.argv[1:] if a in commands), self)
         known = [option for option in command._option_string_actions if option.startswith("--")]
-        unknown = next((w for w in re.findall(r"--[\w.]+", message) if w not in known), None)
-        nearest = get_close_matches(unknown, known, n=1, cutoff=0.5) if unknown else []
+        found = re.search(r"unrecognized arguments: (--[\w.]+)|does not accept option '([\w.]+)'", message)
+        nearest = get_close_matches(found[1] or f"--{found[2]}", known, n=1, cutoff=0.5) if found else []
         return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def build_parser() -> Parser:
     """The parser of ``v2m`` and its commands."""
-    parser = Parser(prog="v2m", description="Visual 2-Dimensional Mamba.", version=__version__)
+    parser = Parser(
+        prog="v2m", description="Visual 2-Dimensional Mamba.", version=__version__, allow_abbrev=False
+    )
     commands = parser.add_subcommands(dest="command")
 
     train = _command("Train a classifier.")
@@ -85,7 +85,7 @@ def build_parser() -> Parser:
 
 
 def _command(description: str) -> Parser:
-    return Parser(description=description)
+    return Parser(description=description, allow_abbrev=False)
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:

@@ -108,8 +108,9 @@ def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
     raw = data_dir / "FashionMNIST" / "raw"
     if DEBIAN_FASHION_MNIST.is_dir() and not raw.is_dir():
         partial = raw.with_name(f"raw.{os.getpid()}")
-        for archive in sorted(DEBIAN_FASHION_MNIST.glob("*.gz")):
-            extract_archive(str(archive), str(partial / archive.stem))
+        partial.mkdir(parents=True)
+        for archive in DEBIAN_FASHION_MNIST.glob("*.gz"):
+            extract_archive(str(archive), str(partial))
         try:
             partial.rename(raw)
         except OSError:  # another process was first

@@ -76,7 +76,7 @@ class TrainConfig:
     model_args: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     data_dir: str = field(default_factory=default_data_dir)
-    epochs: int = 20
+    epochs: int = 10
     batch_size: int = 32
     seed: int = 0
     workers: int = 0
@@ -95,5 +95,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 <= ema_decay < 1")
+        if self.batch_size % 2 and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError(f"batch_size is {self.batch_size}, expected an even number with mixup or cutmix")
         if not self.optimizer.lr > 0:
             raise ValueError(f"optimizer.lr is {self.optimizer.lr}, expected a positive number")

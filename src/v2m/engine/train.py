@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from rich.console import Console
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -109,6 +110,11 @@ class _Trainer:
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
         )
         model = build_model(config.model, config.model_args, len(self.classes), self.spec)
+        if config.optimizer.name not in list_optimizers():
+            nearest = get_close_matches(config.optimizer.name, list_optimizers(), n=3) or ["adamw"]
+            raise ValueError(
+                f"optimizer.name: {config.optimizer.name!r} is no optimiser, nearest: {', '.join(nearest)}"
+            )
         self.mixup = build_mixup(config.loss, config.augment, len(self.classes))
         self.loss = build_loss(config.loss, self.mixup)
         optimizer = create_optimizer_v2(

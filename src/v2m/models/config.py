@@ -75,7 +75,7 @@ class V2MConfig:
 
 
 PLAIN = {
-    "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=6, d_state=8),
+    "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=4, d_state=8),
     "v2m_tiny_patch16_224": V2MConfig(embed_dim=192, depth=24),
     "v2m_small_patch16_224": V2MConfig(embed_dim=384, depth=24),
 }

@@ -4,7 +4,8 @@ Shapes: B batch, C embedding, H and W the grid's height and width; maps are chan
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class V2M(nn.Module):
         **overrides: Any,
     ) -> None:
         super().__init__()
+        _check_names(overrides)
         config = replace(config or V2MConfig(), **overrides)
         self.config = config
         self.in_chans = config.in_chans
@@ -281,6 +283,14 @@ class V2M(nn.Module):
             for name, _ in self.named_parameters()
             if name in embeddings or name.endswith((".A_log", ".A_2_log", ".D", ".D_2"))
         }
+
+
+def _check_names(overrides: dict[str, Any]) -> None:
+    known = [field.name for field in fields(V2MConfig)]
+    for name in overrides:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1) or known
+            raise TypeError(f"V2M: no argument {name!r}, the nearest is {nearest[0]!r}")
 
 
 def _resized(embedding: Tensor, height: int, width: int) -> Tensor:

@@ -52,7 +52,7 @@ def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
 
 @register_model
 def v2m_nano(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M for 8x8 to 64x64 images: depth 6, width 64, 2x2 patches."""
+    """V2M for 8x8 to 64x64 images: depth 4, width 64, 2x2 patches."""
     return _create_plain("v2m_nano", pretrained, **kwargs)
 
 

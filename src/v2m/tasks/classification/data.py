@@ -7,7 +7,15 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torchvision.datasets import VisionDataset
 
-from v2m.data import DATASETS, AugmentConfig, ImageSpec, eval_transform, open_dataset, train_transform
+from v2m.data import (
+    DATASETS,
+    AugmentConfig,
+    DataError,
+    ImageSpec,
+    eval_transform,
+    open_dataset,
+    train_transform,
+)
 from v2m.tasks.classification.config import InputConfig
 
 
@@ -61,14 +69,20 @@ def open_val_data(data: str, data_dir: Path, spec: ImageSpec, classes: list[str]
 
 
 def train_loader(dataset: VisionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Shuffled full batches, of at most the dataset's size and of even size (mixup pairs images)."""
-    batch_size = min(batch_size, max(2, len(dataset) // 2 * 2))
+    """Shuffled full batches; a dataset smaller than ``batch_size`` is one batch, of an even size for mixup.
+
+    Raises:
+        DataError: there are fewer than two images.
+    """
+    if len(dataset) < 2:
+        raise DataError(f"data: {len(dataset)} training image, expected at least 2")
+    batch_size = min(batch_size, len(dataset) // 2 * 2)
     return DataLoader(
         dataset,
         batch_size,
         shuffle=True,
         num_workers=workers,
-        drop_last=len(dataset) >= batch_size,
+        drop_last=True,
         persistent_workers=workers > 0,
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +24,9 @@ def model_defaults(name: str) -> dict[str, Any]:
     Raises:
         ValueError: timm knows no such model; the message names the nearest ones.
     """
-    from difflib import get_close_matches
-
     if not timm.is_model(name):
-        nearest = get_close_matches(name, timm.list_models(), n=3) or list(MODELS)
+        nearest = [*get_close_matches(name, MODELS, n=2), *get_close_matches(name, timm.list_models(), n=2)]
+        nearest = list(dict.fromkeys(nearest)) or list(MODELS)
         raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(nearest)} (see 'v2m list')")
     cfg = get_pretrained_cfg(name)
     return cfg.to_dict() if cfg else {}
@@ -44,7 +44,7 @@ def build_model(name: str, model_args: dict[str, Any], num_classes: int, spec: I
     try:
         return timm.create_model(name, **args)
     except TypeError as error:
-        raise ValueError(f"model_args: {name}: {error}") from None
+        raise ValueError(f"model_args: {error}") from None
 
 
 def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:

@@ -1,0 +1,53 @@
+import numpy as np
+import torch
+from PIL import Image
+
+from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_curve, plot_predictions
+
+
+def ink(path):
+    """Share of pixels of the picture that are not white, and the colours in it."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    return (pixels.min(1) < 250).mean(), {tuple(colour) for colour in np.unique(pixels, axis=0).tolist()}
+
+
+def test_learning_curve_draws_both_lines(tmp_path):
+    history = [
+        dict(epoch=e, train_loss=2 / e, val_loss=3 / e, train_top1=1 - 1 / e, val_top1=1 - 0.9 / e)
+        for e in range(1, 6)
+    ]
+    plot_learning_curve(history, tmp_path / "curve.png", "a title")
+    share, colours = ink(tmp_path / "curve.png")
+    assert share > 0.01
+    assert {(0x21, 0x66, 0xAC), (0xE0, 0x82, 0x14)} <= colours
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+
+
+def test_confusion_matrix_draws_few_and_many_classes(tmp_path):
+    for count in (2, 60):
+        path = tmp_path / f"{count}.png"
+        plot_confusion_matrix(
+            torch.eye(count).long() * 9, [f"class {i}" for i in range(count)], path, "title"
+        )
+        _, colours = ink(path)
+        assert (0x08, 0x30, 0x6B) in colours, "a class that is always right has the darkest blue"
+
+
+def test_prediction_sheet_shows_the_images_and_marks_mistakes(tmp_path):
+    images = [Image.new("RGB", (6, 6), (10, 200, 30)), Image.new("L", (9, 5), 0)] * 5
+    sheet = dict(path=tmp_path / "sheet.png", title="title", columns=4)
+    plot_predictions(images, ["a"] * 10, ["a"] * 10, [0.5] * 10, **sheet)
+    _, colours = ink(tmp_path / "sheet.png")
+    assert (10, 200, 30) in colours
+    assert (0xC0, 0x39, 0x2B) not in colours
+    plot_predictions(images, ["a"] * 10, ["b"] * 10, [0.5] * 10, **sheet)
+    assert (0xC0, 0x39, 0x2B) in ink(tmp_path / "sheet.png")[1]
+
+
+def test_sheet_starts_with_the_surest_mistakes_and_fills_up():
+    logits = torch.tensor([[9.0, 0], [5, 0], [0, 4], [0, 3], [2, 0], [1, 0]])
+    targets = torch.tensor([1, 1, 1, 1, 0, 0])
+    assert choose_images(logits, targets, 4)[:2] == [0, 1]
+    assert sorted(choose_images(logits, targets, 10)) == [0, 1, 2, 3, 4, 5]
+    assert choose_images(logits, targets, 2)[0] == 0
+    assert choose_images(logits, targets, 5) == choose_images(logits, targets, 5)

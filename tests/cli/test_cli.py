@@ -1,0 +1,250 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+import v2m
+from v2m.cli import main
+from v2m.data import read_image
+from v2m.models.convert import read_released_checkpoint
+
+QUICK = [
+    "--epochs=2",
+    "--batch_size=8",
+    "--device=cpu",
+    "--model_args={embed_dim: 16, depth: 1, d_state: 2, patch_size: 4}",
+    "--input.img_size=[8, 12]",
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def run(image_folder, tmp_path, capsys):
+    """A finished run on the three colours."""
+    folder = tmp_path / "run"
+    assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK]) == 0
+    capsys.readouterr()
+    return folder
+
+
+def picture_size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def fails(capsys, *arguments):
+    """Run a command that must fail; its exit code and the one line it prints on standard error."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert error.startswith("v2m: error: ")
+    assert error.count("\n") == 1
+    return code, error
+
+
+def test_train_reports_and_leaves_pictures(image_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert any(line.startswith("test accuracy") and "12 images" in line for line in lines)
+    listed = lines[lines.index(f"Everything is in {folder}:") + 1 : lines.index("Try next:") - 1]
+    for line in listed:
+        assert (folder / line.split()[0]).is_file()
+    for name in ("learning_curve", "confusion_matrix", "predictions"):
+        assert picture_size(folder / f"{name}.png") > (400, 300)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    assert model(torch.randn(1, 3, 8, 12)).shape == (1, 3)
+
+
+def test_config_files_and_dotted_overrides(image_folder, tmp_path, capsys):
+    file = tmp_path / "settings.yaml"
+    file.write_text("epochs: 7\noptimizer:\n  lr: 0.5\n  weight_decay: 0.25\n")
+    arguments = [
+        "train",
+        "--config",
+        str(file),
+        "--data",
+        "digits",
+        "--optimizer.lr",
+        "0.125",
+        "--print_config",
+    ]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert stop.value.code == 0
+    assert (printed["epochs"], printed["data"]) == (7, "digits")
+    assert (printed["optimizer"]["lr"], printed["optimizer"]["weight_decay"]) == (0.125, 0.25)
+
+
+def test_the_saved_configuration_can_be_run_again(run, tmp_path, capsys):
+    again = tmp_path / "again"
+    assert main(["train", "--config", str(run / "train.yaml"), "--output", str(again)]) == 0
+    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_resume_takes_the_runs_configuration_and_overrides(run, capsys):
+    assert main(["train", "--resume", str(run), "--epochs", "3"]) == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(image_folder, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "v2m", "train", "--data", str(image_folder), "--output", str(folder)]
+    process = subprocess.Popen(
+        [*command, *QUICK, "--epochs=100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("epoch      1/100000")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.startswith("v2m: stopped and saved in epoch")
+    assert error.endswith(f"continue with: v2m train --resume {folder}\n")
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] >= 2
+
+
+def test_eval_scores_a_run_on_its_own_data_and_on_others(run, image_folder, tmp_path, capsys):
+    assert main(["eval", str(run), "--output", str(tmp_path / "pictures")]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert [rows[name][0] for name in ("blue", "green", "red")] == ["4", "4", "4"]
+    accuracy = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val_top1"]
+    assert f"test accuracy {accuracy:.2%}" in out
+    assert picture_size(tmp_path / "pictures" / "confusion_matrix.png") > (300, 300)
+
+    (image_folder / "val" / "red" / "1.png").write_bytes(b"broken")
+    code, error = fails(capsys, "eval", str(run / "model.safetensors"), "--data", str(image_folder))
+    assert code == 1
+    assert "red/1.png: not a readable image" in error
+    code, error = fails(capsys, "eval", str(run), "--data", str(image_folder), "--workers", "1")
+    assert code == 1
+    assert "red/1.png: not a readable image" in error
+    code, error = fails(capsys, "eval", str(run), "--data", "digits")
+    assert (code, "the classes of digits are" in error) == (1, True)
+
+
+def test_predict_does_all_files_and_reports_the_broken_ones(run, image_folder, capsys):
+    images = image_folder / "val"
+    (images / "red" / "broken.png").write_bytes(b"broken")
+    missing = image_folder / "missing.png"
+    assert (
+        main(["predict", str(run), str(images), str(missing), "--json", "--top", "2", "--batch_size", "5"])
+        == 1
+    )
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    good = sorted(str(path) for path in images.rglob("*.png") if path.name != "broken.png")
+    assert [row["image"] for row in rows] == good
+    for row in rows:
+        first, second = row["predictions"]
+        assert first["probability"] >= second["probability"]
+        assert {first["class"], second["class"]} < {"red", "green", "blue"}
+    assert "missing.png: no such file" in err
+    assert "broken.png: not a readable image" in err
+
+    model = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    image = transform(read_image(rows[7]["image"]).convert("RGB"))
+    probability, index = model(image[None]).softmax(-1).max(-1)
+    assert rows[7]["predictions"][0]["probability"] == pytest.approx(probability.item(), abs=1e-5)
+    assert rows[7]["predictions"][0]["class"] == ["blue", "green", "red"][index]
+
+    assert main(["predict", str(run), rows[0]["image"]]) == 0
+    assert rows[0]["predictions"][0]["class"] in capsys.readouterr().out
+
+
+def test_list_shows_every_model_with_its_parameters(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in v2m.list_models())
+    assert "6,852,712" in out
+    assert main(["list", "*small*"]) == 0
+    assert "tiny" not in capsys.readouterr().out
+
+
+def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
+    released = v2m.create_model(
+        "v2m_nano", depth=1, num_classes=3, img_size=8, in_chans=3, directions="released"
+    )
+    names = {"blocks.": "layers.", "norm.weight": "norm_f.weight"}
+    state = {}
+    for name, value in released.state_dict().items():
+        prefix = next((old for old in names if name.startswith(old)), "")
+        state[names.get(prefix, "") + name.removeprefix(prefix)] = value
+    state["pos_embed"] = state["pos_embed"].flatten(1, 2)
+    torch.save({"model": state, "epoch": 3}, tmp_path / "released.pth")
+    assert set(read_released_checkpoint(tmp_path / "released.pth")) == set(released.state_dict())
+
+    (tmp_path / "labels.txt").write_text("ant\nbee\ncat\n")
+    arguments = ["convert", str(tmp_path / "released.pth"), str(tmp_path / "ours")]
+    assert main([*arguments, "--labels", str(tmp_path / "labels.txt")]) == 0
+    capsys.readouterr()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    assert main(["predict", str(tmp_path / "ours"), str(tmp_path / "red.png"), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert {p["class"] for p in row["predictions"]} == {"ant", "bee", "cat"}
+    model = timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True).eval()
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model(images), released.eval()(images))
+
+    code, error = fails(capsys, *arguments)
+    assert (code, "is not empty" in error) == (1, True)
+    (tmp_path / "labels.txt").write_text("ant\n")
+    other = ["convert", arguments[1], str(tmp_path / "other"), "--labels", str(tmp_path / "labels.txt")]
+    assert "has 1 lines, expected 3" in fails(capsys, *other)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            ["train", "--data", "digits", "--optimizer.lrr", "1"],
+            2,
+            ["--optimizer.lrr", "did you mean --optimizer.lr?"],
+        ),
+        (["train", "--data", "digits", "--epoch", "1"], 2, ["did you mean --epochs?"]),
+        (["trian"], 2, ["did you mean 'train'?"]),
+        (["train"], 2, ["required", "data"]),
+        (["train", "--data", "digits", "--epochs", "many"], 2, ["epochs", "int", "many"]),
+        (["train", "--data", "digits", "--config", "/no/file.yaml"], 2, ["/no/file.yaml"]),
+        (
+            ["train", "--data", "digitz"],
+            1,
+            ["'digitz' is neither a dataset (digits, fashion-mnist) nor a folder"],
+        ),
+        (
+            ["train", "--data", "digits", "--model", "v2m_nanno"],
+            1,
+            ["'v2m_nanno' is no model, nearest: v2m_nano"],
+        ),
+        (["train", "--data", "digits", "--model_args", "{directions: up}"], 1, ["'up'", "'corners'"]),
+        (["train", "--data", "digits", "--epochs", "0"], 1, ["epochs is 0"]),
+        (["train", "--resume", "/no/run"], 1, ["/no/run is no run folder"]),
+        (["eval", "/no/run"], 1, ["/no/run: no model there"]),
+        (["predict", "/no/run", "x.png"], 1, ["/no/run: no model there"]),
+        (["convert", "/no/file.pth", "/no/output"], 1, ["/no/file.pth"]),
+        (["list", "*huge*"], 1, ["no model matches '*huge*'"]),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(capsys, monkeypatch, arguments, code, words):
+    monkeypatch.setattr(sys, "argv", ["v2m", *arguments])
+    got, error = fails(capsys, *arguments)
+    assert got == code
+    for word in words:
+        assert word in error

@@ -1,0 +1,231 @@
+import dataclasses
+import json
+import math
+import shutil
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from rich.console import Console
+from safetensors.torch import load_file
+
+from v2m.data import AugmentConfig, DataError
+from v2m.engine.config import OptimizerConfig, TrainConfig
+from v2m.engine.run import RunFolder
+from v2m.engine.train import Interrupted, NonFiniteLossError, train
+from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.head import load_model
+
+SMALL = dict(
+    model_args=dict(embed_dim=16, depth=1, d_state=2, patch_size=4),
+    input=InputConfig(img_size=(8, 12)),
+    device="cpu",
+    batch_size=8,
+)
+
+
+@pytest.fixture
+def config(image_folder, tmp_path):
+    augment = AugmentConfig(scale=(0.5, 1.0), mixup=0.5)
+    return TrainConfig(
+        str(image_folder), output=str(tmp_path / "run"), epochs=3, augment=augment, ema_decay=0.9, **SMALL
+    )
+
+
+@pytest.fixture
+def console():
+    with open("/dev/null", "w") as nowhere:
+        yield Console(file=nowhere)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(epochs):
+    def on_epoch(run):
+        if len(run.read_metrics()) == epochs:
+            raise StopError
+
+    return on_epoch
+
+
+def test_a_run_leaves_everything_in_its_folder(config, console, image_folder):
+    result = train(config, console)
+    run = RunFolder(config.output)
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "checkpoint.pt", "config.json", "metrics.jsonl", "model.safetensors", "train.yaml"
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert rows[-1]["val_top1"] == result.scores.top1
+    assert rows[-1]["lr"] == pytest.approx(config.schedule.min_lr, abs=1e-6)
+
+    saved = load_model(run.path)
+    assert saved.classes == ["blue", "green", "red"]
+    assert saved.spec.img_size == (8, 12)
+    resolved = yaml.safe_load(run.config.read_text())
+    assert (resolved["data"], resolved["augment"]["mixup"]) == (str(image_folder), 0.5)
+    assert resolved["input"]["mean"] == list(saved.spec.mean)
+
+    state = torch.load(run.state, weights_only=True)
+    assert torch.equal(state["ema"]["head.weight"], load_file(run.path / "model.safetensors")["head.weight"])
+    assert not torch.equal(state["ema"]["head.weight"], state["model"]["head.weight"])
+
+
+def test_training_learns(image_folder, tmp_path, console):
+    config = TrainConfig(
+        str(image_folder),
+        output=str(tmp_path / "run"),
+        epochs=12,
+        augment=AugmentConfig(scale=(0.8, 1.0)),
+        optimizer=OptimizerConfig(lr=1e-2),
+        ema_decay=0,
+        **SMALL,
+    )
+    assert train(config, console).scores.top1 == 1.0
+
+
+def test_a_resumed_run_ends_with_the_same_weights(config, console, tmp_path):
+    train(config, console)
+    parted = dataclasses.replace(config, output=str(tmp_path / "parted"))
+    with pytest.raises(StopError):
+        train(parted, console, on_epoch=stop_after(2))
+    train(parted, console, resume=True)
+    one, other = (load_file(RunFolder(c.output).path / "model.safetensors") for c in (config, parted))
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    same = ("epoch", "train_loss", "val_loss")
+    rows = [[[r[k] for k in same] for r in RunFolder(c.output).read_metrics()] for c in (config, parted)]
+    assert rows[0] == rows[1]
+
+
+def test_resuming_a_finished_run_only_evaluates(config, console):
+    first = train(config, console)
+    weights = (RunFolder(config.output).path / "model.safetensors").read_bytes()
+    assert train(config, console, resume=True).scores.top1 == first.scores.top1
+    assert (RunFolder(config.output).path / "model.safetensors").read_bytes() == weights
+
+
+def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console, monkeypatch):
+    import signal
+
+    from v2m.engine import train as module
+
+    original = module._Trainer._update
+
+    def update_then_signal(self, loss):
+        original(self, loss)
+        if (self.epoch, self.step) == (2, 1):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(module._Trainer, "_update", update_then_signal)
+    with pytest.raises(Interrupted, match=r"epoch 2, step 2 of 3; continue with: v2m train --resume .*run"):
+        train(config, console)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(module._Trainer, "_update", original)
+    train(config, console, resume=True)
+    assert [row["epoch"] for row in RunFolder(config.output).read_metrics()] == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(config, console):
+    with pytest.raises(StopError):
+        train(config, console, on_epoch=stop_after(1))
+    weights = (RunFolder(config.output).path / "model.safetensors").read_bytes()
+    wild = dataclasses.replace(config, optimizer=OptimizerConfig(lr=1e30, clip_grad=None))
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss is (nan|inf) in epoch 2, step .*keeps the weights of epoch 1"
+    ):
+        train(wild, console, resume=True)
+    assert (RunFolder(config.output).path / "model.safetensors").read_bytes() == weights
+
+
+def test_an_occupied_folder_is_left_alone(config, console, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("data")
+    with pytest.raises(FileExistsError, match="is not empty; continue it with 'v2m train --resume"):
+        train(config, console)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
+
+
+def test_resuming_needs_a_state_that_fits(config, console):
+    with pytest.raises(FileNotFoundError, match="nothing was saved there yet"):
+        train(config, console, resume=True)
+    train(dataclasses.replace(config, epochs=1), console)
+    other = dataclasses.replace(config, model_args=SMALL["model_args"] | dict(depth=2))
+    with pytest.raises(ValueError, match="does not fit this configuration"):
+        train(other, console, resume=True)
+    RunFolder(config.output).state.write_bytes(b"damaged")
+    with pytest.raises(OSError, match=r"checkpoint\.pt cannot be read"):
+        train(config, console, resume=True)
+
+
+def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    run.write_state(dict(epoch=1))
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device\nmore")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        OSError, match=r"could not be saved \(.*No space left on device\); what was there is kept"
+    ):
+        run.write_state(dict(epoch=2))
+    assert run.read_state() == dict(epoch=1)
+    assert [path.name for path in run.path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_corrupt_image_ends_training_with_its_name(config, console, image_folder):
+    (image_folder / "train" / "red" / "3.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(DataError, match=r"red/3\.png: not a readable image"):
+        train(config, console)
+
+
+def test_a_batch_larger_than_the_data_is_the_data(config, console):
+    result = train(dataclasses.replace(config, batch_size=1000, epochs=1), console)
+    assert result.scores.images == 12
+
+
+def test_one_image_is_too_few(config, console, image_folder):
+    for split in ("train", "val"):
+        for name in ("blue", "green"):
+            shutil.rmtree(image_folder / split / name)
+    for image in sorted((image_folder / "train" / "red").iterdir())[1:]:
+        image.unlink()
+    with pytest.raises(DataError, match="1 training image, expected at least 2"):
+        train(config, console)
+
+
+def test_bfloat16_training_is_finite(config, console):
+    result = train(dataclasses.replace(config, precision="bf16", epochs=1), console)
+    assert math.isfinite(result.scores.loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(epochs=0), "epochs is 0"),
+        (dict(batch_size=0), "batch_size is 0"),
+        (dict(batch_size=7, augment=AugmentConfig(mixup=0.5)), "batch_size is 7, expected an even number"),
+        (dict(ema_decay=1.0), "ema_decay is 1.0"),
+        (dict(optimizer=OptimizerConfig(lr=0.0)), "optimizer.lr is 0.0"),
+    ],
+)
+def test_settings_out_of_range_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig("digits", **change)
+
+
+def test_an_unknown_optimiser_is_answered_with_the_nearest(config, console):
+    with pytest.raises(ValueError, match="'adamv' is no optimiser, nearest: adam"):
+        train(dataclasses.replace(config, optimizer=OptimizerConfig("adamv")), console)
