@@ -1,4 +1,5 @@
 import copy
+import re
 from functools import partial
 
 import pytest
@@ -122,7 +123,7 @@ def test_mixer_settings_are_model_arguments(setting, look):
     ("settings", "error", "message"),
     [
         (dict(d_stat=3), TypeError, "d_stat"),
-        (dict(depth=0), ValueError, "depth is 0, expected at least 1"),
+        (dict(depth=0), ValueError, "depth is 0, expected an integer from 1"),
         (
             dict(class_token="corner"),
             ValueError,
@@ -279,6 +280,8 @@ def test_set_patch_size():
     model.set_input_size(patch_size=8)
     assert model.patch_embed.proj.weight.shape == (32, 3, 8, 8)
     assert model.forward_features(images()).shape == (2, 4, 6, 32)
+    assert [info["reduction"] for info in model.feature_info] == [8, 8]
+    assert model.config.patch_size == (8, 8)
 
 
 @pytest.mark.parametrize("name", ["row", "col"])
@@ -412,3 +415,40 @@ def test_copies_are_independent():
     clone, expected = copy.deepcopy(model), model(x)
     clone.head.weight.data.zero_()
     assert torch.equal(model(x), expected)
+
+
+def test_init_weights_fills_a_model_from_the_meta_device():
+    model = small(device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    model.init_weights()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(img_size=0),
+        dict(img_size=(8, 8, 8)),
+        dict(patch_size=(2, -1)),
+        dict(in_chans=0),
+        dict(num_classes=-1),
+        dict(embed_dim=0),
+        dict(depth=2.0),
+        dict(drop_rate=-0.1),
+        dict(drop_path_rate=1.5),
+    ],
+    ids=str,
+)
+def test_values_out_of_range_are_named(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=rf"V2MConfig: {name} is {re.escape(repr(value))}, expected"):
+        V2M(**wrong)
+
+
+def test_an_unknown_argument_is_answered_with_the_nearest():
+    with pytest.raises(TypeError, match="no argument 'd_stat', the nearest is 'd_state'"):
+        V2M(d_stat=3)
+    with pytest.raises(TypeError, match="no argument 'zzz', expected one of img_size, "):
+        V2M(zzz=3)

@@ -53,8 +53,21 @@ class V2MConfig:
     drop_path_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.depth < 1:
-            raise ValueError(f"V2MConfig: depth is {self.depth}, expected at least 1")
+        for name in ("img_size", "patch_size"):
+            size = getattr(self, name)
+            if not isinstance(size, int):
+                size = tuple(size)  # a list, where it comes from JSON or YAML
+                object.__setattr__(self, name, size)
+            pair = (size, size) if isinstance(size, int) else size
+            if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+                raise ValueError(f"V2MConfig: {name} is {size!r}, expected a positive integer or two of them")
+        for name, least in (("in_chans", 1), ("num_classes", 0), ("embed_dim", 1), ("depth", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"V2MConfig: {name} is {value!r}, expected an integer from {least}")
+        for name in ("drop_rate", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"V2MConfig: {name} is {getattr(self, name)!r}, expected 0 <= rate < 1")
         if self.class_token not in (None, "edge", "middle"):
             raise ValueError(
                 f"V2MConfig: class_token is {self.class_token!r}, expected 'edge', 'middle' or None"

@@ -111,7 +111,13 @@ class V2M(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Initialise as the paper's code does, with both step size biases drawn from 0.001..0.1."""
+        """Initialise as the paper's code does, with both step size biases drawn from 0.001..0.1.
+
+        Everything is set, so that it also serves a model that was built on the meta device.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.RMSNorm):
+                module.reset_parameters()
         lecun_normal_(self.patch_embed.proj.weight)
         nn.init.zeros_(self.patch_embed.proj.bias)
         for parameter in self.parameters(recurse=False):  # position embedding and class tokens
@@ -262,6 +268,11 @@ class V2M(nn.Module):
         if self.class_token:
             self.cls_row = _resized_parameter(self.cls_row, 1, width)
             self.cls_col = _resized_parameter(self.cls_col, height, 1)
+        self.config = replace(
+            self.config, img_size=self.patch_embed.img_size, patch_size=self.patch_embed.patch_size
+        )
+        for info in self.feature_info:
+            info["reduction"] = max(self.patch_embed.patch_size)
         update_model_input_size(self, self.patch_embed.img_size, patch_size=patch_size)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -289,8 +300,9 @@ def _check_names(overrides: dict[str, Any]) -> None:
     known = [field.name for field in fields(V2MConfig)]
     for name in overrides:
         if name not in known:
-            nearest = get_close_matches(name, known, n=1) or known
-            raise TypeError(f"V2M: no argument {name!r}, the nearest is {nearest[0]!r}")
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"the nearest is {nearest[0]!r}" if nearest else f"expected one of {', '.join(known)}"
+            raise TypeError(f"V2M: no argument {name!r}, {hint}")
 
 
 def _resized(embedding: Tensor, height: int, width: int) -> Tensor:
