@@ -1,6 +1,9 @@
 """What the commands do."""
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -159,6 +162,13 @@ def run_convert(options: Any, console: Console) -> int:
     output.write_model(model, classes, spec)
     console.print(f"{model.default_cfg['architecture']} with {model.num_classes} classes is in {output.path}")
     return 0
+
+
+def _program(name: str) -> str:
+    """How to call a program of this environment: by name where it is on the path, else by its place."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found and Path(found) == beside else os.path.relpath(beside)
 
 
 def _own_data(model: Path) -> str:

@@ -76,7 +76,7 @@ class TrainConfig:
     model_args: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     data_dir: str = field(default_factory=default_data_dir)
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 32
     seed: int = 0
     workers: int = 0
