@@ -60,11 +60,10 @@ def run_train(options: Any, console: Console) -> int:
     ):
         console.print(f"  {name:<24}{meaning}")
     console.print("\nTry next:")
-    console.print(f"  v2m eval {run.path}")
-    console.print(f"  v2m predict {run.path} IMAGE_OR_FOLDER")
-    console.print(
-        f"  python -c \"import timm, v2m; timm.create_model('local-dir:{run.path}', pretrained=True)\""
-    )
+    load = f"import timm, v2m; timm.create_model('local-dir:{run.path}', pretrained=True)"
+    console.print(f"  {_program('v2m')} eval {run.path}")
+    console.print(f"  {_program('v2m')} predict {run.path} IMAGE_OR_FOLDER")
+    console.print(f'  {_program("python")} -c "{load}"')
     return 0
 
 
