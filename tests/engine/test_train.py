@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from v2m.data import AugmentConfig, DataError
-from v2m.engine.config import OptimizerConfig, TrainConfig
+from v2m.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from v2m.engine.run import RunFolder
 from v2m.engine.train import Interrupted, NonFiniteLossError, train
 from v2m.tasks.classification.config import InputConfig
@@ -217,6 +217,7 @@ def test_bfloat16_training_is_finite(config, console):
         (dict(epochs=0), "epochs is 0"),
         (dict(batch_size=0), "batch_size is 0"),
         (dict(batch_size=7, augment=AugmentConfig(mixup=0.5)), "batch_size is 7, expected an even number"),
+        (dict(schedule=ScheduleConfig(warmup=5)), "schedule.warmup is 5"),
         (dict(ema_decay=1.0), "ema_decay is 1.0"),
         (dict(optimizer=OptimizerConfig(lr=0.0)), "optimizer.lr is 0.0"),
     ],

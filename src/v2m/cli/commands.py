@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import yaml
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from timm.layers import to_2tuple
 from torch import Tensor
@@ -23,6 +22,7 @@ from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_cur
 from v2m.cli.parser import train_config
 from v2m.data import DataError, find_images, open_dataset
 from v2m.engine.evaluate import best_device, classify_files, collect_logits
+from v2m.engine.progress import track
 from v2m.engine.run import RunFolder
 from v2m.engine.train import train
 from v2m.models import MODELS
@@ -75,7 +75,7 @@ def run_eval(options: Any, console: Console) -> int:
     loader = val_loader(data, options.batch_size, options.workers)
     device = best_device()
     batches = collect_logits(model.to(device), loader, device)
-    pairs = list(track(batches, "evaluating", len(loader), console=console, transient=True))
+    pairs = list(track(batches, "evaluating: batch", len(loader), console))
     logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
     scores = score(logits, targets, classes)
 
@@ -107,7 +107,9 @@ def run_predict(options: Any, console: Console) -> int:
         except DataError as error:
             failures.append(str(error))
     table = Table("image", *(f"{i + 1}." for i in range(top)), box=None, header_style="bold")
-    for path, outcome in classify_files(model, spec, paths, best_device(), options.batch_size):
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    outcomes = classify_files(model, spec, paths, best_device(), options.batch_size)
+    for path, outcome in track(outcomes, "classifying: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))
             continue
@@ -120,7 +122,6 @@ def run_predict(options: Any, console: Console) -> int:
             table.add_row(str(path), *(f"{name} {p:.1%}" for name, p in best))
     if table.row_count:
         console.print(table)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for failure in failures:
         errors.print(f"v2m: error: {failure}", markup=False)
     return 1 if failures else 0

@@ -93,6 +93,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.schedule.warmup < 1:
+            raise ValueError(f"schedule.warmup is {self.schedule.warmup}, expected a share from 0 to below 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 <= ema_decay < 1")
         if self.batch_size % 2 and (self.augment.mixup or self.augment.cutmix):

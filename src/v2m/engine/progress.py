@@ -1,14 +1,34 @@
-"""Progress of training: a live bar in a terminal, plain lines elsewhere."""
+"""Progress: a live bar in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import track as rich_track
 
 from v2m.engine.run import Metrics
 
 SECONDS_BETWEEN_LINES = 30.0
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], what: str, total: int, console: Console) -> Iterator[T]:
+    """Yield the items and show how many of ``total`` are done, and the time left."""
+    if console.is_terminal:
+        yield from rich_track(items, what, total, console=console, transient=True)
+        return
+    started = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last > SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - started) / done * (total - done)
+            console.print(f"{what} {done}/{total}  {left:.0f} s left", highlight=False)
 
 
 class TrainProgress:

@@ -1,0 +1,45 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from v2m.engine import progress
+from v2m.engine.progress import TrainProgress, track
+
+
+@pytest.fixture
+def every_line(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+
+
+def test_training_writes_plain_lines_to_a_file(every_line):
+    console = Console(file=io.StringIO(), width=40)
+    with TrainProgress(console, epochs=12, steps=50, done=100) as shown:
+        shown.step(epoch=3, step=10, images_per_s=1234.5, loss=0.5, accuracy=0.25)
+        row = dict(epoch=3, train_loss=1, train_top1=0.5, val_loss=2, val_top1=0.75, images_per_s=99)
+        shown.epoch(row)
+    first, second = console.file.getvalue().splitlines()
+    assert first.startswith("epoch 3/12  step 10/50  1,234 images/s  loss 0.500  accuracy 25.00%  ")
+    assert first.endswith(" s left")
+    assert "val loss 2.000  accuracy 75.00%" in second
+    assert "\x1b" not in first + second
+
+
+def test_training_shows_a_bar_in_a_terminal():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with TrainProgress(console, epochs=12, steps=50) as shown:
+        shown.step(epoch=3, step=10, images_per_s=1234.5, loss=0.5, accuracy=0.25)
+        shown._bar.refresh()
+    text = console.file.getvalue()
+    assert "epoch 3/12" in text
+    assert "1,234 images/s  loss 0.500  accuracy 25.00%" in text
+    assert "left" in text
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_tracking_yields_every_item(every_line, is_terminal):
+    console = Console(file=io.StringIO(), force_terminal=is_terminal)
+    assert list(track(iter("abc"), "reading", 3, console)) == ["a", "b", "c"]
+    assert "reading" in console.file.getvalue()
+    if not is_terminal:
+        assert console.file.getvalue().splitlines()[0].startswith("reading 1/3  ")
