@@ -19,20 +19,20 @@ def test_training_writes_plain_lines_to_a_file(every_line):
         row = dict(epoch=3, train_loss=1, train_top1=0.5, val_loss=2, val_top1=0.75, images_per_s=99)
         shown.epoch(row)
     first, second = console.file.getvalue().splitlines()
-    assert first.startswith("epoch 3/12  step 10/50  1,234 images/s  loss 0.500  accuracy 25.00%  ")
+    assert first.startswith("epoch 3/12  step 10/50  1,234 images/s  loss 0.500  acc 25.0%  ")
     assert first.endswith(" s left")
     assert "val loss 2.000  accuracy 75.00%" in second
     assert "\x1b" not in first + second
 
 
 def test_training_shows_a_bar_in_a_terminal():
-    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
     with TrainProgress(console, epochs=12, steps=50) as shown:
         shown.step(epoch=3, step=10, images_per_s=1234.5, loss=0.5, accuracy=0.25)
         shown._bar.refresh()
     text = console.file.getvalue()
     assert "epoch 3/12" in text
-    assert "1,234 images/s  loss 0.500  accuracy 25.00%" in text
+    assert "1,234 images/s  loss 0.500  acc 25.0%" in text
     assert "left" in text
 
 

@@ -178,7 +178,7 @@ def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
-        OSError, match=r"could not be saved \(.*No space left on device\); what was there is kept"
+        OSError, match=r"could not be saved, with .* MB free on the disk \(.*No space left on device\); what"
     ):
         run.write_state(dict(epoch=2))
     assert run.read_state() == dict(epoch=1)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress import track as rich_track
 
 from v2m.engine.run import Metrics
@@ -45,11 +45,10 @@ class TrainProgress:
         self._console, self._epochs, self._steps, self._first = console, epochs, steps, done
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            BarColumn(bar_width=14),
+            TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -70,7 +69,7 @@ class TrainProgress:
 
     def step(self, epoch: int, step: int, images_per_s: float, loss: float, accuracy: float) -> None:
         """Tell that ``step`` steps of ``epoch`` (both from 1) are done, with the epoch's means so far."""
-        status = f"{images_per_s:,.0f} images/s  loss {loss:.3f}  accuracy {accuracy:6.2%}"
+        status = f"{images_per_s:,.0f} images/s  loss {loss:.3f}  acc {accuracy:.1%}"
         done = (epoch - 1) * self._steps + step
         self._bar.update(self._task, completed=done, epoch=epoch, status=status)
         now = time.monotonic()

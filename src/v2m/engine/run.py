@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from v2m.data import ImageSpec
 from v2m.engine.config import TrainConfig
-from v2m.tasks.classification.head import save_model
+from v2m.tasks.classification.head import WEIGHTS, save_model
 
 Metrics: TypeAlias = dict[str, float]
 
@@ -88,7 +89,7 @@ class RunFolder:
         try:
             save_model(model, self.path, classes, spec)
         except Exception as error:  # safetensors has its own error for a full disk
-            raise OSError(f"{self.path}: the model could not be saved ({_reason(error)})") from None
+            raise _unsaved(self.path / WEIGHTS, error) from None
 
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
         partial = path.with_name(f".{path.name}.partial")
@@ -96,9 +97,17 @@ class RunFolder:
             write(partial)
             os.replace(partial, path)
         except Exception as error:  # torch.save raises RuntimeError where the disk is full
-            raise OSError(f"{path} could not be saved ({_reason(error)}); what was there is kept") from None
+            raise _unsaved(path, error) from None
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _unsaved(path: Path, error: Exception) -> OSError:
+    free = shutil.disk_usage(path.parent).free / 2**20
+    return OSError(
+        f"{path} could not be saved, with {free:,.0f} MB free on the disk ({_reason(error)}); "
+        "what was there is kept"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -33,6 +33,7 @@ def test_a_saved_model_comes_back_whole(saved):
         timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(images), model(images)
     )
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+    assert (folder / WEIGHTS).stat().st_mode == (folder / CONFIG).stat().st_mode
 
 
 def test_models_of_others_are_built_and_saved_alike(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from difflib import get_close_matches
 from pathlib import Path
@@ -57,6 +58,7 @@ def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSp
             safe_serialization=True,
             data_config=spec.timm_config,
         )
+        shutil.copymode(Path(partial, CONFIG), Path(partial, WEIGHTS))  # safetensors lets only its owner read
         for name in (WEIGHTS, CONFIG):
             os.replace(Path(partial, name), folder / name)
 
