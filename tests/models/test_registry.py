@@ -78,7 +78,8 @@ def test_features_only(name, size):
 
 
 @every_model
-def test_features_only_takes_the_last_three_blocks(name):
+def test_features_only_takes_as_many_of_the_last_three_blocks_as_there_are(name):
+    assert len(create(name, depth=2, features_only=True).feature_info) == 2
     model = create(name, depth=4, features_only=True)
     assert model.feature_info.module_name() == ["blocks.1", "blocks.2", "blocks.3"]
     assert [tuple(feature.shape[:2]) for feature in model(images(name))] == [(2, model.model.embed_dim)] * 3

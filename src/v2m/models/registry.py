@@ -39,13 +39,14 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
+    last_blocks = min(3, kwargs.get("depth", PLAIN[variant].depth))
     return build_model_with_cfg(
         V2M,
         variant,
         pretrained,
         config=PLAIN[variant],
         pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=kwargs.pop("out_indices", 3), feature_cls="getter"),
+        feature_cfg=dict(out_indices=kwargs.pop("out_indices", last_blocks), feature_cls="getter"),
         **kwargs,
     )
 
