@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,35 @@ def test_predict_does_all_files_and_reports_the_broken_ones(run, image_folder, c
     assert rows[0]["predictions"][0]["class"] in capsys.readouterr().out
 
 
+def test_predict_into_a_file_writes_a_line_per_image_with_any_name(run, image_folder, capsys):
+    names = ["[draft]", "a[", "b]", "long " * 30]
+    for name in names:
+        (image_folder / name).mkdir()
+        shutil.copy(image_folder / "val" / "red" / "0.png", image_folder / name / "[x] é.png")
+    assert main(["predict", str(run), *(str(image_folder / name) for name in names), "--top", "1"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [path for path, _ in lines] == [str(image_folder / name / "[x] é.png") for name in names]
+
+
+def test_a_closed_pipe_is_no_error(run, image_folder):
+    command = [sys.executable, "-m", "v2m", "predict", str(run), *[str(image_folder)] * 3, "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+
+
+def test_eval_on_other_data_leaves_the_runs_pictures(run, image_folder, capsys):
+    before = (run / "predictions.png").read_bytes()
+    image_folder.rename(image_folder.with_name("other"))
+    assert main(["eval", str(run), "--data", str(image_folder.with_name("other"))]) == 0
+    assert (run / "predictions.png").read_bytes() == before
+    assert (run / "eval-other" / "predictions.png").is_file()
+
+
 def test_list_shows_every_model_with_its_parameters(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
@@ -219,6 +249,12 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
             ["--optimizer.lrr", "did you mean --optimizer.lr?"],
         ),
         (["train", "--data", "digits", "--epoch", "1"], 2, ["did you mean --epochs?"]),
+        (
+            ["train", "--data", "digits", "--optimizer.rate", "1"],
+            2,
+            ["did you mean --optimizer.name or --optimizer.lr"],
+        ),
+        (["predict", "run", "x.png", "--batch_size", "0"], 2, ["batch_size", "0"]),
         (["trian"], 2, ["did you mean 'train'?"]),
         (["train"], 2, ["required", "data"]),
         (["train", "--data", "digits", "--epochs", "many"], 2, ["epochs", "int", "many"]),
@@ -242,8 +278,7 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
         (["list", "*huge*"], 1, ["no model matches '*huge*'"]),
     ],
 )
-def test_mistakes_get_one_line_and_an_exit_code(capsys, monkeypatch, arguments, code, words):
-    monkeypatch.setattr(sys, "argv", ["v2m", *arguments])
+def test_mistakes_get_one_line_and_an_exit_code(capsys, arguments, code, words):
     got, error = fails(capsys, *arguments)
     assert got == code
     for word in words:

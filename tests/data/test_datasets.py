@@ -113,6 +113,17 @@ def test_a_corrupt_image_is_an_error_and_not_replaced(image_folder, tmp_path):
         data[index]
 
 
+def test_sixteen_bits_are_reduced_to_eight_and_floats_refused(tmp_path):
+    ramp = np.arange(0, 65536, 8192, dtype=np.uint16).reshape(1, 8)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "ramp.tiff")
+    for name in ("ramp.png", "ramp.tiff"):
+        assert np.asarray(read_image(tmp_path / name)).tolist() == [list(range(0, 256, 32))]
+    Image.fromarray(ramp.astype(np.float32) / 65535).save(tmp_path / "float.tiff")
+    with pytest.raises(DataError, match=r"float\.tiff: not a readable image \(floating point"):
+        read_image(tmp_path / "float.tiff")
+
+
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import shutil
+from datetime import datetime
 
 import pytest
 import torch
@@ -135,6 +136,64 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console, monk
     assert [row["epoch"] for row in RunFolder(config.output).read_metrics()] == [1, 2, 3]
 
 
+def test_a_stop_at_the_end_of_an_epoch_keeps_its_sums(config, console, monkeypatch):
+    import signal
+
+    from v2m.engine import train as module
+
+    original = module._Trainer._update
+
+    def update_then_signal(self, loss):
+        original(self, loss)
+        if (self.epoch, self.step) == (2, 2):
+            signal.raise_signal(signal.SIGINT)
+
+    train(dataclasses.replace(config, output=config.output + "-whole"), console)
+    monkeypatch.setattr(module._Trainer, "_update", update_then_signal)
+    with pytest.raises(Interrupted, match="epoch 2, step 3 of 3"):
+        train(config, console)
+    monkeypatch.setattr(module._Trainer, "_update", original)
+    train(config, console, resume=True)
+    rows, whole = (RunFolder(path).read_metrics() for path in (config.output, config.output + "-whole"))
+    for key in ("train_loss", "train_top1", "val_loss", "lr"):
+        assert [row[key] for row in rows] == [row[key] for row in whole]
+
+
+def test_changed_settings_count_and_are_recorded(config, console, image_folder):
+    train(dataclasses.replace(config, epochs=1), console)
+    run = RunFolder(config.output)
+    changed = dataclasses.replace(config, epochs=2, optimizer=OptimizerConfig(weight_decay=0.75))
+    train(changed, console, resume=True)
+    assert yaml.safe_load(run.config.read_text())["epochs"] == 2
+    decays = {group["weight_decay"] for group in run.read_state()["optimizer"]["param_groups"]}
+    assert decays == {0.0, 0.75}
+
+
+def test_data_is_recorded_by_its_whole_path(config, console, image_folder, monkeypatch):
+    monkeypatch.chdir(image_folder)
+    train(dataclasses.replace(config, data=".", epochs=1, output=None), console)
+    (folder,) = (image_folder / "runs").iterdir()
+    assert folder.name.startswith("images-v2m_nano-")
+    assert yaml.safe_load(RunFolder(folder).config.read_text())["data"] == str(image_folder)
+
+
+def test_new_folders_get_names_of_their_own(tmp_path, monkeypatch):
+    from v2m.engine import train as module
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls):
+            return cls(2024, 1, 2, 12)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "datetime", Noon)
+    names = []
+    for _ in range(3):
+        names.append(module._new_folder("digits-nano"))
+        (tmp_path / names[-1]).mkdir(parents=True)
+    assert names == [f"runs/digits-nano-20240102-120000{end}" for end in ("", "-2", "-3")]
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(config, console):
     with pytest.raises(StopError):
         train(config, console, on_epoch=stop_after(1))
@@ -150,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(config, consol
 def test_an_occupied_folder_is_left_alone(config, console, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("data")
-    with pytest.raises(FileExistsError, match="is not empty; continue it with 'v2m train --resume"):
+    with pytest.raises(FileExistsError, match=r"is not empty, choose another folder .*v2m train --resume"):
         train(config, console)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from v2m.tasks.classification.metrics import Scores, score
 SHEET_IMAGES = 40
 
 
-def run_train(options: Any, console: Console) -> int:
+def run_train(options: Any) -> int:
     """``v2m train``."""
     config = train_config(options)
     title = f"{config.model} on {Path(config.data).name}"
@@ -43,13 +44,14 @@ def run_train(options: Any, console: Console) -> int:
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title)
 
-    result = train(config, console, resume=options.resume is not None, on_epoch=draw_curve)
+    out = console()
+    result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     run, scores = result.run, result.scores
     data = open_dataset(config.data, "val", Path(config.data_dir), [c.name for c in scores.classes])
     _draw_evaluation(run, title, data, scores, result.logits, result.targets)
-    console.print()
-    _print_scores(console, scores)
-    console.print(f"\nEverything is in {run.path}:")
+    out.print()
+    _print_scores(out, scores)
+    out.print(f"\nEverything is in {run.path}:")
     for name, meaning in (
         ("model.safetensors", "weights, with config.json in timm's hub format"),
         (run.config.name, "the resolved configuration"),
@@ -58,82 +60,82 @@ def run_train(options: Any, console: Console) -> int:
         (run.confusion_matrix.name, "which class was taken for which"),
         (run.predictions.name, "images and their predicted classes, the mistakes first"),
     ):
-        console.print(f"  {name:<24}{meaning}")
-    console.print("\nTry next:")
-    load = f"import timm, v2m; timm.create_model('local-dir:{run.path}', pretrained=True)"
-    console.print(f"  {_program('v2m')} eval {run.path}")
-    console.print(f"  {_program('v2m')} predict {run.path} IMAGE_OR_FOLDER")
-    console.print(f'  {_program("python")} -c "{load}"')
+        out.print(f"  {name:<24}{meaning}")
+    out.print("\nTry next:")
+    load = f"import timm, v2m; timm.create_model({f'local-dir:{run.path}'!r}, pretrained=True)"
+    out.print(f"  {_program('v2m')} eval {shlex.quote(str(run.path))}")
+    out.print(f"  {_program('v2m')} predict {shlex.quote(str(run.path))} IMAGE_OR_FOLDER")
+    out.print(f'  {_program("python")} -c "{load}"')
     return 0
 
 
-def run_eval(options: Any, console: Console) -> int:
+def run_eval(options: Any) -> int:
     """``v2m eval``."""
-    model, name, classes, spec = load_model(Path(options.model))
-    source = options.data or _own_data(Path(options.model))
+    path = Path(options.model)
+    folder = path if path.is_dir() else path.parent
+    model, name, classes, spec = load_model(path)
+    source = options.data or _own_data(folder)
     data = open_val_data(source, Path(options.data_dir), spec, classes)
     loader = val_loader(data, options.batch_size, options.workers)
-    device = best_device()
+    device, out = best_device(), console()
     batches = collect_logits(model.to(device), loader, device)
-    pairs = list(track(batches, "evaluating: batch", len(loader), console))
+    pairs = list(track(batches, "evaluating: batch", len(loader), out))
     logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
     scores = score(logits, targets, classes)
 
-    run = RunFolder(options.output or _folder(Path(options.model)))
-    run.path.mkdir(parents=True, exist_ok=True)
+    pictures = RunFolder(options.output or (folder / f"eval-{Path(source).name}" if options.data else folder))
+    pictures.path.mkdir(parents=True, exist_ok=True)
     data.transform = None
-    title = f"{name} on {Path(source).name}"
-    _draw_evaluation(run, title, data, scores, logits, targets)
-    table = Table("class", "images", "precision", "recall", "F1", box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    _draw_evaluation(pictures, f"{name} on {Path(source).name}", data, scores, logits, targets)
+    table = _table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
-        table.add_row(row.name, str(row.images), *(f"{v:.1%}" for v in (row.precision, row.recall, row.f1)))
-    console.print(table)
-    console.print()
-    _print_scores(console, scores)
-    console.print(f"pictures: {run.confusion_matrix}, {run.predictions}")
+        shares = (row.precision, row.recall, row.f1)
+        table.add_row(row.name, str(row.images), *(f"{v:.1%}" if row.images else "-" for v in shares))
+    out.print(table)
+    out.print()
+    _print_scores(out, scores)
+    out.print(f"pictures: {pictures.confusion_matrix}, {pictures.predictions}")
     return 0
 
 
-def run_predict(options: Any, console: Console) -> int:
+def run_predict(options: Any) -> int:
     """``v2m predict``: 1 if a file could not be read."""
     model, _, classes, spec = load_model(Path(options.model))
-    top = min(max(options.top, 1), len(classes))
-    paths, failures = [], []
+    top = min(options.top, len(classes))
+    out, errors = console(), console(stderr=True)
+    paths: dict[Path, None] = {}  # in order, each once
+    failures = []
     for argument in options.images:
         try:
-            paths += find_images(Path(argument))
+            paths |= dict.fromkeys(find_images(Path(argument)))
         except DataError as error:
             failures.append(str(error))
     table = Table("image", *(f"{i + 1}." for i in range(top)), box=None, header_style="bold")
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    outcomes = classify_files(model, spec, paths, best_device(), options.batch_size)
+    outcomes = classify_files(model, spec, list(paths), best_device(), options.batch_size)
     for path, outcome in track(outcomes, "classifying: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))
             continue
         values, indices = outcome.topk(top)
         best = [(classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
+        cells = [str(path), *(f"{name} {p:.1%}" for name, p in best)]
         if options.json:
             predictions = [{"class": name, "probability": round(p, 6)} for name, p in best]
             print(json.dumps({"image": str(path), "predictions": predictions}), flush=True)
+        elif out.is_terminal:
+            table.add_row(*cells)
         else:
-            table.add_row(str(path), *(f"{name} {p:.1%}" for name, p in best))
+            print("\t".join(cells), flush=True)
     if table.row_count:
-        console.print(table)
+        out.print(table)
     for failure in failures:
-        errors.print(f"v2m: error: {failure}", markup=False)
+        errors.print(f"v2m: error: {failure}")
     return 1 if failures else 0
 
 
-def run_list(options: Any, console: Console) -> int:
+def run_list(options: Any) -> int:
     """``v2m list``."""
-    table = Table(
-        "model", "parameters", "image", "patch", "depth", "width", "state", box=None, header_style="bold"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _table("model", "parameters", "image", "patch", "depth", "width", "state")
     for name in (name for name in MODELS if fnmatch(name, options.pattern)):
         with torch.device("meta"):
             model = create_model(name)
@@ -143,11 +145,11 @@ def run_list(options: Any, console: Console) -> int:
         )
     if not table.row_count:
         raise ValueError(f"pattern: no model matches {options.pattern!r}, there are {', '.join(MODELS)}")
-    console.print(table)
+    console().print(table)
     return 0
 
 
-def run_convert(options: Any, console: Console) -> int:
+def run_convert(options: Any) -> int:
     """``v2m convert``."""
     model = convert_checkpoint(options.checkpoint)
     if options.labels:
@@ -160,7 +162,9 @@ def run_convert(options: Any, console: Console) -> int:
     output.create()
     spec = resolve_image_spec(InputConfig(img_size=to_2tuple(model.config.img_size)), "", model.default_cfg)
     output.write_model(model, classes, spec)
-    console.print(f"{model.default_cfg['architecture']} with {model.num_classes} classes is in {output.path}")
+    console().print(
+        f"{model.default_cfg['architecture']} with {model.num_classes} classes is in {output.path}"
+    )
     return 0
 
 
@@ -171,21 +175,33 @@ def _program(name: str) -> str:
     return name if found and Path(found) == beside else os.path.relpath(beside)
 
 
-def _own_data(model: Path) -> str:
-    config = RunFolder(_folder(model)).config
+def console(stderr: bool = False) -> Console:
+    """Where to print: text as it is, in lines as long as they are where nobody looks at them."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 200
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    """A table of names and, to the right, numbers."""
+    table = Table(*columns, box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _own_data(folder: Path) -> str:
+    config = RunFolder(folder).config
     if not config.is_file():
-        raise ValueError(f"data: {model} does not say what it was trained on, name a dataset with --data")
+        raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
     return yaml.safe_load(config.read_text())["data"]
 
 
-def _folder(model: Path) -> Path:
-    return model if model.is_dir() else model.parent
-
-
-def _print_scores(console: Console, scores: Scores) -> None:
-    console.print(
-        f"[bold]test accuracy {scores.top1:.2%}[/bold]  (top-5 {scores.top5:.2%}, loss {scores.loss:.3f}, "
-        f"{scores.images:,} images)"
+def _print_scores(out: Console, scores: Scores) -> None:
+    top5 = f"top-5 {scores.top5:.2%}, " if len(scores.classes) > 5 else ""
+    out.print(
+        f"test accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
+        style="bold",
     )
 
 
@@ -207,11 +223,11 @@ def _draw_evaluation(
     )
 
 
-COMMANDS: dict[str, Callable[[Any, Console], int]] = {
+COMMANDS: dict[str, Callable[[Any], int]] = {
     "train": run_train,
     "eval": run_eval,
     "predict": run_predict,
     "list": run_list,
     "convert": run_convert,
 }
-"""Function of each command: options and console in, exit code out."""
+"""Function of each command: options in, exit code out."""

@@ -4,13 +4,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from v2m.cli.commands import COMMANDS
+from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser, resume_arguments
 from v2m.engine.train import Interrupted
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,22 +17,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Bad options exit with 2, everything else that fails returns 1, after one line on standard error. Set
     ``V2M_TRACEBACK=1`` to see where an error comes from.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         parser = build_parser()
         options = parser.parse_args(resume_arguments(sys.argv[1:] if arguments is None else arguments))
         options = parser.instantiate(options)
-        return COMMANDS[options.command](options[options.command], Console(highlight=False, soft_wrap=True))
+        return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:
-        errors.print(f"v2m: {stop}", markup=False)
+        console(stderr=True).print(f"v2m: {stop}")
         return INTERRUPTED
     except KeyboardInterrupt:
-        errors.print("v2m: stopped")
+        console(stderr=True).print("v2m: stopped")
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output is gone; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (ValueError, OSError, ArithmeticError) as error:
         if os.environ.get("V2M_TRACEBACK"):
             raise
-        errors.print(f"v2m: error: {_one_line(error)}", markup=False)
+        console(stderr=True).print(f"v2m: error: {_one_line(error)}")
         return FAILED
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from v2m import __version__
 from v2m.engine.config import TrainConfig, default_data_dir
@@ -15,6 +16,13 @@ from v2m.engine.run import RunFolder
 
 class Parser(ArgumentParser):
     """Prints one line for an error, with the nearest option where one is unknown."""
+
+    _arguments: Sequence[str] = ()
+
+    def parse_args(self, args: Sequence[str] | None = None, *others: Any, **more: Any) -> Namespace:  # type: ignore[override]
+        """Parse, and remember the arguments for the words of an error."""
+        self._arguments = sys.argv[1:] if args is None else args
+        return super().parse_args(args, *others, **more)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
@@ -27,11 +35,16 @@ class Parser(ArgumentParser):
         if choice := re.search(r"invalid choice: '([^']*)'", message):
             nearest = get_close_matches(choice[1], commands, n=1)
             return f"; did you mean {nearest[0]!r}?" if nearest else ""
-        command = next((commands[a] for a in sys.argv[1:] if a in commands), self)
-        known = [option for option in command._option_string_actions if option.startswith("--")]
-        found = re.search(r"unrecognized arguments: (--[\w.]+)|does not accept option '([\w.]+)'", message)
-        nearest = get_close_matches(found[1] or f"--{found[2]}", known, n=1, cutoff=0.5) if found else []
-        return f"; did you mean {nearest[0]}?" if nearest else ""
+        found = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
+        command = next((commands[a] for a in self._arguments if a in commands), self)
+        if not found:
+            return ""
+        group, dot, name = (found[1] or found[2]).rpartition(".")
+        options = (option.removeprefix("--").rpartition(".") for option in command._option_string_actions)
+        known = [last for first, _, last in options if first == group]
+        nearest = get_close_matches(name, known, n=1) or (known if group else [])
+        words = " or ".join(f"--{group}{dot}{option}" for option in nearest)
+        return f"; did you mean {words}?" if words else ""
 
 
 def build_parser() -> Parser:
@@ -55,8 +68,8 @@ def build_parser() -> Parser:
     evaluate.add_argument(
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
-    evaluate.add_argument("--batch_size", type=int, default=64, help="Images at once.")
-    evaluate.add_argument("--workers", type=int, default=0, help="Processes that read images.")
+    evaluate.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
+    evaluate.add_argument("--workers", type=NonNegativeInt, default=0, help="Processes that read images.")
     evaluate.add_argument(
         "--output", type=str | None, help="Folder for the pictures; by default the model's."
     )
@@ -65,8 +78,8 @@ def build_parser() -> Parser:
     predict = _command("Classify image files. Unreadable files are reported, the others still done.")
     predict.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
     predict.add_argument("images", type=str, nargs="+", help="Image files, or folders of them.")
-    predict.add_argument("--top", type=int, default=3, help="Classes to show per image.")
-    predict.add_argument("--batch_size", type=int, default=64, help="Images at once.")
+    predict.add_argument("--top", type=PositiveInt, default=3, help="Classes to show per image.")
+    predict.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
     predict.add_argument("--json", action="store_true", help="One JSON object per line instead of a table.")
     commands.add_subcommand("predict", predict, help="classify image files")
 

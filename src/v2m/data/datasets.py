@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -126,8 +127,11 @@ def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
 
 def _open_folder(root: Path, split: Split, classes: Sequence[str] | None) -> "FolderDataset":
     if not root.is_dir():
-        names = ", ".join(DATASETS)
-        raise DataError(f"data: {str(root)!r} is neither a dataset ({names}) nor a folder")
+        nearest = get_close_matches(str(root), DATASETS, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise DataError(
+            f"data: {str(root)!r} is neither a dataset ({', '.join(DATASETS)}) nor a folder{hint}"
+        )
     train = root / "train"
     val = next((root / name for name in VAL_FOLDERS if (root / name).is_dir()), root / VAL_FOLDERS[0])
     folder = train if split == "train" else val
@@ -171,7 +175,7 @@ class FolderDataset(ImageFolder):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image file whole (the first frame of an animation).
+    """Read an image file whole (the first frame of an animation), 16 bits a pixel reduced to 8.
 
     Raises:
         DataError: it cannot be read.
@@ -179,6 +183,10 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
+            if image.mode == "F":
+                raise ValueError("floating point pixels have no known range")
+            if image.mode.startswith("I"):  # 16 bits a pixel; PIL's own conversion would clip it to 8
+                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image.copy()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable image ({_first_line(error)})") from None

@@ -90,9 +90,9 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if not 0 <= self.schedule.warmup < 1:
             raise ValueError(f"schedule.warmup is {self.schedule.warmup}, expected a share from 0 to below 1")
         if not 0 <= self.ema_decay < 1:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -43,8 +44,8 @@ class RunFolder:
         """
         if self.path.is_dir() and any(self.path.iterdir()):
             raise FileExistsError(
-                f"output: {self.path} is not empty; continue it with 'v2m train --resume {self.path}' "
-                "or choose another folder"
+                f"output: {self.path} is not empty, choose another folder "
+                f"(a run is continued with: v2m train --resume {shlex.quote(str(self.path))})"
             )
         self.path.mkdir(parents=True, exist_ok=True)
 

@@ -1,11 +1,12 @@
 """The training loop: accelerate around timm's parts."""
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +21,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from v2m.data import ImageSpec
+from v2m.data import DATASETS, ImageSpec
 from v2m.engine.config import TrainConfig
 from v2m.engine.evaluate import collect_logits
 from v2m.engine.progress import TrainProgress
@@ -87,7 +88,7 @@ def train(
         trainer.restore()
     else:
         trainer.run.create()
-        trainer.run.write_config(trainer.config)
+    trainer.run.write_config(trainer.config)
     return trainer.fit(on_epoch)
 
 
@@ -144,6 +145,7 @@ class _Trainer:
             t_in_epochs=False,
         )
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
+        self.sums = _Sums()
         self.history: list[Metrics] = []
 
     @property
@@ -162,29 +164,34 @@ class _Trainer:
             TrainProgress(self.console, self.config.epochs, self.steps, done) as progress,
         ):
             while self.epoch <= self.config.epochs:
-                started = time.monotonic()
-                row = self._train_epoch(progress, stop_requested)
-                seconds = time.monotonic() - started
+                lr = self._train_epoch(progress, stop_requested)
                 result = self._evaluate()
-                row |= dict(
-                    val_loss=result.scores.loss, val_top1=result.scores.top1, val_top5=result.scores.top5
+                row = dict(
+                    epoch=self.epoch,
+                    lr=lr,
+                    train_loss=self.sums.loss / self.sums.images,
+                    train_top1=self.sums.correct / self.sums.images,
+                    val_loss=result.scores.loss,
+                    val_top1=result.scores.top1,
+                    val_top5=result.scores.top5,
+                    images_per_s=self.sums.images * self.accelerator.num_processes / self.sums.seconds,
+                    seconds=self.sums.seconds,
                 )
-                row["seconds"] = seconds
                 self.history.append(row)
-                self.epoch, self.step = self.epoch + 1, 0
+                self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
                 self._save()
                 if self.accelerator.is_main_process:
                     progress.epoch(row)
                     on_epoch(self.run)
         return result or self._evaluate()
 
-    def _train_epoch(self, progress: TrainProgress, stop_requested: Callable[[], bool]) -> Metrics:
+    def _train_epoch(self, progress: TrainProgress, stop_requested: Callable[[], bool]) -> float:
+        """Train to the end of the epoch; returns the last learning rate."""
         set_seed(self.config.seed + self.epoch, device_specific=True)
         self.train_batches.set_epoch(self.epoch)
         batches = self.accelerator.skip_first_batches(self.train_batches, self.step)
         self.model.train()
-        images = correct = 0
-        loss_sum, started = 0.0, time.monotonic()
+        last = time.monotonic()
         for inputs, targets in batches:
             mixed, soft_targets = self.mixup(inputs, targets) if self.mixup else (inputs, targets)
             with self.accelerator.autocast():
@@ -194,24 +201,20 @@ class _Trainer:
             self._update(loss)
             self.step += 1
 
-            images += len(inputs)
-            correct += int((logits.argmax(-1) == targets).sum())
-            loss_sum += loss.item() * len(inputs)
-            rate = images * self.accelerator.num_processes / (time.monotonic() - started)
-            progress.step(self.epoch, self.step, rate, loss_sum / images, correct / images)
+            sums, now = self.sums, time.monotonic()
+            sums.images += len(inputs)
+            sums.correct += int((logits.argmax(-1) == targets).sum())
+            sums.loss += loss.item() * len(inputs)
+            sums.seconds, last = sums.seconds + now - last, now
+            rate = sums.images * self.accelerator.num_processes / sums.seconds
+            progress.step(self.epoch, self.step, rate, sums.loss / sums.images, sums.correct / sums.images)
             if stop_requested():
                 self._save()
                 raise Interrupted(
                     f"stopped and saved in epoch {self.epoch}, step {self.step} of {self.steps}; "
-                    f"continue with: v2m train --resume {self.run.path}"
+                    f"continue with: v2m train --resume {shlex.quote(str(self.run.path))}"
                 )
-        return dict(
-            epoch=self.epoch,
-            lr=self.optimizer.param_groups[0]["lr"],
-            train_loss=loss_sum / max(images, 1),
-            train_top1=correct / max(images, 1),
-            images_per_s=images * self.accelerator.num_processes / (time.monotonic() - started),
-        )
+        return self.optimizer.param_groups[0]["lr"]
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -255,6 +258,8 @@ class _Trainer:
             dict(
                 epoch=self.epoch,
                 step=self.step,
+                steps=self.steps,
+                sums=asdict(self.sums),
                 history=self.history,
                 model=self._bare_model.state_dict(),
                 ema=self.ema.module.state_dict() if self.ema else None,
@@ -265,28 +270,58 @@ class _Trainer:
         self.run.write_metrics(self.history)
 
     def restore(self) -> None:
+        """Go on from what was saved last; settings that changed since then count."""
         state = self.run.read_state()
         try:
             self._bare_model.load_state_dict(state["model"])
             if self.ema:
                 self.ema.module.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            settings = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict(state["optimizer"] | dict(param_groups=settings))
         except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"resume: {self.run.state} does not fit this configuration ({str(error).splitlines()[0]})"
-            ) from None
-        self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"resume: {self.run.state} does not fit this configuration ({reason})") from None
+        self.epoch, self.history = state["epoch"], state["history"]
+        if state["steps"] == self.steps:
+            self.step, self.sums = state["step"], _Sums(**state["sums"])
+        elif state["step"]:
+            self.console.print(
+                f"epoch {self.epoch} starts again: it has {self.steps} steps now, not {state['steps']}"
+            )
+        self.schedule.step_update((self.epoch - 1) * self.steps + self.step)
+        if self.epoch > self.config.epochs:
+            self.console.print(f"nothing left to train: {len(self.history)} epochs are done")
+
+
+@dataclass
+class _Sums:
+    """What the steps of an epoch add up to, in this process."""
+
+    images: int = 0
+    correct: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
 
 
 def _resolved(config: TrainConfig, spec: ImageSpec) -> TrainConfig:
-    """The configuration with nothing left open."""
-    name = f"{Path(config.data).name}-{config.model.replace('/', '_')}-{datetime.now():%Y%m%d-%H%M%S}"
+    """The configuration with nothing left open, and folders of data by their whole path."""
+    data = Path(config.data)
     return replace(
         config,
-        output=config.output or str(Path("runs") / name),
+        data=str(data.resolve()) if data.is_dir() and config.data not in DATASETS else config.data,
+        output=config.output or _new_folder(f"{data.resolve().name}-{config.model.replace('/', '_')}"),
         augment=resolve_augment(config.augment, config.data),
         input=InputConfig(spec.img_size, spec.in_chans, spec.mean, spec.std, spec.crop_pct),
     )
+
+
+def _new_folder(name: str) -> str:
+    path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    count = 1
+    while path.exists():
+        count += 1
+        path = path.with_name(f"{path.name.removesuffix(f'-{count - 1}')}-{count}")
+    return str(path)
 
 
 @contextmanager

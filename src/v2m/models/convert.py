@@ -69,6 +69,10 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
         reason = f"it holds a {forbidden[1]}" if forbidden else type(error).__name__
         raise ValueError(f"{path}: not a checkpoint of tensors and plain data ({reason})") from None
     released = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
+    if isinstance(released, dict) and any(str(name).startswith("blocks.") for name in released):
+        raise ValueError(
+            f"{path}: holds the parameters of this package's own model, there is nothing to convert"
+        )
     state_dict = rename_released_keys(released) if isinstance(released, dict) else {}
     if "blocks.0.mixer.A_2_log" not in state_dict:
         raise ValueError(f"{path}: holds no V2M (no parameter layers.0.mixer.A_2_log)")

@@ -8,14 +8,14 @@ class InputConfig:
     """What the images are turned into; None takes the dataset's own values, or the model's for a folder.
 
     Attributes:
-        img_size: Height and width in pixels.
+        img_size: Height and width in pixels, or one number for both.
         in_chans: 1 for gray, 3 for colour.
         mean: Mean of every channel, of values in 0..1.
         std: Standard deviation likewise.
         crop_pct: Share of the shorter side that the evaluation crop keeps.
     """
 
-    img_size: tuple[int, int] | None = None
+    img_size: int | tuple[int, int] | None = None
     in_chans: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

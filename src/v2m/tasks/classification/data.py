@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from timm.layers import to_2tuple
 from torch.utils.data import DataLoader
 from torchvision.datasets import VisionDataset
 
@@ -28,7 +29,7 @@ def resolve_image_spec(config: InputConfig, data: str, model_cfg: dict[str, Any]
     channels, *size = model_cfg["input_size"]
     in_chans = config.in_chans or (known.in_chans if known else channels)
     return ImageSpec(
-        img_size=config.img_size or (known.img_size if known else (size[0], size[1])),
+        img_size=to_2tuple(config.img_size or (known.img_size if known else size)),
         in_chans=in_chans,
         mean=_per_channel(config.mean or (known.mean if known else model_cfg["mean"]), in_chans),
         std=_per_channel(config.std or (known.std if known else model_cfg["std"]), in_chans),

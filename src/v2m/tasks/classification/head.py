@@ -85,7 +85,9 @@ def load_model(path: Path) -> SavedModel:
         config = json.loads((folder / CONFIG).read_text())
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     except (json.JSONDecodeError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: the model cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise DataError(
+            f"{path}: the model cannot be loaded ({' '.join(str(error).split())[:300]})"
+        ) from None
     cfg = config["pretrained_cfg"]
     channels, height, width = cfg["input_size"]
     spec = ImageSpec(
