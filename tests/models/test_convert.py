@@ -215,3 +215,12 @@ def test_incomplete_models_are_refused_in_one_line(tmp_path, golden, change):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_released_checkpoint(tmp_path / "nothing.pth")
+
+
+def test_our_own_parameters_are_not_converted(tmp_path):
+    ours = V2M(img_size=16, patch_size=8, embed_dim=16, depth=1)
+    torch.save({"model": ours.state_dict()}, tmp_path / "ours.pth")
+    with pytest.raises(
+        ValueError, match=r"ours\.pth: .* this package's own model, there is nothing to convert"
+    ):
+        convert_checkpoint(tmp_path / "ours.pth")
