@@ -39,7 +39,7 @@ SHEET_IMAGES = 40
 def run_train(options: Any) -> int:
     """``v2m train``."""
     config = train_config(options)
-    title = f"{config.model} on {Path(config.data).name}"
+    title = f"{config.model} on {Path(config.data).resolve().name}"
 
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title)
@@ -83,10 +83,12 @@ def run_eval(options: Any) -> int:
     logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
     scores = score(logits, targets, classes)
 
-    pictures = RunFolder(options.output or (folder / f"eval-{Path(source).name}" if options.data else folder))
+    pictures = RunFolder(
+        options.output or (folder / f"eval-{Path(source).resolve().name}" if options.data else folder)
+    )
     pictures.path.mkdir(parents=True, exist_ok=True)
     data.transform = None
-    _draw_evaluation(pictures, f"{name} on {Path(source).name}", data, scores, logits, targets)
+    _draw_evaluation(pictures, f"{name} on {Path(source).resolve().name}", data, scores, logits, targets)
     table = _table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
         shares = (row.precision, row.recall, row.f1)
