@@ -219,8 +219,12 @@ def test_resuming_needs_a_state_that_fits(config, console):
         train(config, console, resume=True)
     train(dataclasses.replace(config, epochs=1), console)
     other = dataclasses.replace(config, model_args=SMALL["model_args"] | dict(depth=2))
-    with pytest.raises(ValueError, match="does not fit this configuration"):
+    with pytest.raises(ValueError, match=r"does not fit this configuration \(Error.*blocks\.1"):
         train(other, console, resume=True)
+    without_average = dataclasses.replace(config, epochs=1, ema_decay=0, output=config.output + "-plain")
+    train(without_average, console)
+    with pytest.raises(ValueError, match="does not fit this configuration"):
+        train(dataclasses.replace(without_average, ema_decay=0.9), console, resume=True)
     RunFolder(config.output).state.write_bytes(b"damaged")
     with pytest.raises(OSError, match=r"checkpoint\.pt cannot be read"):
         train(config, console, resume=True)

@@ -278,7 +278,7 @@ class _Trainer:
                 self.ema.module.load_state_dict(state["ema"])
             settings = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict(state["optimizer"] | dict(param_groups=settings))
-        except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"resume: {self.run.state} does not fit this configuration ({reason})") from None
         self.epoch, self.history = state["epoch"], state["history"]
