@@ -2,6 +2,8 @@ import dataclasses
 import json
 import math
 import shutil
+import signal
+from contextlib import contextmanager
 from datetime import datetime
 
 import pytest
@@ -12,6 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from v2m.data import AugmentConfig, DataError
+from v2m.engine import train as module
 from v2m.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from v2m.engine.run import RunFolder
 from v2m.engine.train import Interrupted, NonFiniteLossError, train
@@ -55,6 +58,21 @@ def stop_after(epochs):
             raise StopError
 
     return on_epoch
+
+
+@contextmanager
+def interrupt_after(epoch, step):
+    """Press Ctrl-C when this step is done."""
+    original = module._Trainer._update
+
+    def update_then_signal(self, loss):
+        original(self, loss)
+        if (self.epoch, self.step + 1) == (epoch, step):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Trainer, "_update", update_then_signal)
+        yield
 
 
 def test_a_run_leaves_everything_in_its_folder(config, console, image_folder):
@@ -115,44 +133,19 @@ def test_resuming_a_finished_run_only_evaluates(config, console):
     assert (RunFolder(config.output).path / "model.safetensors").read_bytes() == weights
 
 
-def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console, monkeypatch):
-    import signal
-
-    from v2m.engine import train as module
-
-    original = module._Trainer._update
-
-    def update_then_signal(self, loss):
-        original(self, loss)
-        if (self.epoch, self.step) == (2, 1):
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(module._Trainer, "_update", update_then_signal)
-    with pytest.raises(Interrupted, match=r"epoch 2, step 2 of 3; continue with: v2m train --resume .*run"):
+def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console):
+    message = r"epoch 2, step 2 of 3; continue with: v2m train --resume .*run"
+    with pytest.raises(Interrupted, match=message), interrupt_after(epoch=2, step=2):
         train(config, console)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    monkeypatch.setattr(module._Trainer, "_update", original)
     train(config, console, resume=True)
     assert [row["epoch"] for row in RunFolder(config.output).read_metrics()] == [1, 2, 3]
 
 
-def test_a_stop_at_the_end_of_an_epoch_keeps_its_sums(config, console, monkeypatch):
-    import signal
-
-    from v2m.engine import train as module
-
-    original = module._Trainer._update
-
-    def update_then_signal(self, loss):
-        original(self, loss)
-        if (self.epoch, self.step) == (2, 2):
-            signal.raise_signal(signal.SIGINT)
-
+def test_a_stop_at_the_end_of_an_epoch_keeps_its_sums(config, console):
     train(dataclasses.replace(config, output=config.output + "-whole"), console)
-    monkeypatch.setattr(module._Trainer, "_update", update_then_signal)
-    with pytest.raises(Interrupted, match="epoch 2, step 3 of 3"):
+    with pytest.raises(Interrupted, match="epoch 2, step 3 of 3"), interrupt_after(epoch=2, step=3):
         train(config, console)
-    monkeypatch.setattr(module._Trainer, "_update", original)
     train(config, console, resume=True)
     rows, whole = (RunFolder(path).read_metrics() for path in (config.output, config.output + "-whole"))
     for key in ("train_loss", "train_top1", "val_loss", "lr"):
@@ -178,8 +171,6 @@ def test_data_is_recorded_by_its_whole_path(config, console, image_folder, monke
 
 
 def test_new_folders_get_names_of_their_own(tmp_path, monkeypatch):
-    from v2m.engine import train as module
-
     class Noon(datetime):
         @classmethod
         def now(cls):

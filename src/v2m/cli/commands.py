@@ -30,7 +30,7 @@ from v2m.models import MODELS
 from v2m.models.convert import convert_checkpoint
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import open_val_data, resolve_image_spec, val_loader
-from v2m.tasks.classification.head import load_model
+from v2m.tasks.classification.head import WEIGHTS, load_model
 from v2m.tasks.classification.metrics import Scores, score
 
 SHEET_IMAGES = 40
@@ -53,7 +53,7 @@ def run_train(options: Any) -> int:
     _print_scores(out, scores)
     out.print(f"\nEverything is in {run.path}:")
     for name, meaning in (
-        ("model.safetensors", "weights, with config.json in timm's hub format"),
+        (WEIGHTS, "weights, with config.json in timm's hub format"),
         (run.config.name, "the resolved configuration"),
         (run.metrics.name, "metrics of every epoch"),
         (run.learning_curve.name, "loss and accuracy over the epochs"),

@@ -1,6 +1,15 @@
 """Labelled images, by name or by folder, and their transforms."""
 
-from v2m.data.datasets import DATASETS, DataError, DatasetInfo, Split, find_images, open_dataset, read_image
+from v2m.data.datasets import (
+    DATASETS,
+    DataError,
+    DatasetInfo,
+    Split,
+    find_images,
+    first_line,
+    open_dataset,
+    read_image,
+)
 from v2m.data.transforms import AugmentConfig, ImageSpec, eval_transform, train_transform
 
 __all__ = [
@@ -12,6 +21,7 @@ __all__ = [
     "Split",
     "eval_transform",
     "find_images",
+    "first_line",
     "open_dataset",
     "read_image",
     "train_transform",

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -82,8 +82,8 @@ def open_dataset(
 class Digits(VisionDataset):
     """The 1,797 handwritten digits of scikit-learn, 8x8 gray: 1,437 to train on, 360 to test, stratified."""
 
-    def __init__(self, split: Split, transform: Callable[[Image.Image], Any] | None = None) -> None:
-        super().__init__(root="", transform=transform)
+    def __init__(self, split: Split) -> None:
+        super().__init__(root="")
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -120,7 +120,7 @@ def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
         return FashionMNIST(str(data_dir), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"data: fashion-mnist is not in {data_dir} and could not be downloaded ({_first_line(error)}); "
+            f"data: fashion-mnist is not in {data_dir} and could not be downloaded ({first_line(error)}); "
             "on Debian and Ubuntu, 'apt install dataset-fashion-mnist' brings it too"
         ) from None
 
@@ -158,7 +158,7 @@ class FolderDataset(ImageFolder):
         try:
             super().__init__(str(root), loader=read_image, allow_empty=allow_missing)
         except FileNotFoundError as error:
-            raise DataError(f"data: {root}: {_first_line(error)}") from None
+            raise DataError(f"data: {root}: {first_line(error)}") from None
         if not self.samples:
             raise DataError(f"data: {root} holds no images ({', '.join(IMG_EXTENSIONS)})")
 
@@ -189,7 +189,7 @@ def read_image(path: str | Path) -> Image.Image:
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image.copy()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({_first_line(error)})") from None
+        raise DataError(f"{path}: not a readable image ({first_line(error)})") from None
 
 
 def find_images(path: Path) -> list[Path]:
@@ -219,5 +219,6 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

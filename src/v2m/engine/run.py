@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import nn
 
-from v2m.data import ImageSpec
+from v2m.data import ImageSpec, first_line
 from v2m.engine.config import TrainConfig
 from v2m.tasks.classification.head import WEIGHTS, save_model
 
@@ -83,7 +83,7 @@ class RunFolder:
         try:
             return torch.load(self.state, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises whatever a damaged file makes its readers raise
-            raise OSError(f"resume: {self.state} cannot be read ({_reason(error)})") from None
+            raise OSError(f"resume: {self.state} cannot be read ({first_line(error)})") from None
 
     def write_model(self, model: nn.Module, classes: list[str], spec: ImageSpec) -> None:
         """Write the weights in timm's hub format."""
@@ -106,10 +106,6 @@ class RunFolder:
 def _unsaved(path: Path, error: Exception) -> OSError:
     free = shutil.disk_usage(path.parent).free / 2**20
     return OSError(
-        f"{path} could not be saved, with {free:,.0f} MB free on the disk ({_reason(error)}); "
+        f"{path} could not be saved, with {free:,.0f} MB free on the disk ({first_line(error)}); "
         "what was there is kept"
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

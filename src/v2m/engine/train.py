@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +198,15 @@ class _Trainer:
             with self.accelerator.autocast():
                 logits = self.model(mixed)
                 loss = self.loss(logits.float(), soft_targets)
-            self._check_finite(loss)
+            value = loss.item()
+            self._check_finite(value)
             self._update(loss)
             self.step += 1
 
             sums, now = self.sums, time.monotonic()
             sums.images += len(inputs)
             sums.correct += int((logits.argmax(-1) == targets).sum())
-            sums.loss += loss.item() * len(inputs)
+            sums.loss += value * len(inputs)
             sums.seconds, last = sums.seconds + now - last, now
             rate = sums.images * self.accelerator.num_processes / sums.seconds
             progress.step(self.epoch, self.step, rate, sums.loss / sums.images, sums.correct / sums.images)
@@ -227,8 +229,8 @@ class _Trainer:
         if self.ema:
             self.ema.update(self._bare_model, step=updates)
 
-    def _check_finite(self, loss: Tensor) -> None:
-        if math.isfinite(loss.item()):
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
             return
         kept = (
             f"{self.run.path} keeps the weights of epoch {self.epoch - 1}"
@@ -236,7 +238,7 @@ class _Trainer:
             else "nothing was saved"
         )
         raise NonFiniteLossError(
-            f"the loss is {loss.item()} in epoch {self.epoch}, step {self.step + 1} "
+            f"the loss is {loss} in epoch {self.epoch}, step {self.step + 1} "
             f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); {kept}. "
             "Try a lower --optimizer.lr or --optimizer.clip_grad"
         )
@@ -316,12 +318,10 @@ def _resolved(config: TrainConfig, spec: ImageSpec) -> TrainConfig:
 
 
 def _new_folder(name: str) -> str:
-    path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    count = 1
-    while path.exists():
-        count += 1
-        path = path.with_name(f"{path.name.removesuffix(f'-{count - 1}')}-{count}")
-    return str(path)
+    """A folder in runs/ that is not there yet, named by the time, and by a number where that is taken."""
+    path = str(Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    candidates = chain([path], (f"{path}-{number}" for number in count(2)))
+    return next(candidate for candidate in candidates if not Path(candidate).exists())
 
 
 @contextmanager

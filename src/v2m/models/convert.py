@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from v2m.models.config import PLAIN, V2MConfig
-from v2m.models.plain import V2M, _resized
+from v2m.models.plain import V2M, resized
 
 _RENAMED = ((r"^module\.", ""), (r"^layers\.", "blocks."), (r"^norm_f\.", "norm."))
 
@@ -26,7 +26,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: V2M) -> dict[str, Te
     for name in ("pos_embed", "cls_row", "cls_col"):
         target = getattr(model, name, None)
         if name in renamed and target is not None:
-            renamed[name] = _resized(_as_map(renamed[name]), target.shape[1], target.shape[2])
+            renamed[name] = resized(_as_map(renamed[name]), target.shape[1], target.shape[2])
     return renamed
 
 

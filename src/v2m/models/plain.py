@@ -136,7 +136,7 @@ class V2M(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised tokens ``[B, H, W, C]``; with a class token ``[B, H + 1, W + 1, C]``."""
-        return self._norm(self._run_blocks(self._embed(x), len(self.blocks))[0])
+        return self._norm(self._run_blocks(self._embed(x), len(self.blocks), keep=[])[0])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the output of ``forward_features`` and classify it, or only pool it if ``pre_logits``."""
@@ -170,8 +170,8 @@ class V2M(nn.Module):
                 f"forward_intermediates: output_fmt is {output_fmt!r}, expected 'NCHW' or 'NHWC'"
             )
         take, last = feature_take_indices(len(self.blocks), indices)
-        x, outputs = self._run_blocks(self._embed(x), last + 1 if stop_early else len(self.blocks))
-        maps = [self._without_class_token(self._norm(outputs[i]) if norm else outputs[i]) for i in take]
+        x, kept = self._run_blocks(self._embed(x), last + 1 if stop_early else len(self.blocks), take)
+        maps = [self._without_class_token(self._norm(kept[i]) if norm else kept[i]) for i in take]
         if output_fmt == "NCHW":
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
         return maps if intermediates_only else (self._norm(x), maps)
@@ -186,18 +186,20 @@ class V2M(nn.Module):
         x = self.patch_embed(x)
         x = x.to(torch.promote_types(x.dtype, torch.float32))  # the residual stream's dtype
         if self.pos_embed is not None:
-            x = x + _resized(self.pos_embed, x.shape[1], x.shape[2])
+            x = x + resized(self.pos_embed, x.shape[1], x.shape[2])
         return self._with_class_token(x) if self.class_token else x
 
-    def _run_blocks(self, x: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
-        outputs = []
-        for block in self.blocks[:count]:
+    def _run_blocks(self, x: Tensor, count: int, keep: list[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """The output of the first ``count`` blocks, and of each block whose index is in ``keep``."""
+        kept = {}
+        for i, block in enumerate(self.blocks[:count]):
             if self.grad_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
-            outputs.append(x)
-        return x, outputs
+            if i in keep:
+                kept[i] = x
+        return x, kept
 
     def _norm(self, x: Tensor) -> Tensor:
         return self.norm(x.to(self.norm.weight.dtype)) if isinstance(self.norm, nn.RMSNorm) else x
@@ -218,7 +220,7 @@ class V2M(nn.Module):
     def _with_class_token(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         i, j = self._crossing(height, width)
-        row, col = _resized(self.cls_row, 1, width), _resized(self.cls_col, height, 1)
+        row, col = resized(self.cls_row, 1, width), resized(self.cls_col, height, 1)
         row = torch.cat([row[:, :, :j], self.cls_token, row[:, :, j:]], dim=2).expand(batch, -1, -1, -1)
         x = torch.cat([x[:, :, :j], col.expand(batch, -1, -1, -1), x[:, :, j:]], dim=2)
         return torch.cat([x[:, :i], row, x[:, i:]], dim=1)
@@ -305,7 +307,7 @@ def _check_names(overrides: dict[str, Any]) -> None:
             raise TypeError(f"V2M: no argument {name!r}, {hint}")
 
 
-def _resized(embedding: Tensor, height: int, width: int) -> Tensor:
+def resized(embedding: Tensor, height: int, width: int) -> Tensor:
     """A learned map ``[1, h, w, C]`` at another size, bicubic; itself where the size is right."""
     if embedding.shape[1:3] == (height, width):
         return embedding
@@ -313,4 +315,4 @@ def _resized(embedding: Tensor, height: int, width: int) -> Tensor:
 
 
 def _resized_parameter(embedding: nn.Parameter, height: int, width: int) -> nn.Parameter:
-    return nn.Parameter(_resized(embedding.detach(), height, width), requires_grad=embedding.requires_grad)
+    return nn.Parameter(resized(embedding.detach(), height, width), requires_grad=embedding.requires_grad)
