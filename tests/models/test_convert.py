@@ -217,9 +217,10 @@ def test_missing_file(tmp_path):
         read_released_checkpoint(tmp_path / "nothing.pth")
 
 
-def test_our_own_parameters_are_not_converted(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_our_own_parameters_are_not_converted(tmp_path, prefix):
     ours = V2M(img_size=16, patch_size=8, embed_dim=16, depth=1)
-    torch.save({"model": ours.state_dict()}, tmp_path / "ours.pth")
+    torch.save({"model": {prefix + k: v for k, v in ours.state_dict().items()}}, tmp_path / "ours.pth")
     with pytest.raises(
         ValueError, match=r"ours\.pth: .* this package's own model, there is nothing to convert"
     ):

@@ -14,6 +14,7 @@ from torch import Tensor
 from v2m.models.config import PLAIN, V2MConfig
 from v2m.models.plain import V2M, resized
 
+_OURS = re.compile(r"(module\.)?blocks\.")
 _RENAMED = ((r"^module\.", ""), (r"^layers\.", "blocks."), (r"^norm_f\.", "norm."))
 
 
@@ -69,7 +70,7 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
         reason = f"it holds a {forbidden[1]}" if forbidden else type(error).__name__
         raise ValueError(f"{path}: not a checkpoint of tensors and plain data ({reason})") from None
     released = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
-    if isinstance(released, dict) and any(str(name).startswith("blocks.") for name in released):
+    if isinstance(released, dict) and any(_OURS.match(str(name)) for name in released):
         raise ValueError(
             f"{path}: holds the parameters of this package's own model, there is nothing to convert"
         )
