@@ -5,15 +5,17 @@ R rank of the step size.
 """
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from functools import reduce
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2m.layers.directions import Directions, Scan
-from v2m.ops import selective_scan
+from v2m.ops import directional_pass
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
@@ -109,42 +111,44 @@ class V2MMixer(nn.Module):
             )
         x, z = self.in_proj(x).to(self.A_log.dtype).chunk(2, dim=-1)
         with _autocast_disabled(x.device):
-            first_passes: dict[Scan, Tensor] = {}
-            y = torch.zeros_like(x)
-            for path in self.directions.paths:
-                if path.first not in first_passes:
-                    first_passes[path.first] = self._first_pass(x, z, path.first)
-                y = y + path.place(self._second_pass(first_passes[path.first], z, path.second))
+            y = reduce(Tensor.add_, self._results(x, F.silu(z)))
         return self.out_proj(y / 2)
 
-    def _first_pass(self, x: Tensor, z: Tensor, scan: Scan) -> Tensor:
-        s = _causal_conv_silu(x, self.conv1d, scan)
-        delta, B = self.x_proj(s).split((self.dt_rank, self.d_state), dim=-1)
-        return selective_scan(
-            s,
-            F.linear(delta, self.dt_proj.weight),
+    def _results(self, x: Tensor, gate: Tensor) -> Iterator[Tensor]:
+        first_passes: dict[Scan, Tensor] = {}
+        for path in self.directions.paths:
+            if path.first not in first_passes:
+                first_passes[path.first] = self._first_pass(x, gate, path.first)
+            yield path.place(self._second_pass(first_passes[path.first], gate, path.second))
+
+    def _first_pass(self, x: Tensor, gate: Tensor, scan: Scan) -> Tensor:
+        return directional_pass(
+            x,
+            gate,
+            self.conv1d.weight.squeeze(1),
+            cast(Tensor, self.conv1d.bias),
+            self.x_proj.weight,
+            self.dt_proj.weight,
+            self.dt_proj.bias,
             _decay_rates(self.A_log),
-            B=B,
-            D=self.D,
-            z=z,
-            delta_bias=self.dt_proj.bias,
-            delta_softplus=True,
+            self.D,
+            selects="B",
             axis=scan.axis,
             reverse=scan.reverse,
         )
 
-    def _second_pass(self, u: Tensor, z: Tensor, scan: Scan) -> Tensor:
-        s = _causal_conv_silu(u, self.conv1d_2, scan)
-        delta, C = self.x_proj_2(s).split((self.dt_rank, self.d_state), dim=-1)
-        return selective_scan(
-            s,
-            F.linear(delta, self.dt_proj_2.weight),
+    def _second_pass(self, u: Tensor, gate: Tensor, scan: Scan) -> Tensor:
+        return directional_pass(
+            u,
+            gate,
+            self.conv1d_2.weight.squeeze(1),
+            cast(Tensor, self.conv1d_2.bias),
+            self.x_proj_2.weight,
+            self.dt_proj_2.weight,
+            self.dt_proj_2.bias,
             _decay_rates(self.A_2_log),
-            C=C,
-            D=self.D_2,
-            z=z,
-            delta_bias=self.dt_proj_2.bias,
-            delta_softplus=True,
+            self.D_2,
+            selects="C",
             axis=scan.axis,
             reverse=scan.reverse,
         )
@@ -152,19 +156,6 @@ class V2MMixer(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
         return f"d_state={self.d_state}, dt_rank={self.dt_rank}, directions={self.directions.value!r}"
-
-
-def _causal_conv_silu(x: Tensor, conv: nn.Conv1d, scan: Scan) -> Tensor:
-    """Depthwise convolution along the scan, each cell seeing itself and the cells scanned before it."""
-    weight = conv.weight.flip(-1) if scan.reverse else conv.weight
-    past = conv.weight.shape[-1] - 1
-    before, after = (0, past) if scan.reverse else (past, 0)
-    if scan.axis == "row":
-        weight, padding = weight.unsqueeze(2), [0, 0, before, after]
-    else:
-        weight, padding = weight.unsqueeze(3), [0, 0, 0, 0, before, after]
-    y = F.conv2d(F.pad(x, padding).permute(0, 3, 1, 2), weight, conv.bias, groups=x.shape[-1])
-    return F.silu(y.permute(0, 2, 3, 1))
 
 
 def _decay_rates(A_log: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
-"""Operators: functions of tensors, each one folder with its interface and its implementations."""
+"""Operators: functions of tensors, each one folder with its interface, its oracle and its registration."""
 
+from v2m.ops.directional_pass import directional_pass
+from v2m.ops.dispatch import Implementation, use_implementation
 from v2m.ops.scan import Axis, selective_scan
 
-__all__ = ["Axis", "selective_scan"]
+__all__ = ["Axis", "Implementation", "directional_pass", "selective_scan", "use_implementation"]

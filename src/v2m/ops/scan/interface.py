@@ -3,8 +3,11 @@
 from typing import Literal, TypeAlias, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from v2m.ops.dispatch import Implementation, choose_implementation
+from v2m.ops.scan.operator import scan
 from v2m.ops.scan.reference import selective_scan_reference
 
 Axis: TypeAlias = Literal["row", "col"]
@@ -26,6 +29,7 @@ def selective_scan(
     *,
     axis: Axis = "row",
     reverse: bool = False,
+    implementation: Implementation | None = None,
 ) -> Tensor:
     """Scan every row, or every column, of a feature map with a selective state space model.
 
@@ -54,14 +58,16 @@ def selective_scan(
         delta_softplus: Pass ``delta`` (with its bias) through softplus.
         axis: ``"row"`` to run along W, ``"col"`` to run along H.
         reverse: Start from the last cell of each line; outputs stay on the cell of their input.
+        implementation: ``"reference"``, ``"cpu"``, ``"triton"`` or ``"pytorch"``; by default the fastest for
+            the device. All but the reference are differentiable once only.
 
     Returns:
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
         TypeError: ``u`` is not floating point.
-        ValueError: a shape, a device or ``axis`` is wrong; the message names the argument, what it got and
-            what was expected.
+        ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong; the message names the
+            argument, what it got and what was expected.
 
     Example:
         >>> u = torch.ones(1, 2, 3, 4)
@@ -71,7 +77,11 @@ def selective_scan(
                 [0.5000, 0.8033, 0.9872]])
     """
     _check_arguments(u, delta, A, B, C, D, z, delta_bias, axis)
-    return selective_scan_reference(u, delta, A, B, C, D, z, delta_bias, delta_softplus, axis, reverse)
+    gate = None if z is None else F.silu(z if z.dtype == torch.float64 else z.float())
+    chosen = choose_implementation("selective_scan", u, implementation)
+    if chosen == "reference":
+        return selective_scan_reference(u, delta, A, B, C, D, gate, delta_bias, delta_softplus, axis, reverse)
+    return scan(u, delta, A, B, C, D, gate, delta_bias, delta_softplus, axis, reverse, chosen)
 
 
 def _check_arguments(

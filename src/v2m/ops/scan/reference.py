@@ -12,7 +12,7 @@ def selective_scan_reference(
     B: Tensor | None,
     C: Tensor | None,
     D: Tensor | None,
-    z: Tensor | None,
+    gate: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
     axis: str,
@@ -52,6 +52,6 @@ def selective_scan_reference(
 
     if D is not None:
         y = y + D.to(dtype) * x
-    if z is not None:
-        y = y * F.silu(z.to(dtype))
+    if gate is not None:
+        y = y * gate.to(dtype)
     return y.to(u.dtype)

@@ -1,0 +1,154 @@
+"""The library of CPU kernels: compiled from C++ on first use, and kept in the user's cache.
+
+It is a plain shared library with a C interface, so it fits any version of PyTorch and Python.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock
+
+SOURCES = sorted((Path(__file__).parent / "cpp").iterdir())
+COMPILERS = ("c++", "g++", "clang++")
+LIBRARY = "libv2m.so"
+SECONDS_TO_COMPILE = 300
+
+
+class KernelError(RuntimeError):
+    """The library cannot be compiled or loaded; the message is one line."""
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept: ``$XDG_CACHE_HOME/v2m/kernels``, by default ``~/.cache/v2m/kernels``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v2m" / "kernels"
+
+
+def library_path() -> Path:
+    """The place of the library for these sources, this compiler and this processor, built or not.
+
+    Raises:
+        KernelError: there is no compiler.
+    """
+    key = hashlib.sha256("\n".join([*_command(), _compiler_version(), _processor()]).encode())
+    for source in SOURCES:
+        key.update(source.read_bytes())
+    return cache_folder() / key.hexdigest()[:16] / LIBRARY
+
+
+def build() -> Path:
+    """Compile the library unless it is there already; other processes wait for the one that does.
+
+    Raises:
+        KernelError: there is no compiler, it fails, or the cache cannot be written.
+    """
+    path = library_path()
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                _compile(path)
+    except OSError as error:
+        raise KernelError(f"{path.parent} cannot be written ({error.strerror or error})") from None
+    return path
+
+
+@lru_cache
+def library() -> ctypes.CDLL:
+    """The loaded library, compiled first if need be; a damaged one is compiled again.
+
+    Raises:
+        KernelError: it cannot be compiled or loaded.
+    """
+    path = build()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)
+    try:
+        return ctypes.CDLL(str(build()))
+    except OSError as error:
+        raise KernelError(f"{path} cannot be loaded ({error})") from None
+
+
+@lru_cache
+def is_available() -> bool:
+    """Whether the CPU kernels can be used; says why not, once, in a warning."""
+    try:
+        library()
+    except KernelError as error:
+        warnings.warn(f"v2m: no CPU kernels, PyTorch is used instead, which is slow: {error}", stacklevel=2)
+        return False
+    return True
+
+
+def clear() -> int:
+    """Delete every compiled library from the cache; returns how many there were."""
+    count = len(list(cache_folder().glob(f"*/{LIBRARY}")))
+    shutil.rmtree(cache_folder(), ignore_errors=True)
+    return count
+
+
+def _command() -> list[str]:
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        raise KernelError(f"no C++ compiler was found (looked for $CXX, {', '.join(COMPILERS)})")
+    is_arm = platform.machine().lower() in ("aarch64", "arm64")
+    target = "-mcpu=native" if is_arm else "-march=native"
+    flags = f"-std=c++17 -O3 {target} -ffp-contract=fast -fPIC -shared -pthread"
+    return [*shlex.split(compiler), *flags.split()]
+
+
+@lru_cache
+def _compiler_version() -> str:
+    return _run([_command()[0], "--version"])
+
+
+def _processor() -> str:
+    """What decides about instructions: native code for one processor may not run on another."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    kept = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(line for line in first.splitlines() if line.startswith(kept))
+
+
+def _compile(path: Path) -> None:
+    print("v2m: compiling the CPU kernels, once for this machine ...", end=" ", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    sources = [str(source) for source in SOURCES if source.suffix == ".cpp"]
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        partial = Path(folder) / LIBRARY
+        try:
+            _run([*_command(), *sources, "-o", str(partial)])
+            os.replace(partial, path)
+        except (KernelError, OSError):
+            print("failed", file=sys.stderr)
+            raise
+    print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_COMPILE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelError(f"the compiler {command[0]} does not run ({error})") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise KernelError(f"the compiler {command[0]} fails ({lines[0] if lines else done.returncode})")
+    return done.stdout

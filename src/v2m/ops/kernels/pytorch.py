@@ -1,0 +1,175 @@
+"""The kernels in PyTorch, for machines and devices that have no others.
+
+Maps are laid out time first. Lines are cut into segments, whose states are computed again in the backward
+pass, so that only each segment's first is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from v2m.ops.kernels import ScanGradients, ScanInputs
+
+SEGMENT = 16
+
+
+def scan_forward(s: ScanInputs) -> Tensor:
+    """The output ``[B, H, W, D]``."""
+    line = _Line(s)
+    y = line.to_map([read for segment in line.segments() for read in segment.reads])
+    if s.D is not None:
+        y = y + s.D.float() * s.u.float()
+    if s.gate is not None:
+        y = y * s.gate.float()
+    return y.to(s.u.dtype)
+
+
+def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
+    """The gradients of the inputs, given that of the output; the recurrence runs backwards."""
+    line = _Line(s)
+    dy_map = grad.float() if s.gate is None else grad.float() * s.gate.float()
+    dy = line.cells(dy_map)
+    dA, carry = torch.zeros_like(line.A), torch.zeros_like(line.start)
+    ys: list[Tensor] = []
+    ddts, ddrives, dBs, dCs = ([dy[0]] * line.length for _ in range(4))
+    starts = [segment.start for segment in line.segments()]
+    for number in reversed(range(len(starts))):
+        segment = line.segment(number, starts[number])
+        ys = segment.reads + ys
+        for i in reversed(range(len(segment.decays))):
+            t = number * SEGMENT + i
+            before = segment.states[i - 1] if i else segment.start
+            dh = carry + (dy[t].unsqueeze(-1) if line.C is None else _outer(dy[t], line.C[t]))
+            if line.C is not None:
+                dCs[t] = _over_channels(dy[t], segment.states[i])
+            if line.B is not None:
+                dBs[t] = _over_channels(line.drives[t], dh)
+            ddrives[t] = dh.sum(-1) if line.B is None else _over_states(dh, line.B[t])
+            carry = dh * segment.decays[i]
+            slope = carry * before
+            ddts[t] = (slope * line.A).sum(-1)
+            dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
+
+    x, y, ddrive = s.u.float(), line.to_map(ys), line.to_map(ddrives)
+    du = ddrive * line.dt
+    if s.D is not None:
+        y = y + s.D.float() * x
+        du = du + s.D.float() * dy_map
+    ddelta = line.to_map(ddts) + ddrive * x
+    if s.delta_softplus:
+        ddelta = ddelta * torch.sigmoid(line.raw)
+    return ScanGradients(
+        du,
+        ddelta,
+        dA,
+        None if s.B is None else line.to_map(dBs),
+        None if s.C is None else line.to_map(dCs),
+        None if s.D is None else (dy_map * x).sum((0, 1, 2)),
+        None if s.gate is None else grad.float() * y,
+    )
+
+
+@dataclass
+class _Segment:
+    """Decays, states ``[lines, D, N]`` and outputs ``[lines, D]`` of some cells; the state before them."""
+
+    start: Tensor
+    decays: list[Tensor]
+    states: list[Tensor]
+    reads: list[Tensor]
+
+
+class _Line:
+    """The inputs of a scan as lists of cells in its order, all lines at once."""
+
+    def __init__(self, s: ScanInputs) -> None:
+        self._dim = 2 if s.axis == "row" else 1
+        self._order = slice(None, None, -1) if s.reverse else slice(None)
+        self.raw = s.delta.float()
+        if s.delta_weight is not None:
+            self.raw = F.linear(self.raw, s.delta_weight.float())
+        if s.delta_bias is not None:
+            self.raw = self.raw + s.delta_bias.float()
+        # Past 40, softplus(x) = x to rounding; PyTorch's default of 20 is 2e-9 off.
+        self.dt = F.softplus(self.raw, threshold=40) if s.delta_softplus else self.raw
+        self.dts, self.drives = self.cells(self.dt), self.cells(self.dt * s.u.float())
+        self.A = s.A.float()
+        self.B = None if s.B is None else self.cells(s.B.float())
+        self.C = None if s.C is None else self.cells(s.C.float())
+        self.length = len(self.dts)
+        self.start = self.A.new_zeros(*self.dts[0].shape, self.A.shape[1])
+
+    def cells(self, value: Tensor) -> tuple[Tensor, ...]:
+        return value.movedim(self._dim, 0).contiguous().unbind(0)[self._order]
+
+    def to_map(self, cells: list[Tensor]) -> Tensor:
+        return torch.stack(cells[self._order], self._dim)
+
+    def segments(self) -> Iterator[_Segment]:
+        """All of them in order, each starting from the last state of the one before."""
+        h = self.start
+        for number in range((self.length + SEGMENT - 1) // SEGMENT):
+            segment = self.segment(number, h)
+            h = segment.states[-1]
+            yield segment
+
+    def segment(self, number: int, start: Tensor) -> _Segment:
+        """The segment of this number, from the state before it."""
+        decays, states, reads, h = [], [], [], start
+        for t in range(number * SEGMENT, min(self.length, (number + 1) * SEGMENT)):
+            drive = self.drives[t]
+            a = torch.exp(self.dts[t].unsqueeze(-1) * self.A)
+            h = a * h + (drive.unsqueeze(-1) if self.B is None else _outer(drive, self.B[t]))
+            decays.append(a)
+            states.append(h)
+            reads.append(h.sum(-1) if self.C is None else _over_states(h, self.C[t]))
+        return _Segment(start, decays, states, reads)
+
+
+def _outer(channels: Tensor, states: Tensor) -> Tensor:
+    return channels.unsqueeze(-1) * states.unsqueeze(-2)
+
+
+def _over_states(h: Tensor, weights: Tensor) -> Tensor:
+    return (h @ weights.unsqueeze(-1)).squeeze(-1)
+
+
+def _over_channels(weights: Tensor, h: Tensor) -> Tensor:
+    return (weights.unsqueeze(-2) @ h).squeeze(-2)
+
+
+def conv_silu_forward(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:
+    """The output ``[B, H, W, D]``."""
+    return F.silu(_convolve(_taps(x, weight, axis, reverse), weight, bias)).to(x.dtype)
+
+
+def conv_silu_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias."""
+    taps = _taps(x, weight, axis, reverse)
+    v = _convolve(taps, weight, bias)
+    gate = torch.sigmoid(v)
+    slope = grad.float() * gate * (1 + v * (1 - gate))
+    dweight = torch.stack([(slope * tap).sum((0, 1, 2)) for tap in taps], dim=-1)
+    dx = _convolve(_taps(slope, weight, axis, not reverse), weight, torch.zeros_like(bias))
+    return dx, dweight, slope.sum((0, 1, 2))
+
+
+def _convolve(taps: list[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+    v = bias.float()
+    for k, tap in enumerate(taps):
+        v = v + tap * weight[:, k].float()
+    return v
+
+
+def _taps(x: Tensor, weight: Tensor, axis: str, reverse: bool) -> list[Tensor]:
+    """What each tap of a kernel meets: the map shifted, zeros coming in."""
+    past, dim = weight.shape[1] - 1, 2 if axis == "row" else 1
+    before, after = (0, past) if reverse else (past, 0)
+    padding = [0, 0, before, after] if axis == "row" else [0, 0, 0, 0, before, after]
+    padded = F.pad(x.float(), padding)
+    return [padded.narrow(dim, past - k if reverse else k, x.shape[dim]) for k in range(past + 1)]
