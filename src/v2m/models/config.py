@@ -30,6 +30,8 @@ class V2MConfig:
         directions: ``corners``, ``corners_rows_first`` or ``released``; see ``v2m.layers.Directions``.
         class_token: A learned row and column of tokens at the bottom and right ``edge`` or through the
             ``middle``, read where they cross; None for none.
+        conv_stem: Embed patches by a few 3x3 convolutions, most of them depthwise separable, instead of by one of
+            the size of a patch; ``patch_size`` must be a power of two.
         use_pos_embed: Add a learned absolute position embedding.
         drop_rate: Dropout before the head.
         drop_path_rate: Drop-path rate of the last block; linear from 0 at the first.
@@ -48,6 +50,7 @@ class V2MConfig:
     dt_rank: int | Literal["auto"] = "auto"
     directions: Directions | str = Directions.CORNERS
     class_token: ClassToken | None = None
+    conv_stem: bool = False
     use_pos_embed: bool = True
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0

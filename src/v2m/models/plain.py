@@ -15,7 +15,7 @@ from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from v2m.layers import V2MBlock, V2MMixer
+from v2m.layers import ConvPatchEmbed, V2MBlock, V2MMixer
 from v2m.models.config import V2MConfig
 
 
@@ -63,7 +63,8 @@ class V2M(nn.Module):
         self.num_features = self.head_hidden_size = self.embed_dim = config.embed_dim
         self.grad_checkpointing = False
 
-        self.patch_embed = PatchEmbed(
+        patch_embed = ConvPatchEmbed if config.conv_stem else PatchEmbed
+        self.patch_embed = patch_embed(
             img_size=config.img_size,
             patch_size=config.patch_size,
             in_chans=config.in_chans,
@@ -116,10 +117,13 @@ class V2M(nn.Module):
         Everything is set, so that it also serves a model that was built on the meta device.
         """
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.RMSNorm):
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.BatchNorm2d | nn.RMSNorm):
                 module.reset_parameters()
-        lecun_normal_(self.patch_embed.proj.weight)
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        for module in self.patch_embed.modules():
+            if isinstance(module, nn.Conv2d):
+                lecun_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for parameter in self.parameters(recurse=False):  # position embedding and class tokens
             trunc_normal_(parameter, std=0.02)
         for mixer in (module for module in self.modules() if isinstance(module, V2MMixer)):
@@ -254,8 +258,8 @@ class V2M(nn.Module):
             pool: Any = global_pool
             self.global_pool = replace(self.config, global_pool=pool).pool
         self.num_classes = num_classes
-        weight = self.patch_embed.proj.weight
-        self.head = self._head().to(weight.device, weight.dtype)
+        like = next(self.patch_embed.parameters())
+        self.head = self._head().to(like.device, like.dtype)
 
     def set_input_size(
         self,

@@ -1,12 +1,11 @@
 """Registration of the directional pass with PyTorch, as ``v2m::directional_pass`` and its backward.
 
-Nothing but the arguments is kept for the backward, which convolves and projects again.
+Nothing but the arguments is kept for the backward, which computes again what it needs.
 """
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from v2m.ops.dispatch import kernels_for
@@ -33,10 +32,7 @@ def directional_pass(
     p = PassInputs(
         x, gate, conv_weight, conv_bias, proj_weight, delta_weight, delta_bias, A, D, selects, axis, reverse
     )
-    kernels = kernels_for(x.device, implementation)
-    if hasattr(kernels, "pass_forward"):
-        return kernels.pass_forward(p)
-    return kernels.scan_forward(p.scan_inputs(*_convolved_and_projected(kernels, p))).contiguous()
+    return kernels_for(x.device, implementation).pass_forward(p).contiguous()
 
 
 @directional_pass.register_fake
@@ -65,30 +61,9 @@ def directional_pass_backward(
     p = PassInputs(
         x, gate, conv_weight, conv_bias, proj_weight, delta_weight, delta_bias, A, D, selects, axis, reverse
     )
-    kernels = kernels_for(x.device, implementation)
-    s, projected = _convolved_and_projected(kernels, p)
-    scan = p.scan_inputs(s, projected)
-    grads = kernels.scan_backward(grad, scan)
-
-    dtype = s.dtype
-    slopes = grads.delta.flatten(0, 2).to(dtype)
-    dselected = (grads.B if selects == "B" else grads.C).flatten(0, 2).to(dtype)
-    dprojected = torch.cat([slopes @ delta_weight.to(dtype), dselected], dim=-1)
-    ds = torch.addmm(grads.u.flatten(0, 2).to(dtype), dprojected, proj_weight.to(dtype)).view(x.shape)
-    dx, dconv_weight, dconv_bias = kernels.conv_silu_backward(ds, x, conv_weight, conv_bias, axis, reverse)
-    found = (
-        dx,
-        grads.gate,
-        dconv_weight,
-        dconv_bias,
-        dprojected.T @ s.flatten(0, 2),
-        slopes.T @ scan.delta.flatten(0, 2),
-        grads.delta.sum((0, 1, 2)),
-        grads.A,
-        grads.D,
-    )
-    (dx, dgate, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias, dA, dD) = (
-        g.to(tensor.dtype).contiguous() for g, tensor in zip(found, p[:9], strict=True)
+    grads = kernels_for(x.device, implementation).pass_backward(grad, p)
+    dx, dgate, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias, dA, dD = (
+        g.to(tensor.dtype).contiguous() for g, tensor in zip(grads, p[:9], strict=True)
     )
     return dx, dgate, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias, dA, dD
 
@@ -96,11 +71,6 @@ def directional_pass_backward(
 @directional_pass_backward.register_fake
 def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return tuple(torch.empty(tensor.shape, dtype=tensor.dtype, device=grad.device) for tensor in inputs[:9])
-
-
-def _convolved_and_projected(kernels: Any, p: PassInputs) -> tuple[Tensor, Tensor]:
-    s = kernels.conv_silu_forward(p.x, p.conv_weight, p.conv_bias, p.axis, p.reverse)
-    return s, F.linear(s, p.proj_weight.to(s.dtype))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,9 +1,7 @@
 """Kernels: the computations of the operators for one kind of device per module, without autograd.
 
 ``cpu`` (C++), ``triton`` (GPUs) and ``pytorch`` (anything) have the same four functions, which compute in
-float32: ``conv_silu_forward``, ``conv_silu_backward``, ``scan_forward`` and ``scan_backward``. ``cpu`` has
-``pass_forward`` too, which does the work of two of them, and of the projection between, while a line is in
-the cache.
+float32: ``scan_forward``, ``scan_backward``, ``pass_forward`` and ``pass_backward``.
 
 Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank of the step size, K taps.
 """
@@ -95,3 +93,17 @@ class ScanGradients(NamedTuple):
     C: Tensor | None
     D: Tensor | None
     gate: Tensor | None
+
+
+class PassGradients(NamedTuple):
+    """Gradients of the tensors of ``PassInputs``."""
+
+    x: Tensor
+    gate: Tensor
+    conv_weight: Tensor
+    conv_bias: Tensor
+    proj_weight: Tensor
+    delta_weight: Tensor
+    delta_bias: Tensor
+    A: Tensor
+    D: Tensor

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from v2m.ops.kernels import PassInputs, ScanGradients, ScanInputs
+from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
 from v2m.ops.kernels.build import library
 
-STRIPS = 64  # groups of lines, each with a partial sum for the gradients of parameters
+# The gradients of parameters are summed by strips of lines, which depend on the size of the map only, so that
+# the result does not depend on the threads.
+LINES_PER_STRIP, MOST_STRIPS = 4, 64
 
 
 class _Map(Structure):
@@ -29,7 +31,7 @@ class _Direction(Structure):
 
 
 class _ScanArguments(Structure):
-    """``ScanArguments`` of cpp/scan.cpp."""
+    """``ScanArguments`` of cpp/kernels.cpp."""
 
     _fields_ = (
         ("direction", _Direction),
@@ -41,8 +43,7 @@ class _ScanArguments(Structure):
         *((name, _Map) for name in ("u", "delta", "B", "C", "gate")),
         *((name, c_void_p) for name in ("A", "D", "delta_weight", "delta_bias")),
         *((name, _Map) for name in ("y", "grad", "du", "ddelta", "dB", "dC", "dgate")),
-        ("dA", c_void_p),
-        ("dD", c_void_p),
+        ("sums", c_void_p),
         ("strips", c_int64),
         ("parallel", c_void_p),
         ("threads", c_int64),
@@ -50,35 +51,17 @@ class _ScanArguments(Structure):
 
 
 class _PassArguments(Structure):
-    """``PassArguments`` of cpp/scan.cpp."""
+    """``PassArguments`` of cpp/kernels.cpp."""
 
     _fields_ = (
         ("scan", _ScanArguments),
         ("taps", c_int64),
         ("projects_B", c_int32),
         ("x", _Map),
+        ("dx", _Map),
         ("conv_weight", c_void_p),
         ("conv_bias", c_void_p),
         ("proj_weight", c_void_p),
-    )
-
-
-class _ConvArguments(Structure):
-    """``ConvArguments`` of cpp/conv.cpp."""
-
-    _fields_ = (
-        ("direction", _Direction),
-        ("channels", c_int64),
-        ("taps", c_int64),
-        ("x", _Map),
-        ("weight", c_void_p),
-        ("bias", c_void_p),
-        *((name, _Map) for name in ("y", "grad", "dx")),
-        ("dweight", c_void_p),
-        ("dbias", c_void_p),
-        ("strips", c_int64),
-        ("parallel", c_void_p),
-        ("threads", c_int64),
     )
 
 
@@ -89,7 +72,8 @@ class _Call:
         self._tensors: list[Tensor] = []
         batch, height, width, channels = shape
         is_column = axis == "col"
-        self.strips = min(STRIPS, batch * (width if is_column else height))
+        lines = batch * (width if is_column else height)
+        self.strips = min(MOST_STRIPS, -(-lines // LINES_PER_STRIP))
         self.common = dict(
             direction=_Direction(batch, height, width, is_column, reverse),
             channels=channels,
@@ -124,21 +108,52 @@ def pass_forward(p: PassInputs) -> Tensor:
     """The output ``[B, H, W, D]``."""
     y = _empty(p.x)
     call = _Call(p.x.shape, p.axis, p.reverse)
-    scan = _ScanArguments(
-        softplus=True,
-        has_low_rank=True,
-        states=p.A.shape[1],
-        rank=p.delta_weight.shape[1],
-        gate=call.map(p.gate),
-        A=call.pointer(p.A),
-        D=call.pointer(p.D),
-        delta_weight=call.pointer(p.delta_weight),
-        delta_bias=call.pointer(p.delta_bias),
-        y=call.map(y),
-        **call.common,
+    arguments = _pass_arguments(call, p)
+    arguments.scan.y = call.map(y)
+    library().v2m_pass_forward(byref(arguments))
+    return y.to(p.x.dtype)
+
+
+def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
+    """The gradients of the inputs, given that of the output."""
+    call = _Call(p.x.shape, p.axis, p.reverse)
+    arguments = _pass_arguments(call, p)
+    dx, dgate = _empty(p.x), _empty(p.gate)
+    (channels, taps), (outputs, _), (_, rank) = p.conv_weight.shape, p.proj_weight.shape, p.delta_weight.shape
+    widths = (p.A.shape[1], 1, taps, 1, outputs, rank, 1)
+    sums = torch.empty(call.strips, channels * sum(widths))
+    arguments.dx, arguments.scan.dgate = call.map(dx), call.map(dgate)
+    arguments.scan.grad, arguments.scan.sums = call.map(grad), call.pointer(sums)
+    library().v2m_pass_backward(byref(arguments))
+    parts = [part.clone() for part in sums.sum(0).split([channels * width for width in widths])]
+    dA, dD, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias = parts
+    return PassGradients(
+        dx,
+        dgate,
+        dconv_weight.view(channels, taps),
+        dconv_bias,
+        dproj_weight.view(channels, outputs).T,
+        ddelta_weight.view(channels, rank),
+        ddelta_bias,
+        dA.view(channels, -1),
+        dD,
     )
-    arguments = _PassArguments(
-        scan=scan,
+
+
+def _pass_arguments(call: _Call, p: PassInputs) -> _PassArguments:
+    return _PassArguments(
+        scan=_ScanArguments(
+            softplus=True,
+            has_low_rank=True,
+            states=p.A.shape[1],
+            rank=p.delta_weight.shape[1],
+            gate=call.map(p.gate),
+            A=call.pointer(p.A),
+            D=call.pointer(p.D),
+            delta_weight=call.pointer(p.delta_weight),
+            delta_bias=call.pointer(p.delta_bias),
+            **call.common,
+        ),
         taps=p.conv_weight.shape[1],
         projects_B=p.selects == "B",
         x=call.map(p.x),
@@ -146,8 +161,6 @@ def pass_forward(p: PassInputs) -> Tensor:
         conv_bias=call.pointer(p.conv_bias),
         proj_weight=call.pointer(p.proj_weight),
     )
-    library().v2m_pass_forward(byref(arguments))
-    return y.to(p.x.dtype)
 
 
 def scan_forward(s: ScanInputs) -> Tensor:
@@ -166,14 +179,15 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
     arguments = _scan_arguments(call, s)
     du, ddelta = _empty(s.u), _empty(s.u)
     dB, dC, dgate = (None if tensor is None else _empty(tensor) for tensor in (s.B, s.C, s.gate))
-    dA = torch.empty(call.strips, *s.A.shape)
-    dD = torch.empty(call.strips, s.A.shape[0])
+    channels, states = s.A.shape
+    sums = torch.empty(call.strips, channels * (states + 1))
     arguments.grad, arguments.dgate = call.map(grad), call.map(dgate)
     arguments.du, arguments.ddelta = call.map(du), call.map(ddelta)
     arguments.dB, arguments.dC = call.map(dB), call.map(dC)
-    arguments.dA, arguments.dD = call.pointer(dA), call.pointer(dD)
+    arguments.sums = call.pointer(sums)
     library().v2m_scan_backward(byref(arguments))
-    return ScanGradients(du, ddelta, dA.sum(0), dB, dC, None if s.D is None else dD.sum(0), dgate)
+    dA, dD = (part.clone() for part in sums.sum(0).split([channels * states, channels]))
+    return ScanGradients(du, ddelta, dA.view(channels, states), dB, dC, None if s.D is None else dD, dgate)
 
 
 def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
@@ -191,40 +205,6 @@ def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
         D=call.pointer(s.D),
         delta_weight=call.pointer(s.delta_weight),
         delta_bias=call.pointer(s.delta_bias),
-        **call.common,
-    )
-
-
-def conv_silu_forward(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:
-    """The output ``[B, H, W, D]``."""
-    y = _empty(x)
-    call = _Call(x.shape, axis, reverse)
-    arguments = _conv_arguments(call, x, weight, bias)
-    arguments.y = call.map(y)
-    library().v2m_conv_silu_forward(byref(arguments))
-    return y.to(x.dtype)
-
-
-def conv_silu_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias."""
-    call = _Call(x.shape, axis, reverse)
-    arguments = _conv_arguments(call, x, weight, bias)
-    dx = _empty(x)
-    dweight, dbias = torch.empty(call.strips, *weight.shape), torch.empty(call.strips, *bias.shape)
-    arguments.grad, arguments.dx = call.map(grad), call.map(dx)
-    arguments.dweight, arguments.dbias = call.pointer(dweight), call.pointer(dbias)
-    library().v2m_conv_silu_backward(byref(arguments))
-    return dx, dweight.sum(0), dbias.sum(0)
-
-
-def _conv_arguments(call: _Call, x: Tensor, weight: Tensor, bias: Tensor) -> _ConvArguments:
-    return _ConvArguments(
-        taps=weight.shape[1],
-        x=call.map(x),
-        weight=call.pointer(weight),
-        bias=call.pointer(bias),
         **call.common,
     )
 

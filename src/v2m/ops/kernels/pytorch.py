@@ -11,9 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.kernels import ScanGradients, ScanInputs
+from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
+from v2m.ops.kernels.composed import compose_backward, compose_forward
 
 SEGMENT = 16
+
+
+def pass_forward(p: PassInputs) -> Tensor:
+    """The output ``[B, H, W, D]``."""
+    return compose_forward(p, conv_silu_forward, scan_forward)
+
+
+def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
+    """The gradients of the inputs, given that of the output."""
+    return compose_backward(grad, p, conv_silu_forward, conv_silu_backward, scan_backward)
 
 
 def scan_forward(s: ScanInputs) -> Tensor:
