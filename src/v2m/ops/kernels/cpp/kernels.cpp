@@ -157,10 +157,12 @@ void sum_lanes(const vfloat* lanes, int64_t count, float* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = sum(lanes[i]);
 }
 
-// Writes rows of numbers by channel, kept as [blocks, width], as [D, width]; returns the end.
-float* unpack(const vfloat* packed, int64_t channels, int64_t width, float* out) {
-    for (int64_t d = 0; d < channels; ++d)
-        for (int64_t i = 0; i < width; ++i) *out++ = packed[d / LANES * width + i][d % LANES];
+// Writes rows of numbers by channel, kept as [blocks, stride], as [D, width]; returns the end.
+float* unpack(const vfloat* packed, int64_t channels, int64_t width, float* out, int64_t stride) {
+    for (int64_t d = 0; d < channels; ++d) {
+        const float* row = (const float*)(packed + d / LANES * stride) + d % LANES;
+        for (int64_t i = 0; i < width; ++i) *out++ = row[i * LANES];
+    }
     return out;
 }
 
@@ -265,12 +267,11 @@ void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lin
     if (p.has_B) pack_states(s, p, lines.B, cells, B);
     if (p.has_C) pack_states(s, p, lines.C, cells, C);
 
+    prefetch(lines.gate, cells, s.channels);
+    prefetch(lines.y, cells, s.channels);
+
     for (int64_t block = 0; block < p.blocks; ++block) {
         const int64_t c = block * LANES, lanes = s.channels - c;
-        for (int64_t t = 0; t < cells; ++t) {
-            if (lines.gate.first) __builtin_prefetch(lines.gate.at(t) + c);
-            __builtin_prefetch(lines.y.at(t) + c, 1);
-        }
         const bool is_large = step_sizes(s, p, block, lines.u, lines.delta, cells, y, dt, drive);
         std::fill(y, y + cells, vfloat{});
         for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
@@ -409,10 +410,7 @@ struct ScanSums {
     static int64_t size(const Packed& p) { return p.blocks * (p.chunks * p.chunk + 1); }
 
     float* write(const ScanArguments& s, const Packed& p, float* out) const {
-        const int64_t padded = p.chunks * p.chunk;
-        for (int64_t d = 0; d < s.channels; ++d)
-            for (int64_t n = 0; n < s.states; ++n) *out++ = dA[d / LANES * padded + n][d % LANES];
-        return unpack(dD, s.channels, 1, out);
+        return unpack(dD, s.channels, 1, unpack(dA, s.channels, s.states, out, p.chunks * p.chunk), 1);
     }
 };
 
@@ -532,11 +530,11 @@ struct PassSums {
 
     void write(const PassArguments& a, const PackedPass& q, float* out) const {
         const int64_t channels = a.scan.channels;
-        out = unpack(taps, channels, a.taps, out);
-        out = unpack(bias, channels, 1, out);
-        out = unpack(projection, channels, q.outputs, out);
-        out = unpack(delta_weight, channels, a.scan.rank, out);
-        unpack(delta_bias, channels, 1, out);
+        out = unpack(taps, channels, a.taps, out, a.taps);
+        out = unpack(bias, channels, 1, out, 1);
+        out = unpack(projection, channels, q.outputs, out, q.outputs);
+        out = unpack(delta_weight, channels, a.scan.rank, out, a.scan.rank);
+        unpack(delta_bias, channels, 1, out, 1);
     }
 };
 
@@ -556,18 +554,21 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
     std::fill(slopes + length, slopes + length + past, vfloat{});
 
     for (int64_t i = strip * d.lines() / s.strips; i < (strip + 1) * d.lines() / s.strips; ++i) {
-        const Line x = d.line(a.x, i), dx = d.line(a.dx, i);
+        const Line x = d.line(a.x, i), dx = d.line(a.dx, i), gate = d.line(s.gate, i), grad = d.line(s.grad, i);
+        prefetch(x, length, s.channels);
+        prefetch(gate, length, s.channels);
+        prefetch(grad, length, s.channels);
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, 0, length, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
                            q.bias[block], window, [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
         project(q, u, p.blocks, s.channels, length, projected);
         std::fill(dlow, dlow + length * rank, vfloat{});
 
-        BackwardLine line{{(float*)u, p.blocks * LANES}, low, selected, selected, d.line(s.gate, i), d.line(s.grad, i),
+        BackwardLine line{{(float*)u, p.blocks * LANES}, low, selected, selected, gate, grad,
                           d.line(s.dgate, i), nullptr, nullptr};
-        backward_line(s, p, line, scan_sums, memory, [&](int64_t block, const vfloat* grad, const vfloat* slope) {
+        backward_line(s, p, line, scan_sums, memory, [&](int64_t block, const vfloat* x_grad, const vfloat* slope) {
             for (int64_t t = 0; t < length; ++t) {
-                du[t * p.blocks + block] = grad[t];
+                du[t * p.blocks + block] = x_grad[t];
                 sums.delta_bias[block] += slope[t];
             }
             for (int64_t r = 0; r < rank; ++r) {

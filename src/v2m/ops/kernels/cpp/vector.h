@@ -55,9 +55,11 @@ INLINE bool any(vint mask) {
 }
 
 INLINE float sum(vfloat v) {
-    float total = 0;
-    for (int i = 0; i < LANES; ++i) total += v[i];
-    return total;
+    float half[LANES];
+    std::memcpy(half, &v, sizeof v);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; ++i) half[i] += half[i + width];
+    return half[0];
 }
 
 // 2^x for |x| < 126 (or NaN), to about 1 ulp: x is split into a multiple of 1/ROOTS and a rest f. Adding MAGIC
@@ -155,6 +157,14 @@ struct Line {
     INLINE float* at(int64_t t) const { return first + t * step; }
     INLINE Line from(int64_t t) const { return {first ? at(t) : nullptr, step}; }
 };
+
+// Asks for cells that are needed soon; long lines are left to the processor.
+INLINE void prefetch(Line line, int64_t cells, int64_t channels) {
+    constexpr int64_t CACHE_LINE = 16, MOST_CELLS = 64;
+    if (!line.first || cells > MOST_CELLS) return;
+    for (int64_t t = 0; t < cells; ++t)
+        for (int64_t c = 0; c < channels; c += CACHE_LINE) __builtin_prefetch(line.at(t) + c);
+}
 
 struct Direction {
     int64_t batch, height, width;
