@@ -8,9 +8,9 @@ from torch import nn
 
 
 class ConvPatchEmbed(PatchEmbed):
-    """Patch embedding by 3x3 convolutions, each halving the map, all but the first depthwise separable.
+    """Patch embedding by pairs of 3x3 convolutions, the first of each halving the map.
 
-    Patches overlap, which helps where images are few or small.
+    All but the very first are depthwise separable. Patches overlap, which helps where images are small.
 
     Args:
         patch_size: Height and width of a patch: one power of two from 2 for both.
@@ -39,7 +39,9 @@ class ConvPatchEmbed(PatchEmbed):
             )
         layers: list[nn.Module] = [ConvNormAct(in_chans, widths[0], 3, stride=2, act_layer=nn.SiLU)]
         for before, after in pairwise(widths):
+            layers.append(SeparableConvNormAct(before, before, 3, act_layer=nn.SiLU))
             layers.append(SeparableConvNormAct(before, after, 3, stride=2, act_layer=nn.SiLU))
+        layers.append(SeparableConvNormAct(embed_dim, embed_dim, 3, act_layer=nn.SiLU))
         self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
 
     def set_input_size(

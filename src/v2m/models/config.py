@@ -30,8 +30,8 @@ class V2MConfig:
         directions: ``corners``, ``corners_rows_first`` or ``released``; see ``v2m.layers.Directions``.
         class_token: A learned row and column of tokens at the bottom and right ``edge`` or through the
             ``middle``, read where they cross; None for none.
-        conv_stem: Embed patches by a few 3x3 convolutions, most of them depthwise separable, instead of by one of
-            the size of a patch; ``patch_size`` must be a power of two.
+        conv_stem: Embed patches by 3x3 convolutions, all but the first depthwise separable, instead of by one
+            of the size of a patch; ``patch_size`` must be a power of two.
         use_pos_embed: Add a learned absolute position embedding.
         drop_rate: Dropout before the head.
         drop_path_rate: Drop-path rate of the last block; linear from 0 at the first.
@@ -92,6 +92,7 @@ class V2MConfig:
 
 PLAIN = {
     "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=4, d_state=8),
+    "v2m_micro": V2MConfig(img_size=32, patch_size=4, embed_dim=64, depth=4, d_state=8, conv_stem=True),
     "v2m_tiny_patch16_224": V2MConfig(embed_dim=192, depth=24),
     "v2m_small_patch16_224": V2MConfig(embed_dim=384, depth=24),
 }

@@ -32,6 +32,7 @@ def _cfg(size: int, crop_pct: float) -> dict[str, Any]:
 default_cfgs = generate_default_cfgs(
     {
         "v2m_nano.untrained": _cfg(32, crop_pct=1.0),
+        "v2m_micro.untrained": _cfg(32, crop_pct=1.0),
         "v2m_tiny_patch16_224.untrained": _cfg(224, crop_pct=0.875),
         "v2m_small_patch16_224.untrained": _cfg(224, crop_pct=0.875),
     }
@@ -55,6 +56,12 @@ def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
 def v2m_nano(pretrained: bool = False, **kwargs: Any) -> V2M:
     """V2M for 8x8 to 64x64 images: depth 4, width 64, 2x2 patches."""
     return _create_plain("v2m_nano", pretrained, **kwargs)
+
+
+@register_model
+def v2m_micro(pretrained: bool = False, **kwargs: Any) -> V2M:
+    """V2M for 28x28 to 128x128 images: depth 4, width 64, a convolutional stem for patches of 4x4."""
+    return _create_plain("v2m_micro", pretrained, **kwargs)
 
 
 @register_model

@@ -1,0 +1,19 @@
+"""Fashion-MNIST: 60,000 gray images of garments, 28x28 pixels, 10 classes."""
+
+from dataclasses import dataclass, field
+
+from v2m.data import AugmentConfig
+from v2m.engine.config import OptimizerConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class FashionMNISTConfig(TrainConfig):
+    """Train ``v2m_micro`` on Fashion-MNIST: ``v2m train --data fashion-mnist``."""
+
+    data: str = "fashion-mnist"
+    model: str = "v2m_micro"
+    epochs: int = 15
+    batch_size: int = 128
+    ema_decay: float = 0.999
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(random_erasing=0.1))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-3))
