@@ -20,6 +20,7 @@ from torchvision.datasets import VisionDataset
 
 from v2m import create_model
 from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_curve, plot_predictions
+from v2m.cli import bench
 from v2m.cli.parser import train_config
 from v2m.data import DataError, find_images, open_dataset
 from v2m.engine.evaluate import best_device, classify_files, collect_logits
@@ -28,6 +29,8 @@ from v2m.engine.run import RunFolder
 from v2m.engine.train import train
 from v2m.models import MODELS
 from v2m.models.convert import convert_checkpoint
+from v2m.models.flops import CONVENTION, count_flops
+from v2m.ops.kernels import build
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import open_val_data, resolve_image_spec, val_loader
 from v2m.tasks.classification.head import WEIGHTS, load_model
@@ -137,18 +140,45 @@ def run_predict(options: Any) -> int:
 
 def run_list(options: Any) -> int:
     """``v2m list``."""
-    table = _table("model", "parameters", "image", "patch", "depth", "width", "state")
+    flops = ("GFLOPs", "of them scans") if options.flops else ()
+    table = _table("model", "parameters", "image", "patch", "depth", "width", "state", *flops)
     for name in (name for name in MODELS if fnmatch(name, options.pattern)):
         with torch.device("meta"):
             model = create_model(name)
         c, count = model.config, sum(p.numel() for p in model.parameters())
-        table.add_row(
-            name, f"{count:,}", *map(str, (c.img_size, c.patch_size, c.depth, c.embed_dim, c.d_state))
-        )
+        cells = [f"{count:,}", *map(str, (c.img_size, c.patch_size, c.depth, c.embed_dim, c.d_state))]
+        if options.flops:
+            found = count_flops(model, (c.in_chans, *to_2tuple(c.img_size)))
+            cells += [f"{found.total / 1e9:.2f}", f"{found.scans / 1e9:.2f}"]
+        table.add_row(name, *cells)
     if not table.row_count:
         raise ValueError(f"pattern: no model matches {options.pattern!r}, there are {', '.join(MODELS)}")
     console().print(table)
+    if options.flops:
+        console().print(f"\nGFLOPs: {CONVENTION}.")
     return 0
+
+
+def run_kernels(options: Any) -> int:
+    """``v2m kernels``: 1 where the CPU kernels cannot be had."""
+    out = console()
+    if options.action == "clear":
+        out.print(f"deleted {build.clear()} compiled libraries from {build.cache_folder()}")
+        return 0
+    path = build.library_path()
+    if options.action == "build":
+        build.library()
+    if not path.is_file():
+        out.print(f"CPU: not compiled yet, will be on first use or by v2m kernels build ({path})")
+        return 0
+    build.library()
+    out.print(f"CPU: compiled, {path} ({path.stat().st_size / 1024:.0f} kB)")
+    return 0
+
+
+def run_bench(options: Any) -> int:
+    """``v2m bench``: 1 if a competitor was wrong or failed."""
+    return bench.run(options, console(), console(stderr=True))
 
 
 def run_convert(options: Any) -> int:
@@ -231,5 +261,7 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "predict": run_predict,
     "list": run_list,
     "convert": run_convert,
+    "kernels": run_kernels,
+    "bench": run_bench,
 }
 """Function of each command: options in, exit code out."""

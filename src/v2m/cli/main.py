@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser, resume_arguments
 from v2m.engine.train import Interrupted
+from v2m.ops.kernels.build import KernelError
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
@@ -18,8 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``V2M_TRACEBACK=1`` to see where an error comes from.
     """
     try:
-        parser = build_parser()
-        options = parser.parse_args(resume_arguments(sys.argv[1:] if arguments is None else arguments))
+        arguments = sys.argv[1:] if arguments is None else arguments
+        parser = build_parser(arguments)
+        options = parser.parse_args(resume_arguments(arguments))
         options = parser.instantiate(options)
         return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output is gone; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, KernelError) as error:
         if os.environ.get("V2M_TRACEBACK"):
             raise
         console(stderr=True).print(f"v2m: error: {_one_line(error)}")

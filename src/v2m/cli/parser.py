@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -12,6 +12,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from v2m import __version__
 from v2m.engine.config import TrainConfig, default_data_dir
 from v2m.engine.run import RunFolder
+from v2m.recipes import RECIPES
 
 
 class Parser(ArgumentParser):
@@ -47,8 +48,11 @@ class Parser(ArgumentParser):
         return f"; did you mean {words}?" if words else ""
 
 
-def build_parser() -> Parser:
-    """The parser of ``v2m`` and its commands."""
+def build_parser(arguments: Sequence[str] = ()) -> Parser:
+    """The parser of ``v2m`` and its commands.
+
+    Where ``arguments`` name a dataset that has a recipe, the settings of ``v2m train`` start from that.
+    """
     parser = Parser(
         prog="v2m", description="Visual 2-Dimensional Mamba.", version=__version__, allow_abbrev=False
     )
@@ -56,7 +60,7 @@ def build_parser() -> Parser:
 
     train = _command("Train a classifier.")
     train.add_argument("--config", action="config", help="YAML file with any of these settings.")
-    train.add_class_arguments(TrainConfig, None)
+    train.add_class_arguments(_recipe(arguments), None)
     train.add_argument("--resume", type=str | None, metavar="RUN", help="Continue the run in this folder.")
     commands.add_subcommand("train", train, help="train a classifier")
 
@@ -87,6 +91,7 @@ def build_parser() -> Parser:
     models.add_argument(
         "pattern", type=str, nargs="?", default="*", help="Show names that match, such as '*tiny*'."
     )
+    models.add_argument("--flops", action="store_true", help="Count the operations for one image too.")
     commands.add_subcommand("list", models, help="list the models")
 
     convert = _command("Turn a checkpoint of the released V2M code into a folder in timm's hub format.")
@@ -94,11 +99,84 @@ def build_parser() -> Parser:
     convert.add_argument("output", type=str, help="New folder.")
     convert.add_argument("--labels", type=str | None, help="Text file with one class name per line.")
     commands.add_subcommand("convert", convert, help="convert a checkpoint of the released code")
+
+    kernels = _command("Look after the CPU kernels, which are compiled on first use.")
+    kernels.add_argument(
+        "action",
+        type=Literal["build", "status", "clear"],
+        help="Compile them now (for a container image), tell what is there, or delete what was compiled.",
+    )
+    commands.add_subcommand("kernels", kernels, help="compile the CPU kernels, or tell about them")
+
+    bench = _command("Measure speed and memory; what is wrong is not timed.")
+    commands.add_subcommand("bench", bench, help="measure speed and memory")
+    _add_benchmarks(bench)
     return parser
+
+
+def _add_benchmarks(bench: Parser) -> None:
+    operators = _command("Time the eight scans of one V2M layer: our kernels beside others.")
+    operators.add_argument(
+        "--competitors", type=str, nargs="+", default=[], help="Which, the first for ratios; by default all."
+    )
+    operators.add_argument(
+        "--grids", type=PositiveInt, nargs="+", default=[14], help="Heights and widths in tokens."
+    )
+    models = _command("Time inference and a training step of models, ours or timm's.")
+    models.add_argument(
+        "--models",
+        type=str,
+        nargs="+",
+        default=["v2m_tiny_patch16_224", "deit_tiny_patch16_224"],
+        help="Which, the first for ratios; NAME, or NAME:argument=value,argument=value.",
+    )
+    models.add_argument(
+        "--resolutions", type=PositiveInt, nargs="+", default=[224], help="Heights and widths in pixels."
+    )
+    roofline = _command("Compare our kernels with what this machine could do.")
+    roofline.add_argument("--grid", type=PositiveInt, default=14, help="Height and width in tokens.")
+    for parser in (operators, roofline):
+        parser.add_argument("--channels", type=PositiveInt, default=384, help="Inner channels of the layer.")
+        parser.add_argument("--states", type=PositiveInt, default=16, help="State size.")
+    for parser in (operators, models):
+        parser.add_argument("--memory", type=bool, default=True, help="Measure the peak memory too.")
+        parser.add_argument("--plot", type=str | None, help="PNG to draw: time and memory over the size.")
+
+    topics = bench.add_subcommands(dest="topic")
+    for name, parser, help in (
+        ("operators", operators, "the scans of a layer, by our kernels and others"),
+        ("models", models, "inference and training of models"),
+        ("roofline", roofline, "our kernels beside what the machine could do"),
+    ):
+        parser.add_argument("--batch_size", type=PositiveInt, default=8, help="Images at once.")
+        parser.add_argument("--rounds", type=PositiveInt, default=10, help="Times that each is timed.")
+        parser.add_argument(
+            "--dtype",
+            type=Literal["float32", "bfloat16"],
+            default="float32",
+            help="Of parameters and images.",
+        )
+        parser.add_argument(
+            "--device", type=Literal["auto", "cpu"], default="auto", help="auto takes a GPU if there is one."
+        )
+        parser.add_argument("--threads", type=PositiveInt | None, help="Of PyTorch on the CPU.")
+        parser.add_argument(
+            "--output", type=str, default="benchmarks/results", help="Folder for the results."
+        )
+        topics.add_subcommand(name, parser, help=help)
 
 
 def _command(description: str) -> Parser:
     return Parser(description=description, allow_abbrev=False)
+
+
+def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--data":
+            data = value or "".join(arguments[i + 1 : i + 2])
+            return RECIPES.get(data, TrainConfig)
+    return TrainConfig
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:

@@ -28,8 +28,9 @@ def use_implementation(implementation: Implementation | None) -> Iterator[None]:
         ValueError: there is no such implementation.
 
     Example:
+        >>> import v2m
         >>> with use_implementation("reference"):
-        ...     y = selective_scan(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), A=-torch.ones(4, 1))
+        ...     y = v2m.create_model("v2m_nano")(torch.zeros(1, 3, 8, 8))
     """
     global _forced
     _check("use_implementation", implementation)

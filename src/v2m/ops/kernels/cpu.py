@@ -209,6 +209,17 @@ def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
     )
 
 
+def exp2_repeatedly(x: Tensor, repeats: int) -> None:
+    """Replace float32 numbers by 2 to the power of their negatives, again and again."""
+    library().v2m_exp2(
+        c_void_p(x.data_ptr()),
+        c_int64(x.numel()),
+        c_int64(repeats),
+        c_void_p(_openmp_parallel()),
+        c_int64(torch.get_num_threads()),
+    )
+
+
 @lru_cache
 def _openmp_parallel() -> int | None:
     """The address of GOMP_parallel in the OpenMP runtime that PyTorch is linked with, if it has one."""

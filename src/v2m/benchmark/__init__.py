@@ -1,0 +1,1 @@
+"""Benchmarks: competitors are checked first, then timed in turns."""

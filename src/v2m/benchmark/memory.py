@@ -1,0 +1,102 @@
+"""Peak memory of a call, measured in a process of its own."""
+
+import ctypes
+import gc
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from v2m.benchmark.timing import Call
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.device) -> float | None:
+    """Megabytes (2^20 bytes) that two calls of ``build(*arguments)`` take at most.
+
+    Counted is what comes on top of what ``build`` made. The second call is for what the first one leaves,
+    such as the optimiser's averages of a training step. What is compiled or loaded on first use is not
+    counted.
+
+    Args:
+        build: Makes the call; runs in a new process, so it must be importable.
+        arguments: Its arguments.
+        device: Where the call runs. On a CPU the memory of the process is read, which only Linux tells; on a
+            GPU what PyTorch's allocator gave out.
+
+    Returns:
+        The peak, or None where it cannot be read.
+
+    Raises:
+        OSError: the process was killed, as happens where the machine has too little memory.
+    """
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not CLEAR.exists()):
+        return None
+    # A new process, since memory that this one has freed and kept would hide what the call takes.
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    work = (sender, torch.get_num_threads(), device, build, *arguments)
+    process = context.Process(target=_measure, args=work)
+    handler = signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # it inherits this: Ctrl-C is for us, and we end it
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        raise OSError(
+            "the process that measures memory was killed, probably for want of memory; take a smaller batch "
+            "or size, or --memory false"
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(result, Exception):
+        raise result
+    return result / 2**20
+
+
+def _measure(sender: Connection, threads: int, device: torch.device, *task: Any) -> None:
+    torch.set_num_threads(threads)
+    try:
+        sender.send(_peak(device, *task))
+    except Exception as error:  # raised again by the other side
+        sender.send(error)
+
+
+def _peak(device: torch.device, build: Callable[..., Call], *arguments: Any) -> int:
+    build(*arguments)()  # compiles and loads
+    _give_back_free_memory()
+    call = build(*arguments)
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        before = _resident("VmRSS")
+        CLEAR.write_text("5")  # the peak starts again from what is resident now
+    for _ in range(2):
+        call()
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+    return peak - before
+
+
+def _give_back_free_memory() -> None:
+    """Make glibc return to the system what it keeps for later; other allocators have their own ways."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
+def _resident(field: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
