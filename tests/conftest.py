@@ -5,6 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers import has_compiler
+
+
+def pytest_configure(config):
+    if not has_compiler:  # PyTorch does the work, and a warning says so
+        config.addinivalue_line("filterwarnings", "ignore:v2m. no CPU kernels")
+
 
 @pytest.fixture(autouse=True)
 def _seed():

@@ -1,8 +1,10 @@
-"""The tolerance table and the golden files.
+"""The tolerance table, the golden files, and whether there is a C++ compiler.
 
 A difference passes if it is at most ``atol + rtol * |expected| + largest * max |expected|``.
 """
 
+import os
+import shutil
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -15,14 +17,24 @@ TOLERANCES = {
     # One formula computed in two orders.
     "float64": dict(atol=1e-12, rtol=1e-12),
     "float32": dict(largest=3e-6),
+    # Gradients of parameters are sums that cancel.
+    "float32 gradient": dict(largest=1e-5),
+    # Decays and steps below 2^-125 are that, which shows where all numbers are tiny.
+    "float32 underflow": dict(atol=1e-30, largest=1e-5),
     # A float32 result rounded once.
     "bfloat16 rounding": dict(rtol=2**-8, largest=3e-6),
     "float16 rounding": dict(rtol=2**-10, largest=3e-6),
+    "bfloat16 gradient": dict(rtol=2**-8, largest=1e-5),
+    "float16 gradient": dict(rtol=2**-10, largest=1e-5),
     # Matrix products of a whole layer or model in the low precision.
     "bfloat16 layers": dict(largest=1.5e-2),
     "float16 layers": dict(largest=2e-3),
+    "bfloat16 layers gradient": dict(largest=5e-2),
+    "float16 layers gradient": dict(largest=6e-3),
     "compiled": dict(atol=1e-6, largest=1e-5),
 }
+
+has_compiler = bool(os.environ.get("CXX")) or any(map(shutil.which, ("c++", "g++", "clang++")))
 
 REPOSITORY = Path(__file__).parents[1]
 GOLDEN = {

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from tests.helpers import assert_close
 from v2m.layers import Directions, V2MMixer
-from v2m.ops import selective_scan
+from v2m.ops import directional_pass
 
 GRIDS = [(1, 1), (1, 5), (4, 5), (3, 3)]
 
@@ -22,15 +22,15 @@ def mixer_and_map(height=4, width=5, dim=8, batch=2, dtype=torch.float64, **sett
 
 
 @pytest.fixture
-def scans(monkeypatch):
-    """Arguments of every call to the scan."""
+def passes(monkeypatch):
+    """Tensors and settings of every call to the directional pass."""
     calls = []
 
     def spy(*args, **kwargs):
-        calls.append(dict(zip(("u", "delta", "A"), args, strict=False)) | kwargs)
-        return selective_scan(*args, **kwargs)
+        calls.append((args, kwargs))
+        return directional_pass(*args, **kwargs)
 
-    monkeypatch.setattr("v2m.layers.mixer.selective_scan", spy)
+    monkeypatch.setattr("v2m.layers.mixer.directional_pass", spy)
     return calls
 
 
@@ -200,16 +200,16 @@ def test_released_needs_a_square_grid():
 @pytest.mark.parametrize(
     ("directions", "first"), [("corners", 4), ("corners_rows_first", 2), ("released", 4)]
 )
-def test_no_projection_or_pass_is_repeated(scans, directions, first):
+def test_no_projection_or_pass_is_repeated(passes, directions, first):
     mixer, x = mixer_and_map(3, 3, directions=directions)
     projections = []
     for layer in (mixer.in_proj, mixer.out_proj):
         layer.register_forward_hook(lambda layer, args, y: projections.append(layer))
     mixer(x)
     assert projections == [mixer.in_proj, mixer.out_proj]
-    kinds = [("B" in call, "C" in call) for call in scans]
-    assert kinds.count((True, False)) == first
-    assert kinds.count((False, True)) == 4
+    kinds = [kwargs["selects"] for _, kwargs in passes]
+    assert kinds.count("B") == first
+    assert kinds.count("C") == 4
     assert len(kinds) == first + 4
 
 
@@ -246,15 +246,14 @@ def test_bad_input(shape):
     ("dtype", "scale"),
     [(torch.bfloat16, 1.0), (torch.bfloat16, 100.0), (torch.float16, 1.0), (torch.float16, 10.0)],
 )
-def test_autocast(scans, dtype, scale):
+def test_autocast(passes, dtype, scale):
     mixer = V2MMixer(32)
     x = (scale * torch.randn(2, 6, 7, 32)).requires_grad_()
     with torch.autocast("cpu", dtype):
         y = mixer(x)
-    assert len(scans) == 8
-    for call in scans:
-        tensors = [value for value in call.values() if isinstance(value, torch.Tensor)]
-        assert len(tensors) == 7
+    assert len(passes) == 8
+    for tensors, _ in passes:
+        assert len(tensors) == 9
         assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
     y.float().sum().backward()

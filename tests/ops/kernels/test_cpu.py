@@ -1,0 +1,64 @@
+"""The C++ kernels compiled for other processors than this one."""
+
+import platform
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.ops.inputs import SENSES, assert_parity, needs_compiler, pass_arguments, scan_arguments
+from v2m.ops import directional_pass, selective_scan
+from v2m.ops.kernels import build
+
+# Vectors of 4 floats, and of 8 with table look-up. All other tests run with those of this processor.
+NEEDED = {"x86-64": set(), "haswell": {"avx2", "fma", "bmi1", "bmi2", "movbe", "f16c"}}
+
+
+def flags():
+    found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+@pytest.fixture(scope="module", params=NEEDED)
+def target(request, tmp_path_factory):
+    """All tests of this file run with a library that is compiled for one processor."""
+    if platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists():
+        pytest.skip("for Linux on x86-64")
+    if missing := NEEDED[request.param] - flags():
+        pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        command = [word.replace("=native", f"={request.param}") for word in build._command()]
+        patch.setattr(build, "_command", lambda: command)
+        build.library.cache_clear()
+        build.library()
+        yield request.param
+    build.library.cache_clear()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("axis", "reverse"), SENSES)
+@pytest.mark.parametrize(
+    ("shape", "channels", "states"), [((5, 3), 17, 5), ((2, 70), 6, 16), ((7, 7), 40, 1), ((3, 4), 9, 33)]
+)
+def test_parity(target, shape, channels, states, axis, reverse):
+    options = dict(axis=axis, reverse=reverse, implementation="cpu")
+    sizes = dict(channels=channels, states=states, dtype=torch.float32)
+    tensors = scan_arguments(*shape, **sizes)
+    for left_out in ("", "B", "C", "BC"):
+        some = {name: value for name, value in tensors.items() if name not in left_out}
+        assert_parity(selective_scan, some, delta_softplus=True, **options)
+    tensors = pass_arguments(*shape, rank=3, taps=4, **sizes)
+    for selects in ("B", "C"):
+        assert_parity(directional_pass, tensors, selects=selects, **options)
+
+
+@needs_compiler
+def test_all_steps_and_rates_side_by_side(target):
+    tensors = scan_arguments(40, 6, channels=17, states=5, dtype=torch.float32)
+    steps = torch.logspace(-6, 2, tensors["delta"].numel())[torch.randperm(tensors["delta"].numel())]
+    tensors |= {"delta": steps.view_as(tensors["delta"]), "A": -torch.logspace(-4, 4, 85).view(17, 5)}
+    del tensors["delta_bias"]
+    rules = ("float32 underflow", "float32 underflow")
+    assert_parity(selective_scan, tensors, rules=rules, axis="col", implementation="cpu")
