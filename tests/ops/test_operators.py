@@ -175,9 +175,7 @@ def test_float32_under_autocast(operator, arguments, options, implementation):
 
 @pytest.mark.parametrize("implementation", FAST)
 @BOTH
-def test_float32_backward_under_autocast(request, operator, arguments, options, implementation):
-    if implementation == "pytorch":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="autocast reaches its matrix products"))
+def test_float32_backward_under_autocast(operator, arguments, options, implementation):
     tensors = arguments(4, 5, dtype=torch.float32)
     options = options | dict(implementation=implementation)
     expected = value_and_gradients(operator, tensors, **options)

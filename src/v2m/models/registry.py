@@ -60,7 +60,7 @@ def v2m_nano(pretrained: bool = False, **kwargs: Any) -> V2M:
 
 @register_model
 def v2m_micro(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M for 28x28 to 128x128 images: depth 4, width 64, a convolutional stem for patches of 4x4."""
+    """V2M for 28x28 to 128x128 images: depth 3, width 128, a convolutional stem for patches of 4x4."""
     return _create_plain("v2m_micro", pretrained, **kwargs)
 
 

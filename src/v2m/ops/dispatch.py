@@ -49,7 +49,8 @@ def choose_implementation(operator: str, u: Tensor, implementation: str | None) 
     Raises:
         ValueError: there is no such implementation, or it does not take the device or dtype of ``u``.
     """
-    implementation = implementation or _forced
+    if implementation is None:
+        implementation = _forced
     _check(operator, implementation)
     if implementation is None:
         is_plain = u.dtype == torch.float64 or torch.onnx.is_in_onnx_export()

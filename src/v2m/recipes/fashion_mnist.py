@@ -12,8 +12,8 @@ class FashionMNISTConfig(TrainConfig):
 
     data: str = "fashion-mnist"
     model: str = "v2m_micro"
-    epochs: int = 15
-    batch_size: int = 128
+    epochs: int = 11
+    batch_size: int = 64
     ema_decay: float = 0.999
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(random_erasing=0.1))
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(scale=(0.85, 1.0), ratio=(0.9, 1.1)))
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-3))

@@ -83,6 +83,10 @@ def _check(p: PassInputs) -> None:
         raise ValueError(
             f"directional_pass: x has shape {list(p.x.shape)}, expected a non-empty map [B, H, W, D]"
         )
+    for name, meaning in (("conv_weight", "[D, K]"), ("delta_weight", "[D, R]"), ("A", "[D, N]")):
+        if getattr(p, name).ndim != 2:  # their sizes are what the others are compared with
+            got = list(getattr(p, name).shape)
+            raise ValueError(f"directional_pass: {name} has shape {got}, expected {meaning}")
     channels, states = p.x.shape[-1], p.A.shape[-1]
     rank, taps = p.delta_weight.shape[-1], max(1, p.conv_weight.shape[-1])
     for name, shape, meaning in (

@@ -86,3 +86,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 directional_pass.register_autograd(_backward, setup_context=_setup_context)
 for device in ("cpu", "cuda"):
     directional_pass.register_autocast(device, torch.float32)
+    directional_pass_backward.register_autocast(device, torch.float32)

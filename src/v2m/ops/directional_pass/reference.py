@@ -1,5 +1,8 @@
 """The oracle: the pass as the paper writes it, by PyTorch's convolution and the oracle of the scan."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,9 +12,13 @@ from v2m.ops.scan.reference import selective_scan_reference
 
 def directional_pass_reference(p: PassInputs) -> Tensor:
     """Convolution, projection, scan, skip and gate; see ``v2m.ops.directional_pass``."""
+    dtype = torch.float64 if p.x.dtype == torch.float64 else torch.float32
+    result_dtype = p.x.dtype
+    tensors: dict[str, Any] = {n: v.to(dtype) for n, v in p._asdict().items() if isinstance(v, Tensor)}
+    p = p._replace(**tensors)
     s = causal_conv_silu_reference(p.x, p.conv_weight, p.conv_bias, p.axis, p.reverse)
     scan = p.scan_inputs(s, F.linear(s, p.proj_weight))
-    return selective_scan_reference(
+    y = selective_scan_reference(
         s,
         F.linear(scan.delta, p.delta_weight),
         scan.A,
@@ -24,6 +31,7 @@ def directional_pass_reference(p: PassInputs) -> Tensor:
         scan.axis,
         scan.reverse,
     )
+    return y.to(result_dtype)
 
 
 def causal_conv_silu_reference(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:

@@ -31,7 +31,7 @@ class KernelError(RuntimeError):
 
 def cache_folder() -> Path:
     """Where libraries are kept: ``$XDG_CACHE_HOME/v2m/kernels``, by default ``~/.cache/v2m/kernels``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v2m" / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "v2m" / "kernels"
 
 
 def library_path() -> Path:
@@ -47,18 +47,18 @@ def library_path() -> Path:
 
 
 def build() -> Path:
-    """Compile the library unless it is there already; other processes wait for the one that does.
+    """Compile the library unless it is there, whole; other processes wait for the one that does.
 
     Raises:
         KernelError: there is no compiler, it fails, or the cache cannot be written.
     """
     path = library_path()
-    if path.is_file():
-        return path
     try:
+        if _is_whole(path):
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if not path.is_file():
+            if not _is_whole(path):
                 _compile(path)
     except OSError as error:
         raise KernelError(f"{path.parent} cannot be written ({error.strerror or error})") from None
@@ -67,7 +67,7 @@ def build() -> Path:
 
 @lru_cache
 def library() -> ctypes.CDLL:
-    """The loaded library, compiled first if need be; a damaged one is compiled again.
+    """The loaded library, compiled first if need be.
 
     Raises:
         KernelError: it cannot be compiled or loaded.
@@ -75,10 +75,6 @@ def library() -> ctypes.CDLL:
     path = build()
     try:
         return ctypes.CDLL(str(path))
-    except OSError:
-        path.unlink(missing_ok=True)
-    try:
-        return ctypes.CDLL(str(build()))
     except OSError as error:
         raise KernelError(f"{path} cannot be loaded ({error})") from None
 
@@ -101,19 +97,36 @@ def clear() -> int:
     return count
 
 
-def _command() -> list[str]:
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
-    if compiler is None:
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there as it was compiled: loading a part of one would kill the process."""
+    checksum = path.with_suffix(".sha256")
+    return path.is_file() and checksum.is_file() and checksum.read_text() == _checksum(path)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _compiler() -> list[str]:
+    try:
+        words = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, COMPILERS))[:1]
+    except ValueError:
+        raise KernelError(f"CXX is {os.environ['CXX']!r}, expected a command") from None
+    if not words:
         raise KernelError(f"no C++ compiler was found (looked for $CXX, {', '.join(COMPILERS)})")
+    return words
+
+
+def _command() -> list[str]:
     is_arm = platform.machine().lower() in ("aarch64", "arm64")
     target = "-mcpu=native" if is_arm else "-march=native"
     flags = f"-std=c++17 -O3 {target} -ffp-contract=fast -fPIC -shared -pthread"
-    return [*shlex.split(compiler), *flags.split()]
+    return [*_compiler(), *flags.split()]
 
 
 @lru_cache
 def _compiler_version() -> str:
-    return _run([_command()[0], "--version"])
+    return _run([*_compiler(), "--version"])
 
 
 def _processor() -> str:
@@ -130,14 +143,17 @@ def _compile(path: Path) -> None:
     print("v2m: compiling the CPU kernels, once for this machine ...", end=" ", file=sys.stderr, flush=True)
     started = time.monotonic()
     sources = [str(source) for source in SOURCES if source.suffix == ".cpp"]
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        partial = Path(folder) / LIBRARY
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            partial = Path(folder) / LIBRARY
             _run([*_command(), *sources, "-o", str(partial)])
+            if not partial.is_file():
+                raise KernelError(f"the compiler {_compiler()[0]} writes no library")
+            path.with_suffix(".sha256").write_text(_checksum(partial))
             os.replace(partial, path)
-        except (KernelError, OSError):
-            print("failed", file=sys.stderr)
-            raise
+    except (KernelError, OSError):
+        print("failed", file=sys.stderr)
+        raise
     print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 

@@ -98,3 +98,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 scan.register_autograd(_backward, setup_context=_setup_context)
 for device in ("cpu", "cuda"):
     scan.register_autocast(device, torch.float32)
+    scan_backward.register_autocast(device, torch.float32)

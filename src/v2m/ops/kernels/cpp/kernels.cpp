@@ -3,7 +3,7 @@
 //
 // Shapes: L cells of a line, D channels, N states, R rank of the step size, K taps. A block is LANES channels, one per lane;
 // the states of a block are handled CHUNK at a time, CHUNK a constant so that they stay in registers. States beyond N
-// have rate, B and C zero.
+// have the rate of the first, since 0 times an infinite step is no number, and B and C zero.
 #include "vector.h"
 
 extern "C" {
@@ -97,8 +97,10 @@ struct Packed {
                 const float rate = s.A[d * s.states + n] * LOG2_E;
                 rates[block * padded + n][lane] = rate;
                 const float size = rate < 0 ? -rate : rate;
-                if (!(size <= largest[block][lane])) largest[block][lane] = size;
+                if (size > largest[block][lane]) largest[block][lane] = size;
             }
+            for (int64_t n = s.states; n < padded; ++n)
+                rates[block * padded + n][lane] = rates[block * padded][lane];
             if (s.has_low_rank)
                 for (int64_t r = 0; r < s.rank; ++r)
                     weight[block * s.rank + r][lane] = s.delta_weight[d * s.rank + r];
@@ -146,7 +148,7 @@ bool step_sizes(const ScanArguments& s, const Packed& p, int64_t block, Line u, 
     for (int64_t t = 0; t < cells; ++t) {
         dt[t] = s.softplus ? softplus(raw[t]) : raw[t];
         drive[t] = dt[t] * load(u.at(t) + c, lanes);
-        longest = dt[t] <= longest ? longest : dt[t];  // keeps a NaN
+        longest = maximum(dt[t], longest);  // leaves out NaN, which exp2_product hands on
     }
     const vfloat exponent = longest * p.largest[block];
     return any(~(exponent < LARGEST_EXPONENT));

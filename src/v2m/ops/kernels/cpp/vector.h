@@ -44,6 +44,7 @@ INLINE void store(float* p, vfloat v, int64_t lanes) {
         std::memcpy(p, &v, lanes * sizeof(float));
 }
 
+// y where either is NaN.
 INLINE vfloat maximum(vfloat x, vfloat y) { return x > y ? x : y; }
 
 INLINE vfloat minimum(vfloat x, vfloat y) { return x < y ? x : y; }
