@@ -93,7 +93,14 @@ class V2MConfig:
 PLAIN = {
     "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=4, d_state=8),
     "v2m_micro": V2MConfig(
-        img_size=32, patch_size=4, embed_dim=128, depth=3, d_state=8, expand=1, conv_stem=True
+        img_size=32,
+        patch_size=4,
+        embed_dim=128,
+        depth=3,
+        d_state=8,
+        expand=1,
+        directions=Directions.CORNERS_ROWS_FIRST,
+        conv_stem=True,
     ),
     "v2m_tiny_patch16_224": V2MConfig(embed_dim=192, depth=24),
     "v2m_small_patch16_224": V2MConfig(embed_dim=384, depth=24),

@@ -12,7 +12,7 @@ class FashionMNISTConfig(TrainConfig):
 
     data: str = "fashion-mnist"
     model: str = "v2m_micro"
-    epochs: int = 11
+    epochs: int = 10
     batch_size: int = 64
     ema_decay: float = 0.999
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(scale=(0.85, 1.0), ratio=(0.9, 1.1)))
