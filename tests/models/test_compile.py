@@ -43,8 +43,7 @@ def test_captured_whole_with_its_backward(settings):
     not has_compiler, reason="torch.compile on a CPU needs a C++ compiler: g++, clang++ or c++"
 )
 def test_compiled():
-    """One block of the cheapest setting: the C++ compiler takes most of a minute for each one."""
-    model = small(depth=1, directions="corners_rows_first")
+    model = small()
     check(torch.compile(model, fullgraph=True), model)
 
 

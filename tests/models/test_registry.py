@@ -15,7 +15,8 @@ from v2m.layers import Directions
 from v2m.models import V2MConfig
 
 NAMES = v2m.list_models()
-PATCH = dict(v2m_nano=2, v2m_tiny_patch16_224=16, v2m_small_patch16_224=16)
+PATCH = dict(v2m_nano=2, v2m_micro=4, v2m_tiny_patch16_224=16, v2m_small_patch16_224=16)
+SMALL = ("v2m_nano", "v2m_micro")
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
@@ -32,7 +33,7 @@ def images(name="v2m_nano", height=2.0, width=3.0, batch=2, channels=3):
 
 
 def test_names():
-    assert NAMES == ["v2m_nano", "v2m_tiny_patch16_224", "v2m_small_patch16_224"]
+    assert NAMES == ["v2m_nano", "v2m_micro", "v2m_tiny_patch16_224", "v2m_small_patch16_224"]
     assert set(timm.list_models("v2m*")) == set(NAMES)
     assert v2m.create_model is timm.create_model
 
@@ -208,8 +209,8 @@ def test_default_cfg(name):
     assert cfg["mean"] == IMAGENET_DEFAULT_MEAN
     assert cfg["std"] == IMAGENET_DEFAULT_STD
     assert cfg["num_classes"] == 1000
-    assert cfg["crop_pct"] == (1.0 if name == "v2m_nano" else 0.875)
-    size = 32 if name == "v2m_nano" else 224
+    assert cfg["crop_pct"] == (1.0 if name in SMALL else 0.875)
+    size = 32 if name in SMALL else 224
     data = resolve_model_data_config(model)
     assert (data["input_size"], data["interpolation"]) == ((3, size, size), "bicubic")
     assert model.patch_embed.img_size == (size, size)

@@ -1,9 +1,9 @@
 // The selective scan along the rows or columns of a map, the directional pass around it (convolution and projection
 // before it, while a line is in the cache), and the gradients of both.
 //
-// Shapes: L cells of a line, D channels, N states, R rank of the step size, K taps. A block is LANES channels, one per lane;
-// the states of a block are handled CHUNK at a time, CHUNK a constant so that they stay in registers. States beyond N
-// have the rate of the first, since 0 times an infinite step is no number, and B and C zero.
+// Shapes: L cells of a line, D channels, N states, R rank of the step size, K taps. A block is LANES channels, one per
+// lane; the states of a block are handled CHUNK at a time, CHUNK a constant so that they stay in registers. States
+// beyond N have the rate of the first, since 0 times an infinite step is no number, and B and C zero.
 #include "vector.h"
 
 extern "C" {
@@ -12,11 +12,11 @@ struct ScanArguments {
     Direction direction;
     int32_t softplus, has_low_rank;
     int64_t channels, states, rank;
-    Map u, delta, B, C, gate;             // delta: [.., D], or [.., R] if has_low_rank
-    float *A, *D, *delta_weight, *delta_bias;   // [D, N], [D], [D, R], [D]
-    Map y;                                // output of the forward
-    Map grad, du, ddelta, dB, dC, dgate;  // arguments and outputs of the backward
-    float* sums;                          // gradients of the parameters, [strips, sizes of all of them]
+    Map u, delta, B, C, gate;                  // delta: [.., D], or [.., R] if has_low_rank
+    float *A, *D, *delta_weight, *delta_bias;  // [D, N], [D], [D, R], [D]
+    Map y;                                     // output of the forward
+    Map grad, du, ddelta, dB, dC, dgate;       // arguments and outputs of the backward
+    float* sums;                               // gradients of the parameters, [strips, all their sizes]
     int64_t strips;
     Parallel parallel;
     int64_t threads;
@@ -40,8 +40,8 @@ constexpr int64_t SEGMENT = 32;  // cells between two kept states of the backwar
 
 int chunk_for(int64_t states) { return states == 1 ? 1 : states <= 4 ? 4 : states <= 8 ? 8 : 16; }
 
-// The inner loops, sweep and sweep_back, for one CHUNK and for whether B and C are given. The first three are pairs: for
-// exponents in and out of the range of exp2_product.
+// The inner loops, sweep and sweep_back, for one CHUNK and for whether B and C are given. The first three are pairs:
+// for exponents in and out of the range of exp2_product.
 struct Loops {
     using Sweep = void (*)(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
                            const float* B, const float* C, vfloat* h, vfloat* y, vfloat* decays, vfloat* states);
@@ -131,8 +131,8 @@ INLINE void expand(Line delta, const vfloat* weight, int64_t rank, vfloat bias, 
     for (int t = 0; t < CELLS; ++t) raw[t] = x[t];
 }
 
-// Step sizes of one block of some cells, before (raw) and after softplus, and dt * u. Returns whether an exponent may be
-// too large for exp2_product.
+// Step sizes of one block of some cells, before (raw) and after softplus, and dt * u. Returns whether an exponent may
+// be too large for exp2_product.
 bool step_sizes(const ScanArguments& s, const Packed& p, int64_t block, Line u, Line delta, int64_t cells, vfloat* raw,
                 vfloat* dt, vfloat* drive) {
     const int64_t c = block * LANES, lanes = s.channels - c;
@@ -278,7 +278,8 @@ void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lin
         std::fill(y, y + cells, vfloat{});
         for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
             const int64_t at = chunk * cells * p.chunk, states = block * padded + chunk * p.chunk;
-            p.loops.read[is_large](0, cells, &p.rates[states], dt, drive, B + at, C + at, h + states, y, nullptr, nullptr);
+            p.loops.read[is_large](0, cells, &p.rates[states], dt, drive, B + at, C + at, h + states, y, nullptr,
+                                   nullptr);
         }
         for (int64_t t = 0; t < cells; ++t) {
             vfloat v = y[t];
@@ -391,12 +392,13 @@ void pass_line(const PassArguments& a, const Packed& p, const PackedPass& q, int
     const Line low{(float*)projected, q.vectors * LANES}, selected{low.first + s.rank, low.step};
     for (int64_t begin = 0; begin < d.length(); begin += STRETCH) {
         const int64_t cells = std::min(STRETCH, d.length() - begin);
-        for (int64_t block = 0; block < p.blocks; ++block) {
+        for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, begin, cells, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
-                           q.bias[block], window, [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
-        }
+                           q.bias[block], window,
+                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
         project(q, u, p.blocks, s.channels, cells, projected);
-        const ScanLines lines{{(float*)u, p.blocks * LANES}, low, selected, selected, gate.from(begin), y.from(begin)};
+        const Line input{(float*)u, p.blocks * LANES};
+        const ScanLines lines{input, low, selected, selected, gate.from(begin), y.from(begin)};
         forward_cells(s, p, lines, cells, h, memory);
     }
 }
@@ -416,7 +418,7 @@ struct ScanSums {
     }
 };
 
-// What the backward of one line reads, and its gradients of B and C per lane, [chunks, L, p.chunk].
+// What the backward of one line reads, and its gradients of B and C per lane, [chunks, L, CHUNK].
 struct BackwardLine {
     Line u, delta, B, C, gate, grad, dgate;
     vfloat *dB, *dC;
@@ -460,15 +462,16 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
             std::fill(starts, starts + p.chunk, vfloat{});
             for (int64_t i = 1; i < segments; ++i) {
                 std::copy_n(starts + (i - 1) * p.chunk, p.chunk, starts + i * p.chunk);
-                p.loops.pass[is_large]((i - 1) * SEGMENT, i * SEGMENT, rates, dt, drive, B + at, C + at, starts + i * p.chunk, nullptr,
-                     nullptr, nullptr);
+                p.loops.pass[is_large]((i - 1) * SEGMENT, i * SEGMENT, rates, dt, drive, B + at, C + at,
+                                       starts + i * p.chunk, nullptr, nullptr, nullptr);
             }
             std::fill(carry, carry + p.chunk, vfloat{});
             for (int64_t i = segments - 1; i >= 0; --i) {
                 const int64_t begin = i * SEGMENT, end = std::min(length, begin + SEGMENT);
-                p.loops.keep[is_large](begin, end, rates, dt, drive, B + at, C + at, starts + i * p.chunk, y, decays, states);
-                p.loops.back(begin, end, rates, dt, drive, B + at, C + at, decays, states, dy,
-                                                carry, sums.dA + states_at, ddt, ddrive, line.dB + at, line.dC + at);
+                p.loops.keep[is_large](begin, end, rates, dt, drive, B + at, C + at, starts + i * p.chunk, y, decays,
+                                       states);
+                p.loops.back(begin, end, rates, dt, drive, B + at, C + at, decays, states, dy, carry,
+                             sums.dA + states_at, ddt, ddrive, line.dB + at, line.dC + at);
             }
         }
         for (int64_t t = 0; t < length; ++t) {
@@ -562,7 +565,8 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
         prefetch(grad, length, s.channels);
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, 0, length, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
-                           q.bias[block], window, [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
+                           q.bias[block], window,
+                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
         project(q, u, p.blocks, s.channels, length, projected);
         std::fill(dlow, dlow + length * rank, vfloat{});
 

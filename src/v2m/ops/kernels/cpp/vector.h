@@ -184,8 +184,8 @@ struct Direction {
     }
 };
 
-// Hands the causal convolution of LANES channels, at cells [begin, begin + cells) of a line, to use(t, value), t counted
-// from begin. Cells before the first are zero. window takes cells + taps - 1 vectors and keeps the inputs.
+// Hands the causal convolution of LANES channels, at cells [begin, begin + cells) of a line, to use(t, value), t
+// counted from begin. Cells before the first are zero. window takes cells + taps - 1 vectors and keeps the inputs.
 template <class Use>
 INLINE void convolve_cells(Line x, int64_t begin, int64_t cells, int64_t channel, int64_t lanes, const vfloat* weight,
                            int64_t taps, vfloat bias, vfloat* window, const Use& use) {
