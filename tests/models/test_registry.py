@@ -188,7 +188,8 @@ def test_weight_decay(name):
     decayed = {key for key, group in groups.items() if group["weight_decay"] > 0}
     layers = ("in_proj", "conv1d", "x_proj", "dt_proj", "conv1d_2", "x_proj_2", "dt_proj_2", "out_proj")
     expected = {f"blocks.{i}.mixer.{layer}.weight" for i in range(2) for layer in layers}
-    assert decayed == expected | {"patch_embed.proj.weight", "head.weight"}
+    stem = (k for k, module in model.patch_embed.named_modules() if isinstance(module, torch.nn.Conv2d))
+    assert decayed == expected | {f"patch_embed.{key}.weight" for key in stem} | {"head.weight"}
 
 
 def test_layer_wise_learning_rates():
@@ -294,5 +295,4 @@ def test_hub_round_trip_after_changes(tmp_path):
 @pytest.mark.parametrize(("name", "other"), list(itertools.pairwise(NAMES)))
 def test_names_are_different_models(name, other):
     shapes = [{k: v.shape for k, v in create(n).state_dict().items()} for n in (name, other)]
-    assert shapes[0].keys() == shapes[1].keys()
     assert shapes[0] != shapes[1]

@@ -42,9 +42,8 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
     receiver, sender = context.Pipe(duplex=False)
     work = (sender, torch.get_num_threads(), device, build, *arguments)
     process = context.Process(target=_measure, args=work)
-    handler = signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # it inherits this: Ctrl-C is for us, and we end it
+    # The process inherits this: Ctrl-C is for us, and we end it.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.start()
     finally:

@@ -32,7 +32,7 @@ def _cfg(size: int, crop_pct: float) -> dict[str, Any]:
 default_cfgs = generate_default_cfgs(
     {
         "v2m_nano.untrained": _cfg(32, crop_pct=1.0),
-        "v2m_micro.untrained": _cfg(32, crop_pct=1.0),
+        "v2m_micro.untrained": _cfg(32, crop_pct=1.0) | dict(first_conv="patch_embed.proj.0.conv"),
         "v2m_tiny_patch16_224.untrained": _cfg(224, crop_pct=0.875),
         "v2m_small_patch16_224.untrained": _cfg(224, crop_pct=0.875),
     }
