@@ -269,11 +269,12 @@ void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lin
     if (p.has_B) pack_states(s, p, lines.B, cells, B);
     if (p.has_C) pack_states(s, p, lines.C, cells, C);
 
-    prefetch(lines.gate, cells, s.channels);
-    prefetch(lines.y, cells, s.channels);
-
     for (int64_t block = 0; block < p.blocks; ++block) {
         const int64_t c = block * LANES, lanes = s.channels - c;
+        for (int64_t t = 0; t < cells; ++t) {  // in time for the end of this round
+            if (lines.gate.first) __builtin_prefetch(lines.gate.at(t) + c);
+            __builtin_prefetch(lines.y.at(t) + c, 1);
+        }
         const bool is_large = step_sizes(s, p, block, lines.u, lines.delta, cells, y, dt, drive);
         std::fill(y, y + cells, vfloat{});
         for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
