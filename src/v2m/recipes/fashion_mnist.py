@@ -10,7 +10,7 @@ from v2m.engine.config import OptimizerConfig, TrainConfig
 class FashionMNISTConfig(TrainConfig):
     """Train ``v2m_micro`` on Fashion-MNIST: ``v2m train --data fashion-mnist``.
 
-    Expected: SCORE test accuracy, in 40 minutes on two cores; see ``docs/recipes.md``.
+    Expected: 92 % test accuracy, in 40 minutes on two cores; see ``docs/recipes.md``.
     """
 
     data: str = "fashion-mnist"
