@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo test format clean
 
 help:
-	@echo "make demo    train v2m_nano on handwritten digits (about two minutes on two cores)"
+	@echo "make demo    train v2m_nano on handwritten digits (45 seconds on two cores)"
 	@echo "make test    check format, lint and types, and run the tests"
 	@echo "make format  format the code"
 	@echo "make clean   remove .venv and caches"
