@@ -53,7 +53,7 @@ class Hardware:
             load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
             gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
             kernels=kernels_for(device, None).__name__.rpartition(".")[2],
-            system=platform.platform(),
+            system=f"{platform.system()} {platform.machine()}",
             versions=dict(
                 python=platform.python_version(),
                 torch=torch.__version__,
