@@ -115,47 +115,32 @@ class V2MMixer(nn.Module):
         return self.out_proj(y / 2)
 
     def _results(self, x: Tensor, gate: Tensor) -> Iterator[Tensor]:
+        first = _pass_parameters(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+        second = _pass_parameters(self.conv1d_2, self.x_proj_2, self.dt_proj_2, self.A_2_log, self.D_2)
         first_passes: dict[Scan, Tensor] = {}
         for path in self.directions.paths:
             if path.first not in first_passes:
-                first_passes[path.first] = self._first_pass(x, gate, path.first)
-            yield path.place(self._second_pass(first_passes[path.first], gate, path.second))
-
-    def _first_pass(self, x: Tensor, gate: Tensor, scan: Scan) -> Tensor:
-        return directional_pass(
-            x,
-            gate,
-            self.conv1d.weight.squeeze(1),
-            cast(Tensor, self.conv1d.bias),
-            self.x_proj.weight,
-            self.dt_proj.weight,
-            self.dt_proj.bias,
-            _decay_rates(self.A_log),
-            self.D,
-            selects="B",
-            axis=scan.axis,
-            reverse=scan.reverse,
-        )
-
-    def _second_pass(self, u: Tensor, gate: Tensor, scan: Scan) -> Tensor:
-        return directional_pass(
-            u,
-            gate,
-            self.conv1d_2.weight.squeeze(1),
-            cast(Tensor, self.conv1d_2.bias),
-            self.x_proj_2.weight,
-            self.dt_proj_2.weight,
-            self.dt_proj_2.bias,
-            _decay_rates(self.A_2_log),
-            self.D_2,
-            selects="C",
-            axis=scan.axis,
-            reverse=scan.reverse,
-        )
+                first_passes[path.first] = directional_pass(
+                    x, gate, *first, selects="B", axis=path.first.axis, reverse=path.first.reverse
+                )
+            u = first_passes[path.first]
+            yield path.place(
+                directional_pass(
+                    u, gate, *second, selects="C", axis=path.second.axis, reverse=path.second.reverse
+                )
+            )
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
         return f"d_state={self.d_state}, dt_rank={self.dt_rank}, directions={self.directions.value!r}"
+
+
+def _pass_parameters(
+    conv: nn.Conv1d, x_proj: nn.Linear, dt_proj: nn.Linear, A_log: Tensor, D: Tensor
+) -> tuple[Tensor, ...]:
+    """What ``directional_pass`` takes after the maps; the same for every direction."""
+    conv_weight, conv_bias = conv.weight.squeeze(1), cast(Tensor, conv.bias)
+    return conv_weight, conv_bias, x_proj.weight, dt_proj.weight, dt_proj.bias, _decay_rates(A_log), D
 
 
 def _decay_rates(A_log: Tensor) -> Tensor:
