@@ -170,28 +170,29 @@ def _command(description: str) -> Parser:
     return Parser(description=description, allow_abbrev=False)
 
 
-def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
+def _option(arguments: Sequence[str], option: str) -> str | None:
+    """The value of an option before it is parsed; None if it is not there."""
     for i, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
-        if name == "--data":
-            data = value or "".join(arguments[i + 1 : i + 2])
-            return RECIPES.get(data, TrainConfig)
-    return TrainConfig
+        if name == option and (value or i + 1 < len(arguments)):
+            return value or arguments[i + 1]
+    return None
+
+
+def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
+    return RECIPES.get(_option(arguments, "--data") or "", TrainConfig)
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
     """Put the configuration of the run to resume before the other settings of ``v2m train --resume RUN``."""
     arguments = list(arguments)
-    if arguments[:1] != ["train"]:
+    resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
+    if resumed is None:
         return arguments
-    for i, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == "--resume" and (value or i + 1 < len(arguments)):
-            run = RunFolder(value or arguments[i + 1])
-            if not run.config.is_file():
-                raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
-            return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
-    return arguments
+    run = RunFolder(resumed)
+    if not run.config.is_file():
+        raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
+    return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
 
 
 def train_config(options: Any) -> TrainConfig:
