@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from v2m.data import replace_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -123,10 +125,5 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     options: dict[str, Any] = dict(format="png", facecolor="white")
-    try:
-        figure.savefig(partial, **options)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, lambda partial: figure.savefig(partial, **options))

@@ -2,9 +2,8 @@
 
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.timing import Timing
+from v2m.data import replace_file
 
 
 class Row(Protocol):
@@ -54,7 +54,8 @@ def write_json(
     content = dict(
         topic=topic, hardware=asdict(hardware), settings=dict(settings), rows=[asdict(row) for row in rows]
     )
-    _write(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def file_name(topic: str, hardware: Hardware, date: str) -> str:
@@ -110,15 +111,5 @@ def plot_scaling(panels: Sequence[Panel], size: str, path: Path, title: str) -> 
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(figure.axes[0].lines, names, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(title)
-    _write(path, lambda partial: figure.savefig(partial, format="png", facecolor="white"))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the place and rename, so that an interrupted write leaves the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, lambda partial: figure.savefig(partial, format="png", facecolor="white"))

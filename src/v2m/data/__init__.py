@@ -10,6 +10,7 @@ from v2m.data.datasets import (
     open_dataset,
     read_image,
 )
+from v2m.data.files import replace_file
 from v2m.data.transforms import AugmentConfig, ImageSpec, eval_transform, train_transform
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "first_line",
     "open_dataset",
     "read_image",
+    "replace_file",
     "train_transform",
 ]

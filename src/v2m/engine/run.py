@@ -1,7 +1,6 @@
 """A run folder: what is in it, and writing it so that nothing is ever half there."""
 
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from v2m.data import ImageSpec, first_line
+from v2m.data import ImageSpec, first_line, replace_file
 from v2m.engine.config import TrainConfig
 from v2m.tasks.classification.head import WEIGHTS, save_model
 
@@ -93,14 +92,10 @@ class RunFolder:
             raise _unsaved(self.path / WEIGHTS, error) from None
 
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            write(partial)
-            os.replace(partial, path)
+            replace_file(path, write)
         except Exception as error:  # torch.save raises RuntimeError where the disk is full
             raise _unsaved(path, error) from None
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _unsaved(path: Path, error: Exception) -> OSError:
