@@ -1,16 +1,16 @@
 """A training run as a typed configuration. The descriptions of the fields are the help of ``v2m train``."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from v2m.data import AugmentConfig
+from v2m.ops.kernels.build import user_cache
 from v2m.tasks.classification.config import InputConfig, LossConfig
 
 
 def default_data_dir() -> str:
     """Where named datasets are kept: ``$XDG_CACHE_HOME/v2m``, by default ``~/.cache/v2m``."""
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "v2m")
+    return str(user_cache())
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,14 @@ class KernelError(RuntimeError):
     """The library cannot be compiled or loaded; the message is one line."""
 
 
+def user_cache() -> Path:
+    """What this package keeps for the user: ``$XDG_CACHE_HOME/v2m``, by default ``~/.cache/v2m``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "v2m"
+
+
 def cache_folder() -> Path:
-    """Where libraries are kept: ``$XDG_CACHE_HOME/v2m/kernels``, by default ``~/.cache/v2m/kernels``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "v2m" / "kernels"
+    """Where libraries are kept: ``kernels`` in the user's cache."""
+    return user_cache() / "kernels"
 
 
 def library_path() -> Path:
