@@ -31,6 +31,7 @@ TOLERANCES = {
     "float16 layers": dict(largest=2e-3),
     "bfloat16 layers gradient": dict(largest=5e-2),
     "float16 layers gradient": dict(largest=6e-3),
+    "bfloat16 model": dict(largest=5e-2),
     "compiled": dict(atol=1e-6, largest=1e-5),
 }
 

@@ -30,7 +30,7 @@ def passes(monkeypatch):
         calls.append((args, kwargs))
         return directional_pass(*args, **kwargs)
 
-    monkeypatch.setattr("v2m.layers.mixer.directional_pass", spy)
+    monkeypatch.setattr("v2m.layers.two_passes.directional_pass", spy)
     return calls
 
 

@@ -132,7 +132,24 @@ def test_mixer_settings_are_model_arguments(setting, look):
         (dict(global_pool="mean"), ValueError, "global_pool is 'mean', expected 'avg', 'max'"),
         (dict(global_pool="token"), ValueError, "global_pool is 'token', which needs class_token"),
         (dict(directions="diagonal"), ValueError, "directions is 'diagonal', expected one of 'corners'"),
-        (dict(d_state=0), ValueError, "d_state is 0, expected a positive integer"),
+        (dict(mixer="conv"), ValueError, "mixer is 'conv', expected one of 'v2m', 'raster', 'light'"),
+        (dict(recurrence="both"), ValueError, "recurrence is 'both', expected one of 'separable', 'exact'"),
+        (dict(iterations=-1), ValueError, "iterations is -1, expected an integer from 0"),
+        (
+            dict(mixer="raster", directions="one_corner"),
+            ValueError,
+            "directions is 'one_corner', which needs mixer 'v2m', not 'raster'",
+        ),
+        (dict(mixer="light", window=7), ValueError, "window is 7, which needs mixer 'v2m', not 'light'"),
+        (dict(conv2d=True, window=7), ValueError, "window is 7, expected None with conv2d"),
+        (
+            dict(window=7, directions="one_corner"),
+            ValueError,
+            "window is 7, expected None with directions='one_corner'",
+        ),
+        (dict(window=0), ValueError, "window is 0, expected a positive integer"),
+        (dict(attention_blocks=3), ValueError, "attention_blocks is 3, expected at most the depth, 2"),
+        (dict(d_state=0), ValueError, "d_state is 0, expected an integer from 1"),
     ],
 )
 def test_wrong_settings(settings, error, message):
@@ -450,5 +467,5 @@ def test_values_out_of_range_are_named(wrong):
 def test_an_unknown_argument_is_answered_with_the_nearest():
     with pytest.raises(TypeError, match="no argument 'd_stat', the nearest is 'd_state'"):
         V2M(d_stat=3)
-    with pytest.raises(TypeError, match="no argument 'zzz', expected one of img_size, "):
+    with pytest.raises(TypeError, match="no argument 'zzz', expected one of in_chans, "):
         V2M(zzz=3)

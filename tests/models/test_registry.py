@@ -7,23 +7,30 @@ import pytest
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_model_data_config
+from timm.layers import to_2tuple
 from timm.optim import create_optimizer_v2
 
 import v2m
 from tests.helpers import assert_close
 from v2m.layers import Directions
-from v2m.models import V2MConfig
+from v2m.models import SimpleFeaturePyramid, V2MConfig
+from v2m.models.config import HIERARCHICAL, PLAIN
 
 NAMES = v2m.list_models()
-PATCH = dict(v2m_nano=2, v2m_micro=4, v2m_tiny_patch16_224=16, v2m_small_patch16_224=16)
+PATCH = {name: max(to_2tuple(config.patch_size)) for name, config in PLAIN.items()} | dict.fromkeys(
+    HIERARCHICAL, 32
+)
 SMALL = ("v2m_nano", "v2m_micro")
 every_model = pytest.mark.parametrize("name", NAMES)
+every_plain_model = pytest.mark.parametrize("name", PLAIN)
+every_hierarchical_model = pytest.mark.parametrize("name", HIERARCHICAL)
 
 
 def create(name, **settings):
-    """A shallow model for images of 2 x 3 patches."""
+    """A shallow (and narrow) model for images of 2 x 3 patches, or cells of stride 32."""
     patch = PATCH[name]
-    return timm.create_model(name, **{"depth": 2, "img_size": (2 * patch, 3 * patch)} | settings)
+    shallow = dict(depth=2) if name in PLAIN else dict(depths=(1, 2, 1, 1), embed_dim=(32, 32, 64, 64))
+    return timm.create_model(name, **{"img_size": (2 * patch, 3 * patch)} | shallow | settings)
 
 
 def images(name="v2m_nano", height=2.0, width=3.0, batch=2, channels=3):
@@ -33,22 +40,48 @@ def images(name="v2m_nano", height=2.0, width=3.0, batch=2, channels=3):
 
 
 def test_names():
-    assert NAMES == ["v2m_nano", "v2m_micro", "v2m_tiny_patch16_224", "v2m_small_patch16_224"]
+    assert NAMES == [
+        "v2m_nano",
+        "v2m_micro",
+        "v2m_tiny_patch16_224",
+        "v2m_tiny_local",
+        "v2m_small_patch16_224",
+        "v2m_small_local",
+        "v2m_lite_nano",
+        "v2m_lite_tiny",
+        "v2m_lite_small",
+        "v2m_hierarchical_small",
+        "v2m_hierarchical_base",
+    ]
     assert set(timm.list_models("v2m*")) == set(NAMES)
     assert v2m.create_model is timm.create_model
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "tensors"),
+    ("name", "parameters", "papers"),
     [
-        ("v2m_tiny_patch16_224", 6_852_712, 414),
-        ("v2m_small_patch16_224", 25_205_992, 414),
+        ("v2m_tiny_patch16_224", 6_852_712, 7e6),
+        ("v2m_tiny_local", 8_013_928, 8e6),
+        ("v2m_small_patch16_224", 25_205_992, 26e6),
+        ("v2m_small_local", 28_413_160, 28e6),
+        ("v2m_hierarchical_small", 30_233_512, 30e6),
+        ("v2m_hierarchical_base", 50_100_520, 50e6),
     ],
 )
-def test_parameter_counts(name, parameters, tensors):
-    model = timm.create_model(name)
+def test_parameter_counts_are_the_papers(name, parameters, papers):
+    with torch.device("meta"):
+        model = timm.create_model(name)
     assert sum(p.numel() for p in model.parameters()) == parameters
-    assert len(model.state_dict()) == tensors
+    assert parameters == pytest.approx(papers, rel=0.035)
+
+
+@every_model
+def test_light_models_are_smaller_than_deit_tiny(name):
+    if "lite" not in name:
+        pytest.skip("no light model")
+    with torch.device("meta"):
+        model, other = timm.create_model(name), timm.create_model("deit_tiny_patch16_224")
+    assert sum(p.numel() for p in model.parameters()) <= sum(p.numel() for p in other.parameters())
 
 
 @every_model
@@ -64,7 +97,7 @@ def test_forward_and_every_gradient(name, size):
         assert parameter.grad.any(), key
 
 
-@every_model
+@every_plain_model
 @pytest.mark.parametrize("size", [(2, 3), (2.1, 1.4)])
 def test_features_only(name, size):
     model = create(name, features_only=True, out_indices=(0, 1), class_token="middle")
@@ -78,7 +111,7 @@ def test_features_only(name, size):
     assert set(reductions) == {PATCH[name]}
 
 
-@every_model
+@every_plain_model
 def test_features_only_takes_as_many_of_the_last_three_blocks_as_there_are(name):
     assert len(create(name, depth=2, features_only=True).feature_info) == 2
     model = create(name, depth=4, features_only=True)
@@ -86,12 +119,50 @@ def test_features_only_takes_as_many_of_the_last_three_blocks_as_there_are(name)
     assert [tuple(feature.shape[:2]) for feature in model(images(name))] == [(2, model.model.embed_dim)] * 3
 
 
-@every_model
+@every_plain_model
 def test_features_only_drops_what_it_does_not_need(name):
     model = create(name, depth=3, features_only=True, out_indices=(0,)).model
     assert len(model.blocks) == 1
     assert isinstance(model.norm, torch.nn.Identity)
     assert isinstance(model.head, torch.nn.Identity)
+
+
+@every_hierarchical_model
+@pytest.mark.parametrize("size", [(2, 3), (2.1, 1.4)])
+def test_features_of_four_strides(name, size):
+    model = create(name, features_only=True)
+    features = model(x := images(name, *size))
+    assert model.feature_info.reduction() == [4, 8, 16, 32]
+    assert model.feature_info.channels() == [32, 32, 64, 64]
+    for feature, width, stride in zip(features, (32, 32, 64, 64), (4, 8, 16, 32), strict=True):
+        assert feature.shape == (2, width, math.ceil(x.shape[2] / stride), math.ceil(x.shape[3] / stride))
+
+
+@every_hierarchical_model
+def test_features_of_chosen_stages(name):
+    model = create(name, features_only=True, out_indices=(0, 2))
+    assert model.feature_info.reduction() == [4, 16]
+    assert len(model.model.stages) == 3
+    assert isinstance(model.model.norm, torch.nn.Identity)
+    assert len(model(images(name))) == 2
+
+
+@every_plain_model
+@pytest.mark.parametrize("size", [(2, 3), (2.1, 1.4)])
+def test_plain_models_have_a_pyramid_of_four_strides(name, size):
+    factor = 32 // PATCH[name]
+    model = create(name, features_only=True, feature_cls=SimpleFeaturePyramid, class_token="edge")
+    features = model(x := images(name, factor * size[0], factor * size[1]))
+    assert model.feature_info.reduction() == [4, 8, 16, 32]
+    assert [feature.shape[1] for feature in features] == model.feature_info.channels()
+    patch = PATCH[name]
+    for feature, stride in zip(features, (4, 8, 16, 32), strict=True):
+        whole = [math.ceil(side / patch) * patch for side in x.shape[2:]]
+        assert list(feature.shape[2:]) == [math.ceil(side / stride) for side in whole]
+    sum(feature.square().sum() for feature in features).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
 
 
 @every_model
@@ -163,7 +234,7 @@ def test_reset_classifier(name):
     assert (model.global_pool, model(x).shape) == ("max", (2, 6))
     with pytest.raises(ValueError, match="global_pool is 'mean'"):
         model.reset_classifier(6, "mean")
-    with pytest.raises(ValueError, match="which needs class_token"):
+    with pytest.raises(ValueError, match="global_pool is 'token'"):
         model.reset_classifier(6, "token")
 
 
@@ -180,14 +251,19 @@ def parameter_groups(model, **options):
     return {names[id(parameter)]: group for group in groups for parameter in group["params"]}
 
 
-@every_model
+@every_plain_model
 def test_weight_decay(name):
     model = create(name, class_token="edge")
     groups = parameter_groups(model, weight_decay=0.05)
     assert groups.keys() == dict(model.named_parameters()).keys()
     decayed = {key for key, group in groups.items() if group["weight_decay"] > 0}
     layers = ("in_proj", "conv1d", "x_proj", "dt_proj", "conv1d_2", "x_proj_2", "dt_proj_2", "out_proj")
-    expected = {f"blocks.{i}.mixer.{layer}.weight" for i in range(2) for layer in layers}
+    places = ("mixer", "mixer.local") if PLAIN[name].window else ("mixer",)
+    expected = {
+        key
+        for i, place, layer in itertools.product(range(2), places, layers)
+        if (key := f"blocks.{i}.{place}.{layer}.weight") in groups
+    }
     stem = (k for k, module in model.patch_embed.named_modules() if isinstance(module, torch.nn.Conv2d))
     assert decayed == expected | {f"patch_embed.{key}.weight" for key in stem} | {"head.weight"}
 
@@ -203,20 +279,104 @@ def test_layer_wise_learning_rates():
         assert group["lr_scale"] == pytest.approx(0.75 ** (3 - level)), key
 
 
+@every_hierarchical_model
+def test_weight_decay_of_hierarchical_models(name):
+    """Matrices and kernels decay; nothing else does."""
+    model = create(name)
+    groups = parameter_groups(model, weight_decay=0.05)
+    for key, parameter in model.named_parameters():
+        is_matrix = parameter.ndim > 1 and not key.endswith(("A_log", "A_2_log"))
+        assert (groups[key]["weight_decay"] > 0) == is_matrix, key
+
+
+@every_hierarchical_model
+def test_layer_wise_learning_rates_of_hierarchical_models(name):
+    groups = parameter_groups(create(name), layer_decay=0.75)
+    order = ["stem.0.conv", "stages.0.0.mlp.fc1", "stages.1.0.conv", "stages.1.2.mlp.fc1", "stages.2.0.conv"]
+    scales = [groups[f"{key}.weight"]["lr_scale"] for key in (*order, "head")]
+    assert scales == sorted(set(scales))
+    assert scales[-1] == 1
+    assert groups["stem.0.conv.weight"]["lr_scale"] == groups["stem.1.norm.weight"]["lr_scale"]
+
+
 @every_model
 def test_default_cfg(name):
-    model = timm.create_model(name, depth=1)
+    shallow = dict(depth=1) if name in PLAIN else dict(depths=(1, 1, 1, 1))
+    model = timm.create_model(name, **shallow)
     cfg = model.default_cfg
     assert cfg["mean"] == IMAGENET_DEFAULT_MEAN
     assert cfg["std"] == IMAGENET_DEFAULT_STD
     assert cfg["num_classes"] == 1000
-    assert cfg["crop_pct"] == (1.0 if name in SMALL else 0.875)
+    assert cfg["crop_pct"] == (1.0 if name in SMALL else 0.875 if name in PLAIN else 0.9)
     size = 32 if name in SMALL else 224
     data = resolve_model_data_config(model)
     assert (data["input_size"], data["interpolation"]) == ((3, size, size), "bicubic")
-    assert model.patch_embed.img_size == (size, size)
+    assert model.config.img_size == size
     for key in ("first_conv", "classifier"):
         assert model.get_submodule(cfg[key]).weight.requires_grad
+
+
+@every_model
+def test_in_chans(name):
+    model = create(name, in_chans=5, num_classes=4)
+    assert model(images(name, channels=5)).shape == (2, 4)
+    with pytest.raises(ValueError, match=r"expected images \[B, 5, H, W\]"):
+        model(images(name))
+
+
+@every_model
+@pytest.mark.parametrize("size", [(0.5, 0.7), (3.3, 1.0)])
+def test_odd_sizes(name, size):
+    assert create(name, num_classes=4)(images(name, *size)).shape == (2, 4)
+
+
+@every_model
+def test_checkpointing_gives_the_same_gradients(name):
+    model, x = create(name, num_classes=4), images(name)
+    results = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        logits = model(x)
+        logits.square().sum().backward()
+        results.append([logits, *(parameter.grad for parameter in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@every_model
+def test_bfloat16(name):
+    """Both a model in bfloat16 and one under autocast stay close to float32, and have finite gradients."""
+    model, x = create(name, num_classes=4), images(name)
+    expected = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(x)
+    logits.float().square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert_close(logits, expected, "bfloat16 model")
+    low = model.bfloat16()
+    assert_close(low(x.bfloat16()), expected, "bfloat16 model")
+
+
+@every_model
+def test_export(name):
+    """The exported graph gives the model's numbers for any batch; light ones have no operator of ours."""
+    settings = dict(depth=1) if name in PLAIN else dict(depths=(1, 1, 1, 1))
+    model, x = create(name, num_classes=4, **settings).eval(), images(name)
+    program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    x = images(name, batch=3)
+    assert_close(program.module()(x), model(x), "float32")
+    graphs = (m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule))
+    operators = {str(node.target) for graph in graphs for node in graph.nodes}
+    assert any(target.startswith("v2m") for target in operators) == ("lite" not in name)
+
+
+@every_model
+def test_hub_round_trip_of_every_model(tmp_path, name):
+    model, x = create(name, num_classes=5, in_chans=1).eval(), images(name, channels=1)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert again.config.num_classes == 5
+    assert torch.equal(again(x), model(x))
 
 
 def test_no_weights_to_download():
@@ -243,6 +403,12 @@ SAVED = [
     dict(directions=Directions.RELEASED, img_size=8),
     dict(class_token="edge"),
     dict(class_token="middle", global_pool="max", use_pos_embed=False),
+    dict(recurrence="exact", directions="opposite_corners"),
+    dict(recurrence="iterative", iterations=1),
+    dict(mixer="raster", attention_blocks=1),
+    dict(mixer="light", window=None),
+    dict(conv2d=True),
+    dict(window=2),
 ]
 
 
@@ -294,5 +460,7 @@ def test_hub_round_trip_after_changes(tmp_path):
 
 @pytest.mark.parametrize(("name", "other"), list(itertools.pairwise(NAMES)))
 def test_names_are_different_models(name, other):
-    shapes = [{k: v.shape for k, v in create(n).state_dict().items()} for n in (name, other)]
+    with torch.device("meta"):
+        models = [timm.create_model(n) for n in (name, other)]
+    shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
     assert shapes[0] != shapes[1]

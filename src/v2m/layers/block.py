@@ -1,7 +1,7 @@
-"""The residual block of the plain family."""
+"""The residual blocks of both families."""
 
 import torch
-from timm.layers import DropPath
+from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 
@@ -18,12 +18,36 @@ class V2MBlock(nn.Module):
 
     def __init__(self, dim: int, mixer: nn.Module, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(dim, eps=1e-5)
+        self.norm: nn.RMSNorm | nn.LayerNorm = nn.RMSNorm(dim, eps=1e-5)
         self.mixer = mixer
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, H, W, dim]`` to the same shape and dtype."""
-        normed = self.norm(x.to(self.norm.weight.dtype))
-        mixed: Tensor = self.drop_path(self.mixer(normed))
+        return self._add(x, self.norm, self.mixer)
+
+    def _add(self, x: Tensor, norm: nn.RMSNorm | nn.LayerNorm, branch: nn.Module) -> Tensor:
+        normed = norm(x.to(norm.weight.dtype))
+        mixed: Tensor = self.drop_path(branch(normed))
         return torch.add(x, mixed.to(x.dtype))
+
+
+class V2MMlpBlock(V2MBlock):
+    """The same with layer norms, and a second residual branch, ``x + drop_path(mlp(norm(x)))``.
+
+    Args:
+        dim: Channels of the map.
+        mixer: Module from ``[B, H, W, dim]`` to the same shape.
+        drop_path: Probability of dropping a branch, per sample.
+        mlp_ratio: Hidden channels of the MLP as a multiple of ``dim``.
+    """
+
+    def __init__(self, dim: int, mixer: nn.Module, drop_path: float = 0.0, mlp_ratio: float = 4.0) -> None:
+        super().__init__(dim, mixer, drop_path)
+        self.norm = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(mlp_ratio * dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, H, W, dim]`` to the same shape and dtype."""
+        return self._add(super().forward(x), self.norm2, self.mlp)

@@ -5,7 +5,7 @@ runs along rows from the left, a path names the axis and the sense of each scan;
 """
 
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,18 +52,26 @@ class Directions(str, Enum):
     CORNERS_ROWS_FIRST = "corners_rows_first"
     """All four corners by flips, rows always first: 2 row passes and 4 column passes instead of 4 and 4."""
 
+    OPPOSITE_CORNERS = "opposite_corners"
+    """The first and third of the paper's corners: top left and bottom right."""
+
+    ONE_CORNER = "one_corner"
+    """The first of the paper's corners, the top left."""
+
     RELEASED = "released"
     """The authors' code: the top-left corner twice, the bottom-right never, results out of place."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The four paths that are summed."""
+        """The paths that are summed."""
         return _PATHS[self]
 
 
 _PATHS = {
     Directions.CORNERS: (Path(RIGHT, DOWN), Path(DOWN, LEFT), Path(LEFT, UP), Path(UP, RIGHT)),
     Directions.CORNERS_ROWS_FIRST: (Path(RIGHT, DOWN), Path(LEFT, DOWN), Path(RIGHT, UP), Path(LEFT, UP)),
+    Directions.OPPOSITE_CORNERS: (Path(RIGHT, DOWN), Path(LEFT, UP)),
+    Directions.ONE_CORNER: (Path(RIGHT, DOWN),),
     Directions.RELEASED: (
         Path(RIGHT, DOWN, transpose=True),
         Path(DOWN, RIGHT, transpose=True),
@@ -71,3 +79,18 @@ _PATHS = {
         Path(UP, RIGHT, quarter_turns=1),
     ),
 }
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def choose(owner: str, name: str, value: Choice | str, choices: type[Choice]) -> Choice:
+    """The member of an enumeration that an argument names.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    try:
+        return choices(value)
+    except ValueError:
+        names = ", ".join(repr(choice.value) for choice in choices)
+        raise ValueError(f"{owner}: {name} is {value!r}, expected one of {names}") from None

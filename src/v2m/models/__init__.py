@@ -1,15 +1,17 @@
-"""The V2M family, registered with timm when this package is imported."""
+"""The V2M families, registered with timm when this package is imported."""
 
-from v2m.models.config import V2MConfig
+from v2m.models.config import HierarchicalV2MConfig, Mixer, V2MConfig
+from v2m.models.hierarchical import HierarchicalV2M
 from v2m.models.plain import V2M
-from v2m.models.registry import MODELS, v2m_micro, v2m_nano, v2m_small_patch16_224, v2m_tiny_patch16_224
+from v2m.models.pyramid import SimpleFeaturePyramid
+from v2m.models.registry import MODELS
 
 __all__ = [
     "MODELS",
     "V2M",
+    "HierarchicalV2M",
+    "HierarchicalV2MConfig",
+    "Mixer",
+    "SimpleFeaturePyramid",
     "V2MConfig",
-    "v2m_micro",
-    "v2m_nano",
-    "v2m_small_patch16_224",
-    "v2m_tiny_patch16_224",
 ]

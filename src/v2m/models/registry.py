@@ -5,12 +5,14 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
-from v2m.models.config import PLAIN
+from v2m.models.config import HIERARCHICAL, PLAIN
 from v2m.models.convert import checkpoint_filter_fn
+from v2m.models.hierarchical import HierarchicalV2M
 from v2m.models.plain import V2M
+from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 
 
-def _cfg(size: int, crop_pct: float) -> dict[str, Any]:
+def _cfg(size: int, crop_pct: float, first_conv: str = "patch_embed.proj") -> dict[str, Any]:
     return dict(
         url="",
         num_classes=1000,
@@ -21,7 +23,7 @@ def _cfg(size: int, crop_pct: float) -> dict[str, Any]:
         fixed_input_size=False,
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
-        first_conv="patch_embed.proj",
+        first_conv=first_conv,
         classifier="head",
         license="apache-2.0",
         paper_ids="arXiv:2410.10382",
@@ -32,22 +34,23 @@ def _cfg(size: int, crop_pct: float) -> dict[str, Any]:
 default_cfgs = generate_default_cfgs(
     {
         "v2m_nano.untrained": _cfg(32, crop_pct=1.0),
-        "v2m_micro.untrained": _cfg(32, crop_pct=1.0) | dict(first_conv="patch_embed.proj.0.conv"),
-        "v2m_tiny_patch16_224.untrained": _cfg(224, crop_pct=0.875),
-        "v2m_small_patch16_224.untrained": _cfg(224, crop_pct=0.875),
+        "v2m_micro.untrained": _cfg(32, crop_pct=1.0, first_conv="patch_embed.proj.0.conv"),
     }
+    | {f"{name}.untrained": _cfg(224, 0.875) for name in PLAIN if name not in ("v2m_nano", "v2m_micro")}
+    | {f"{name}.untrained": _cfg(224, 0.9, first_conv="stem.0.conv") for name in HIERARCHICAL}
 )
 
 
 def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
-    last_blocks = min(3, kwargs.get("depth", PLAIN[variant].depth))
+    has_pyramid = kwargs.get("feature_cls") is SimpleFeaturePyramid
+    maps = len(STRIDES) if has_pyramid else min(3, kwargs.get("depth", PLAIN[variant].depth))
     return build_model_with_cfg(
         V2M,
         variant,
         pretrained,
         config=PLAIN[variant],
         pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=kwargs.pop("out_indices", last_blocks), feature_cls="getter"),
+        feature_cfg=dict(out_indices=kwargs.pop("out_indices", maps), feature_cls="getter"),
         **kwargs,
     )
 
@@ -76,5 +79,58 @@ def v2m_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> V2M:
     return _create_plain("v2m_small_patch16_224", pretrained, **kwargs)
 
 
-MODELS = tuple(PLAIN)
-"""Names of the models of this package, in order of size."""
+@register_model
+def v2m_tiny_local(pretrained: bool = False, **kwargs: Any) -> V2M:
+    """V2M-T with local windows: two corners of every block scan windows of 7x7 cells."""
+    return _create_plain("v2m_tiny_local", pretrained, **kwargs)
+
+
+@register_model
+def v2m_small_local(pretrained: bool = False, **kwargs: Any) -> V2M:
+    """V2M-S with local windows: two corners of every block scan windows of 7x7 cells."""
+    return _create_plain("v2m_small_local", pretrained, **kwargs)
+
+
+def _create_hierarchical(variant: str, pretrained: bool, **kwargs: Any) -> HierarchicalV2M:
+    return build_model_with_cfg(
+        HierarchicalV2M,
+        variant,
+        pretrained,
+        config=HIERARCHICAL[variant],
+        feature_cfg=dict(out_indices=kwargs.pop("out_indices", (0, 1, 2, 3)), feature_cls="getter"),
+        **kwargs,
+    )
+
+
+@register_model
+def v2m_lite_nano(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
+    """Light V2M for phones and CPUs: widths 24 to 192, depths 1-1-4-1."""
+    return _create_hierarchical("v2m_lite_nano", pretrained, **kwargs)
+
+
+@register_model
+def v2m_lite_tiny(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
+    """Light V2M for phones and CPUs: widths 32 to 256, depths 1-1-6-2."""
+    return _create_hierarchical("v2m_lite_tiny", pretrained, **kwargs)
+
+
+@register_model
+def v2m_lite_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
+    """Light V2M for phones and CPUs: widths 40 to 320, depths 1-2-8-2."""
+    return _create_hierarchical("v2m_lite_small", pretrained, **kwargs)
+
+
+@register_model
+def v2m_hierarchical_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
+    """V2M-S* of the paper: widths 96 to 768, depths 2-2-8-2."""
+    return _create_hierarchical("v2m_hierarchical_small", pretrained, **kwargs)
+
+
+@register_model
+def v2m_hierarchical_base(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
+    """V2M-B* of the paper: widths 96 to 768, depths 2-2-15-2, twice the inner channels."""
+    return _create_hierarchical("v2m_hierarchical_base", pretrained, **kwargs)
+
+
+MODELS = (*PLAIN, *HIERARCHICAL)
+"""Names of the models of this package, each family in order of size."""

@@ -1,7 +1,7 @@
 """Kernels: the computations of the operators for one kind of device per module, without autograd.
 
-``cpu`` (C++), ``triton`` (GPUs) and ``pytorch`` (anything) have the same four functions, which compute in
-float32: ``scan_forward``, ``scan_backward``, ``pass_forward`` and ``pass_backward``.
+``cpu`` (C++), ``triton`` (GPUs) and ``pytorch`` (anything) have the same six functions, which compute in
+float32: ``scan_forward``, ``pass_forward``, ``scan_2d_forward``, and ``..._backward`` of each.
 
 Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank of the step size, K taps.
 """
@@ -80,6 +80,44 @@ class PassInputs(NamedTuple):
         )
 
 
+class Scan2dInputs(NamedTuple):
+    """What an exact two-dimensional scan depends on; see ``v2m.selective_scan_2d``.
+
+    Attributes:
+        u: Input map ``[B, H, W, D]``.
+        delta_row: Step sizes along W, before softplus, ``[B, H, W, D]``.
+        delta_col: Step sizes along H likewise.
+        A_row: Rates of the row states ``[D, N]``.
+        A_col: Rates of the column states ``[D, N]``.
+        B_row: Input weights of the row states ``[B, H, W, N]``.
+        B_col: Input weights of the column states ``[B, H, W, N]``.
+        C_row: Output weights of the row states ``[B, H, W, N]``.
+        C_col: Output weights of the column states ``[B, H, W, N]``.
+        coupling_row: Share of the column state in what a row state goes on from ``[B, H, W, N]``.
+        coupling_col: Share of the row state in what a column state goes on from ``[B, H, W, N]``.
+        delta_softplus: Pass the step sizes through softplus.
+        reverse_row: Start from the last column.
+        reverse_col: Start from the last row.
+        sweeps: Jacobi sweeps towards the coupled states; None for the coupled states themselves.
+    """
+
+    u: Tensor
+    delta_row: Tensor
+    delta_col: Tensor
+    A_row: Tensor
+    A_col: Tensor
+    B_row: Tensor
+    B_col: Tensor
+    C_row: Tensor
+    C_col: Tensor
+    coupling_row: Tensor
+    coupling_col: Tensor
+    delta_softplus: bool
+    reverse_row: bool
+    reverse_col: bool
+    sweeps: int | None
+
+
 class ScanGradients(NamedTuple):
     """Gradients of ``ScanInputs``; None for what is left out.
 
@@ -107,3 +145,19 @@ class PassGradients(NamedTuple):
     delta_bias: Tensor
     A: Tensor
     D: Tensor
+
+
+class Scan2dGradients(NamedTuple):
+    """Gradients of the tensors of ``Scan2dInputs``."""
+
+    u: Tensor
+    delta_row: Tensor
+    delta_col: Tensor
+    A_row: Tensor
+    A_col: Tensor
+    B_row: Tensor
+    B_col: Tensor
+    C_row: Tensor
+    C_col: Tensor
+    coupling_row: Tensor
+    coupling_col: Tensor

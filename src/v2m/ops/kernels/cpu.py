@@ -4,16 +4,25 @@ import ctypes
 from ctypes import Structure, byref, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
+from v2m.ops.kernels import (
+    PassGradients,
+    PassInputs,
+    Scan2dGradients,
+    Scan2dInputs,
+    ScanGradients,
+    ScanInputs,
+)
 from v2m.ops.kernels.build import library
 
 # The gradients of parameters are summed by strips of lines, which depend on the size of the map only, so that
 # the result does not depend on the threads.
 LINES_PER_STRIP, MOST_STRIPS = 4, 64
+CHANNELS_PER_GROUP, FEWEST_PARTS = 16, 8
 
 
 class _Map(Structure):
@@ -65,11 +74,57 @@ class _PassArguments(Structure):
     )
 
 
-class _Call:
-    """The arguments of one call, and the tensors they point into."""
+class _Scan2dArguments(Structure):
+    """``Scan2dArguments`` of cpp/scan_2d.cpp."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "height", "width", "channels", "states", "levels")),
+        *((name, c_int32) for name in ("is_coupled", "softplus", "reverse_row", "reverse_col")),
+        ("u", _Map),
+        *((name, _Map * 2) for name in ("delta", "B", "C", "coupling")),
+        ("A", c_void_p * 2),
+        *((name, _Map) for name in ("y", "grad", "du")),
+        ("ddelta", _Map * 2),
+        *((name, c_void_p) for name in ("map_sums", "rate_sums")),
+        *((name, c_int64) for name in ("groups", "strips")),
+        ("parallel", c_void_p),
+        ("threads", c_int64),
+    )
+
+
+class _Pointers:
+    """Hands out pointers into tensors, and holds on to these."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Tensor] = []
+
+    def map(self, tensor: Tensor | None) -> _Map:
+        """A channel-last map of any strides but that of the channels."""
+        if tensor is None:
+            return _Map()
+        tensor = tensor.float()
+        tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+        self._tensors.append(tensor)
+        return _Map(tensor.data_ptr(), *tensor.stride()[:3])
+
+    def both(self, row: Tensor, col: Tensor) -> Any:
+        """The maps of both kinds of states."""
+        return (_Map * 2)(self.map(row), self.map(col))
+
+    def pointer(self, tensor: Tensor | None) -> int | None:
+        """A parameter, or the partial sums of its gradient."""
+        if tensor is None:
+            return None
+        tensor = tensor.float().contiguous()
+        self._tensors.append(tensor)
+        return tensor.data_ptr()
+
+
+class _Call(_Pointers):
+    """The arguments of one call along an axis."""
 
     def __init__(self, shape: torch.Size, axis: str, reverse: bool) -> None:
-        self._tensors: list[Tensor] = []
+        super().__init__()
         batch, height, width, channels = shape
         is_column = axis == "col"
         lines = batch * (width if is_column else height)
@@ -81,23 +136,6 @@ class _Call:
             parallel=_openmp_parallel(),
             threads=torch.get_num_threads(),
         )
-
-    def map(self, tensor: Tensor | None) -> _Map:
-        """A channel-last map of any strides but that of the channels."""
-        if tensor is None:
-            return _Map()
-        tensor = tensor.float()
-        tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-        self._tensors.append(tensor)
-        return _Map(tensor.data_ptr(), *tensor.stride()[:3])
-
-    def pointer(self, tensor: Tensor | None) -> int | None:
-        """A parameter, or the partial sums of its gradient."""
-        if tensor is None:
-            return None
-        tensor = tensor.float().contiguous()
-        self._tensors.append(tensor)
-        return tensor.data_ptr()
 
 
 def _empty(tensor: Tensor) -> Tensor:
@@ -206,6 +244,60 @@ def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
         delta_weight=call.pointer(s.delta_weight),
         delta_bias=call.pointer(s.delta_bias),
         **call.common,
+    )
+
+
+def scan_2d_forward(s: Scan2dInputs) -> Tensor:
+    """The output ``[B, H, W, D]``."""
+    y = _empty(s.u)
+    pointers = _Pointers()
+    arguments = _scan_2d_arguments(pointers, s)
+    arguments.y = pointers.map(y)
+    library().v2m_scan_2d_forward(byref(arguments))
+    return y.to(s.u.dtype)
+
+
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
+    """The gradients of the inputs, given that of the output."""
+    (batch, height, width, channels), states = s.u.shape, s.A_row.shape[1]
+    strips = min(MOST_STRIPS, batch)
+    pointers = _Pointers()
+    arguments = _scan_2d_arguments(pointers, s)
+    du, ddelta_row, ddelta_col = (_empty(s.u) for _ in range(3))
+    map_sums = torch.empty(arguments.groups, batch, height, width, states, 6)
+    rate_sums = torch.empty(strips, 2, channels, states)
+    arguments.strips = strips
+    arguments.grad, arguments.du = pointers.map(grad), pointers.map(du)
+    arguments.ddelta = pointers.both(ddelta_row, ddelta_col)
+    arguments.map_sums, arguments.rate_sums = pointers.pointer(map_sums), pointers.pointer(rate_sums)
+    library().v2m_scan_2d_backward(byref(arguments))
+    dA_row, dA_col = (x.clone() for x in rate_sums.sum(0))
+    of_states = (x.clone() for x in map_sums.sum(0).unbind(-1))
+    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *of_states)
+
+
+def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments:
+    batch, height, width, channels = s.u.shape
+    return _Scan2dArguments(
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        states=s.A_row.shape[1],
+        levels=1 if s.sweeps is None else 1 + s.sweeps,
+        is_coupled=s.sweeps is None,
+        softplus=s.delta_softplus,
+        reverse_row=s.reverse_row,
+        reverse_col=s.reverse_col,
+        u=pointers.map(s.u),
+        delta=pointers.both(s.delta_row, s.delta_col),
+        B=pointers.both(s.B_row, s.B_col),
+        C=pointers.both(s.C_row, s.C_col),
+        coupling=pointers.both(s.coupling_row, s.coupling_col),
+        A=(c_void_p * 2)(pointers.pointer(s.A_row), pointers.pointer(s.A_col)),
+        groups=min(-(-channels // CHANNELS_PER_GROUP), -(-FEWEST_PARTS // max(1, batch))),
+        parallel=_openmp_parallel(),
+        threads=torch.get_num_threads(),
     )
 
 

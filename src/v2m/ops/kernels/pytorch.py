@@ -13,7 +13,17 @@ from torch import Tensor
 
 from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
+from v2m.ops.kernels.products import outer, over_channels, over_states
+from v2m.ops.kernels.wavefront import scan_2d_backward, scan_2d_forward
 
+__all__ = [
+    "pass_backward",
+    "pass_forward",
+    "scan_2d_backward",
+    "scan_2d_forward",
+    "scan_backward",
+    "scan_forward",
+]
 SEGMENT = 16
 
 
@@ -53,12 +63,12 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
         for i in reversed(range(len(segment.decays))):
             t = number * SEGMENT + i
             before = segment.states[i - 1] if i else segment.start
-            dh = carry + (dy[t].unsqueeze(-1) if line.C is None else _outer(dy[t], line.C[t]))
+            dh = carry + (dy[t].unsqueeze(-1) if line.C is None else outer(dy[t], line.C[t]))
             if line.C is not None:
-                dCs[t] = _over_channels(dy[t], segment.states[i])
+                dCs[t] = over_channels(dy[t], segment.states[i])
             if line.B is not None:
-                dBs[t] = _over_channels(line.drives[t], dh)
-            ddrives[t] = dh.sum(-1) if line.B is None else _over_states(dh, line.B[t])
+                dBs[t] = over_channels(line.drives[t], dh)
+            ddrives[t] = dh.sum(-1) if line.B is None else over_states(dh, line.B[t])
             carry = dh * segment.decays[i]
             slope = carry * before
             ddts[t] = (slope * line.A).sum(-1)
@@ -133,23 +143,11 @@ class _Line:
         for t in range(number * SEGMENT, min(self.length, (number + 1) * SEGMENT)):
             drive = self.drives[t]
             a = torch.exp(self.dts[t].unsqueeze(-1) * self.A)
-            h = a * h + (drive.unsqueeze(-1) if self.B is None else _outer(drive, self.B[t]))
+            h = a * h + (drive.unsqueeze(-1) if self.B is None else outer(drive, self.B[t]))
             decays.append(a)
             states.append(h)
-            reads.append(h.sum(-1) if self.C is None else _over_states(h, self.C[t]))
+            reads.append(h.sum(-1) if self.C is None else over_states(h, self.C[t]))
         return _Segment(start, decays, states, reads)
-
-
-def _outer(channels: Tensor, states: Tensor) -> Tensor:
-    return channels.unsqueeze(-1) * states.unsqueeze(-2)
-
-
-def _over_states(h: Tensor, weights: Tensor) -> Tensor:
-    return (h @ weights.unsqueeze(-1)).squeeze(-1)
-
-
-def _over_channels(weights: Tensor, h: Tensor) -> Tensor:
-    return (weights.unsqueeze(-2) @ h).squeeze(-2)
 
 
 def conv_silu_forward(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:

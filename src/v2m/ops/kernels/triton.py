@@ -11,9 +11,7 @@ enough for a warp to read each once and share them. Of a single row, every threa
 # mypy: allow-untyped-defs, allow-incomplete-defs, disable-error-code="assignment"
 # Kernels have no types that mypy knows, and collect tensors in tuples that grow.
 
-import inspect
 import math
-from collections.abc import Callable
 from itertools import chain
 
 import torch
@@ -23,6 +21,19 @@ from torch import Tensor
 
 from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
+from v2m.ops.kernels.triton_2d import scan_2d_backward, scan_2d_forward
+from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_tile, step_size, sum_channels
+
+__all__ = [
+    "conv_silu_backward",
+    "conv_silu_forward",
+    "pass_backward",
+    "pass_forward",
+    "scan_2d_backward",
+    "scan_2d_forward",
+    "scan_backward",
+    "scan_forward",
+]
 
 # Backward programs to a multiprocessor: as many as their registers let run at once, for each takes memory.
 SCAN_PROGRAMS, CONV_PROGRAMS = 8, 16
@@ -30,9 +41,6 @@ SCAN_PROGRAMS, CONV_PROGRAMS = 8, 16
 WHOLE_LINE = 32
 # Cells that a program of the convolution holds at once.
 SEGMENT = 8
-
-LOG2E = tl.constexpr(math.log2(math.e))
-LN2 = tl.constexpr(math.log(2))
 
 
 def pass_forward(p: PassInputs) -> Tensor:
@@ -198,33 +206,10 @@ def _groups(programs: int, items: int, blocks: int, device: torch.device) -> int
     return max(1, min(items, processors * programs // blocks))
 
 
-def _kernel(function: Callable[..., None]) -> triton.JITFunction:
-    """A kernel that is compiled once for all sizes, strides and alignments."""
-    parameters = inspect.signature(function).parameters.values()
-    return triton.jit(function, do_not_specialize=[p.name for p in parameters if p.annotation is p.empty])
-
-
 @triton.jit
 def _sigmoid(x):
     e = tl.exp2(tl.abs(x) * -LOG2E)
     return tl.where(x < 0, e, 1.0) / (1.0 + e)
-
-
-@triton.jit
-def _step_size(x, SOFTPLUS: tl.constexpr):
-    """softplus(x) and its derivative, or x and 1.
-
-    In softplus(x) = max(x, 0) + log(1 + e) with e = exp(-|x|), rounding 1 + e would lose a small e. The
-    logarithm is 2 artanh(e / (2 + e)), whose series takes seven terms to converge.
-    """
-    if SOFTPLUS:
-        e = tl.exp2(tl.abs(x) * -LOG2E)
-        s = e / (2.0 + e)
-        q = s * s
-        tail = q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13))))))
-        return tl.maximum(x, 0.0) + 2.0 * (s + s * tail), tl.where(x < 0, e, 1.0) / (1.0 + e)
-    else:
-        return x, 1.0
 
 
 @triton.jit
@@ -234,16 +219,6 @@ def _load_vector(x, d, channels):
         return 0.0
     else:
         return tl.load(x + d, mask=d < channels, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _load_tile(x, i, size, d, channels):
-    """A block of a transposed parameter; zero if there is none."""
-    if x is None:
-        return 0.0
-    else:
-        x += i[:, None] * channels + d[None, :]
-        return tl.load(x, mask=(i < size)[:, None] & (d < channels)[None, :], other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -288,20 +263,7 @@ def _load_delta_pair(delta, start, stride, weight, bias, d, channels, last, R: t
     return delta0 + bias, delta1 + bias
 
 
-@triton.jit
-def _sum_channels(x, HALVINGS: tl.constexpr):
-    """The sum of a tile over its channels.
-
-    Adding neighbours until each thread has one number left moves the tile between threads once. A plain sum
-    would exchange every number five times.
-    """
-    for _ in tl.static_range(HALVINGS):
-        x0, x1 = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 2, 2]))
-        x = x0 + x1
-    return tl.sum(x, 1)
-
-
-@_kernel
+@kernel
 def _scan_fwd_kernel(
     u, u_image, u_line, u_cell,
     delta, delta_image, delta_line, delta_cell,
@@ -315,8 +277,8 @@ def _scan_fwd_kernel(
 ):  # fmt: skip
     program = tl.program_id(0)
     d, n = program % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = _load_tile(A, n, N, d, channels) * LOG2E
-    weight = _load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
+    rates = load_tile(A, n, N, d, channels) * LOG2E
+    weight = load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
 
     line = program // blocks
@@ -337,8 +299,8 @@ def _scan_fwd_kernel(
         dt0, dt1 = _load_delta_pair(
             delta, delta_start + at * delta_cell, step * delta_cell, weight, bias, d, channels, last, R
         )
-        dt0, _ = _step_size(dt0, SOFTPLUS)
-        dt1, _ = _step_size(dt1, SOFTPLUS)
+        dt0, _ = step_size(dt0, SOFTPLUS)
+        dt1, _ = step_size(dt1, SOFTPLUS)
         B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
         C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 
@@ -360,7 +322,7 @@ def _cell_gradients(h_grad, decay, h_before, dt, u, B, rates):
     return before_grad, dt[None, :] * exponent_grad, dt_grad, dt * drive_grad
 
 
-@_kernel
+@kernel
 def _scan_bwd_kernel(
     u, u_image, u_line, u_cell,
     delta, delta_image, delta_line, delta_cell,
@@ -379,7 +341,7 @@ def _scan_bwd_kernel(
     program = tl.program_id(0)
     block, group = program % blocks, program // blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = _load_tile(A, n, N, d, channels) * LOG2E
+    rates = load_tile(A, n, N, d, channels) * LOG2E
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
     rates_grad = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     skip_grad = tl.zeros([BLOCK_D], tl.float32)
@@ -415,7 +377,7 @@ def _scan_bwd_kernel(
                 tl.store(checkpoints + index * tile, h)
             else:
                 h = tl.load(checkpoints + index * tile)
-            weight = _load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
+            weight = load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
             for pair in range(begin, end):
                 tl.store(states + (pair - begin) * tile, h)
                 last = tl.minimum(length - 1 - 2 * pair, 1)
@@ -435,8 +397,8 @@ def _scan_bwd_kernel(
                 )
                 # The step sizes stay here until their gradients replace them.
                 _store_pair(ddelta, map_at, map_cell, d, channels, last, dt0, dt1)
-                dt0, _ = _step_size(dt0, SOFTPLUS)
-                dt1, _ = _step_size(dt1, SOFTPLUS)
+                dt0, _ = step_size(dt0, SOFTPLUS)
+                dt1, _ = step_size(dt1, SOFTPLUS)
                 B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
                 h = tl.exp2(dt0[None, :] * rates) * h + (dt0 * u0)[None, :] * B0[:, None]
                 h = tl.exp2(dt1[None, :] * rates) * h + (dt1 * u1)[None, :] * B1[:, None]
@@ -457,8 +419,8 @@ def _scan_bwd_kernel(
                     grad, grad_start + at * grad_cell, step * grad_cell, d, channels, last
                 )
                 dt0, dt1 = _load_pair(ddelta, map_at, map_cell, d, channels, last)
-                dt0, slope0 = _step_size(dt0, SOFTPLUS)
-                dt1, slope1 = _step_size(dt1, SOFTPLUS)
+                dt0, slope0 = step_size(dt0, SOFTPLUS)
+                dt1, slope1 = step_size(dt1, SOFTPLUS)
                 B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
                 C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 
@@ -490,12 +452,12 @@ def _scan_bwd_kernel(
 
                 shared_at = (shared_start + out_at) * N
                 if dB is not None:
-                    B0_grad = _sum_channels(h0_grad * (dt0 * u0)[None, :], HALVINGS)
-                    B1_grad = _sum_channels(h1_grad * (dt1 * u1)[None, :], HALVINGS)
+                    B0_grad = sum_channels(h0_grad * (dt0 * u0)[None, :], HALVINGS)
+                    B1_grad = sum_channels(h1_grad * (dt1 * u1)[None, :], HALVINGS)
                     _store_pair(dB, shared_at, out_cell * N, n, N, last, B0_grad, B1_grad)
                 if dC is not None:
-                    C0_grad = _sum_channels(h0 * y0_grad[None, :], HALVINGS)
-                    C1_grad = _sum_channels(h1 * y1_grad[None, :], HALVINGS)
+                    C0_grad = sum_channels(h0 * y0_grad[None, :], HALVINGS)
+                    C1_grad = sum_channels(h1 * y1_grad[None, :], HALVINGS)
                     _store_pair(dC, shared_at, out_cell * N, n, N, last, C0_grad, C1_grad)
 
     group = group.to(tl.int64)
@@ -532,7 +494,7 @@ def _conv(x, taps, bias, i: tl.constexpr, K: tl.constexpr):
     return y
 
 
-@_kernel
+@kernel
 def _conv_silu_fwd_kernel(
     x, x_image, x_line, x_cell,
     weight, bias, s,
@@ -559,7 +521,7 @@ def _conv_silu_fwd_kernel(
         tl.store(s + s_start + i * s_cell + d, (y * _sigmoid(y)).to(s.dtype.element_ty), mask=inside)
 
 
-@_kernel
+@kernel
 def _conv_silu_bwd_kernel(
     x, x_image, x_line, x_cell,
     weight, bias,

@@ -55,22 +55,6 @@ struct Loops {
 
 Loops loops_for(int64_t states, bool has_B, bool has_C);
 
-thread_local std::vector<vfloat> scratch;
-
-// Parts of one piece of scratch memory.
-struct Scratch {
-    vfloat* next;
-    explicit Scratch(int64_t size) {
-        if ((int64_t)scratch.size() < size) scratch.resize(size);
-        next = scratch.data();
-    }
-    vfloat* take(int64_t size) {
-        vfloat* taken = next;
-        next += size;
-        return taken;
-    }
-};
-
 // Parameters laid out by block, in the order in which the loops read them.
 struct Packed {
     int64_t blocks, chunks, chunk;
@@ -166,11 +150,6 @@ float* unpack(const vfloat* packed, int64_t channels, int64_t width, float* out,
         for (int64_t i = 0; i < width; ++i) *out++ = row[i * LANES];
     }
     return out;
-}
-
-template <bool IS_LARGE>
-INLINE vfloat decay(vfloat rate, vfloat dt) {
-    return IS_LARGE ? exp2_product(clamp_exponent(rate * dt), splat(1.0f)) : exp2_product(rate, dt);
 }
 
 // Runs the states of a chunk over cells [begin, end) and updates h. With READ, y gets <C, h> added. With KEEP, the

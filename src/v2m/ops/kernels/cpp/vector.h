@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
@@ -61,6 +62,36 @@ INLINE float sum(vfloat v) {
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; ++i) half[i] += half[i + width];
     return half[0];
+}
+
+// Lane i of one of two vectors, of which each WIDTH lanes of a, then of b, are taken in turns: those that are even or
+// odd by WIDTH.
+template <int WIDTH, bool ODD>
+constexpr int folded_lane(int i) {
+    return i / (2 * WIDTH) * (2 * WIDTH) + i % WIDTH + (ODD ? WIDTH : 0) + (i % (2 * WIDTH) < WIDTH ? 0 : LANES);
+}
+
+template <int WIDTH, bool ODD, size_t... I>
+INLINE vfloat interleave(vfloat a, vfloat b, std::index_sequence<I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, folded_lane<WIDTH, ODD>(I)...);
+#else
+    return __builtin_shuffle(a, b, vint{folded_lane<WIDTH, ODD>(I)...});
+#endif
+}
+
+// Adds up each of LANES vectors over its lanes, all at once: each round halves their number.
+template <int WIDTH = LANES / 2>
+INLINE vfloat sum_each(const vfloat* v) {
+    if constexpr (WIDTH == 0) {
+        return *v;
+    } else {
+        constexpr std::make_index_sequence<LANES> all{};
+        vfloat half[WIDTH];
+        for (int i = 0; i < WIDTH; ++i)
+            half[i] = interleave<WIDTH, false>(v[i], v[i + WIDTH], all) + interleave<WIDTH, true>(v[i], v[i + WIDTH], all);
+        return sum_each<WIDTH / 2>(half);
+    }
 }
 
 // 2^x for |x| < 126 (or NaN), to about 1 ulp: x is split into a multiple of 1/ROOTS and a rest f. Adding MAGIC
@@ -145,6 +176,12 @@ INLINE vfloat softplus(vfloat x) {
     return maximum(x, vfloat{}) + 2.0f * (s + s * s2 * p);
 }
 
+// Where exponents are large, they are clamped to what exp2_product takes.
+template <bool IS_LARGE>
+INLINE vfloat decay(vfloat rate, vfloat dt) {
+    return IS_LARGE ? exp2_product(clamp_exponent(rate * dt), splat(1.0f)) : exp2_product(rate, dt);
+}
+
 // A channel-last map [B, H, W, channels]; strides in elements, channels side by side.
 struct Map {
     float* data;
@@ -198,6 +235,22 @@ INLINE void convolve_cells(Line x, int64_t begin, int64_t cells, int64_t channel
         use(t, v);
     }
 }
+
+inline thread_local std::vector<vfloat> scratch;
+
+// Parts of one piece of scratch memory.
+struct Scratch {
+    vfloat* next;
+    explicit Scratch(int64_t size) {
+        if ((int64_t)scratch.size() < size) scratch.resize(size);
+        next = scratch.data();
+    }
+    vfloat* take(int64_t size) {
+        vfloat* taken = next;
+        next += size;
+        return taken;
+    }
+};
 
 // Threads come from GOMP_parallel of the OpenMP runtime that PyTorch uses, so that there is one pool; where it has
 // none, from std::thread. Parts are numbered, so results do not depend on which thread does which.

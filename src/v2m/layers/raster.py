@@ -1,0 +1,125 @@
+"""The one-dimensional baseline: Vim's bidirectional mixer over a map in raster order.
+
+Shapes: B batch, H grid height, W grid width, L = H * W cells, C embedding, D = expand * C inner channels,
+N state size, R rank of the step size.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2m.layers.common import autocast_disabled, check_map, check_sizes
+from v2m.layers.two_passes import decay_rates, reset_scan
+from v2m.ops import selective_scan
+
+
+class RasterMixer(nn.Module):
+    """Mix the tokens of a map as one line of cells, row after row, by a selective scan in each sense.
+
+    Vision Mamba (arXiv:2401.09417, algorithm 1), with ``x, z = in_proj(input)`` and for either sense::
+
+        s = silu(conv1d(x));    delta, B, C = x_proj(s);    y = scan(s, delta, A, B, C) + D * s
+
+    where ``delta`` goes through ``dt_proj`` and softplus, and the causal convolution and the scan of the
+    backward sense start at the last cell. The output is ``out_proj((y + y_b) / 2 * silu(z))``, halved as in
+    the released models. Parameter names and shapes are those of the released code; its backward ones end in
+    ``_b``.
+
+    Under autocast, ``in_proj`` and ``out_proj`` run in the low precision and everything between them in the
+    dtype of the parameters; the state and the decay are float32 at least in any case.
+
+    Args:
+        dim: Channels C of input and output.
+        d_state: State size N of each channel.
+        d_conv: Length of the causal depthwise convolutions.
+        expand: Inner channels D as a multiple of ``dim``.
+        dt_rank: Rank R of the step size projection, or ``"auto"`` for ``ceil(dim / 16)``.
+
+    Raises:
+        ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
+
+    Example:
+        >>> RasterMixer(32)(torch.randn(2, 5, 7, 32)).shape
+        torch.Size([2, 5, 7, 32])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_rank: int | Literal["auto"] = "auto",
+    ) -> None:
+        super().__init__()
+        check_sizes("RasterMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
+        rank = math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
+        check_sizes("RasterMixer", dt_rank=rank)
+        self.dim, self.d_state, self.d_conv, self.dt_rank = dim, d_state, d_conv, rank
+        inner = expand * dim
+
+        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner)
+        self.x_proj = nn.Linear(inner, rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.A_log = nn.Parameter(torch.empty(inner, d_state))
+        self.D = nn.Parameter(torch.empty(inner))
+        self.conv1d_b = nn.Conv1d(inner, inner, d_conv, groups=inner)
+        self.x_proj_b = nn.Linear(inner, rank + 2 * d_state, bias=False)
+        self.dt_proj_b = nn.Linear(rank, inner)
+        self.A_b_log = nn.Parameter(torch.empty(inner, d_state))
+        self.D_b = nn.Parameter(torch.empty(inner))
+        self.out_proj = nn.Linear(inner, dim, bias=False)
+        self.reset_scan_parameters()
+
+    def reset_scan_parameters(self) -> None:
+        """Initialise rates, skips and step sizes: A = -1..-N, D = 1, steps from 0.001 to 0.1 cells."""
+        reset_scan(self.A_log, self.D, self.dt_proj)
+        reset_scan(self.A_b_log, self.D_b, self.dt_proj_b)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
+        check_map("RasterMixer", x, self.dim)
+        line = self.in_proj(x.flatten(1, 2).unsqueeze(1)).to(self.A_log.dtype)
+        u, z = line.chunk(2, dim=-1)
+        with autocast_disabled(x.device):
+            forward = _scan(u, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, reverse=False)
+            backward = _scan(
+                u, self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b, reverse=True
+            )
+            y = (forward + backward) / 2 * F.silu(z)
+        return self.out_proj(y).view(x.shape)
+
+    def extra_repr(self) -> str:
+        """Show the settings that the submodules do not."""
+        return f"d_state={self.d_state}, dt_rank={self.dt_rank}"
+
+
+def _scan(
+    u: Tensor, conv: nn.Conv1d, x_proj: nn.Linear, dt_proj: nn.Linear, A_log: Tensor, D: Tensor, reverse: bool
+) -> Tensor:
+    """Convolve and scan a line ``[B, 1, L, D]`` in one sense."""
+    s = F.silu(_causal_conv(u, conv, reverse))
+    d_state = A_log.shape[1]
+    low, B, C = x_proj(s).split([dt_proj.in_features, d_state, d_state], dim=-1)
+    delta = F.linear(low, dt_proj.weight)
+    return selective_scan(
+        s, delta, decay_rates(A_log), B, C, D, delta_bias=dt_proj.bias, delta_softplus=True, reverse=reverse
+    )
+
+
+def _causal_conv(u: Tensor, conv: nn.Conv1d, reverse: bool) -> Tensor:
+    """Convolve a line ``[B, 1, L, D]`` channel by channel with the cells before, or after if ``reverse``.
+
+    On a map of height 1 in PyTorch's channel-last layout, nothing is transposed.
+    """
+    weight, past = conv.weight.unsqueeze(2), conv.weight.shape[-1] - 1
+    if reverse:
+        weight, padding = weight.flip(-1), (0, past)
+    else:
+        padding = (past, 0)
+    padded = F.pad(u, (0, 0, *padding)).permute(0, 3, 1, 2)
+    return F.conv2d(padded, weight, conv.bias, groups=conv.groups).permute(0, 2, 3, 1)

@@ -1,0 +1,149 @@
+"""The scans of V2M: a pass along every line, and another across over what the first produced.
+
+Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank of the step size.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial, reduce
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from v2m.layers.directions import Path, Scan
+from v2m.ops import Axis, directional_pass
+
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
+
+
+class TwoPasses(nn.Module):
+    """The parameters of both passes, and the sum of what they make of a map along some paths.
+
+    V2M (arXiv:2410.10382, section 3.2)::
+
+        pass 1  s = silu(conv1d(x));     delta, B = x_proj(s);    u = scan(s, delta, A, B, C=1)   * gate
+        pass 2  s = silu(conv1d_2(u));   delta, C = x_proj_2(s);  v = scan(s, delta, A_2, B=1, C) * gate
+
+    where the scans add a skip and ``delta`` goes through ``dt_proj`` and softplus. Parameter names and shapes
+    are those of the released code.
+
+    Args:
+        channels: Channels D of the map.
+        d_state: State size N of each channel.
+        d_conv: Length of the causal depthwise convolutions; 0 for none, so that ``s = silu(x)``.
+        dt_rank: Rank R of the step size projection.
+    """
+
+    def __init__(self, channels: int, d_state: int, d_conv: int, dt_rank: int) -> None:
+        super().__init__()
+        self.d_state, self.d_conv, self.dt_rank = d_state, d_conv, dt_rank
+        if d_conv:
+            self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels)
+            self.conv1d_2 = nn.Conv1d(channels, channels, d_conv, groups=channels)
+        self.x_proj = nn.Linear(channels, dt_rank + d_state, bias=False)
+        self.dt_proj = nn.Linear(dt_rank, channels)
+        self.A_log = nn.Parameter(torch.empty(channels, d_state))
+        self.D = nn.Parameter(torch.empty(channels))
+        self.x_proj_2 = nn.Linear(channels, dt_rank + d_state, bias=False)
+        self.dt_proj_2 = nn.Linear(dt_rank, channels)
+        self.A_2_log = nn.Parameter(torch.empty(channels, d_state))
+        self.D_2 = nn.Parameter(torch.empty(channels))
+        self.reset_scan_parameters()
+
+    def reset_scan_parameters(self) -> None:
+        """Initialise rates, skips and step sizes: A = -1..-N, D = 1, steps from 0.001 to 0.1 cells."""
+        reset_scan(self.A_log, self.D, self.dt_proj)
+        reset_scan(self.A_2_log, self.D_2, self.dt_proj_2)
+
+    def sum_over(self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None = None) -> Tensor:
+        """Sum the results over the paths, in place.
+
+        Args:
+            paths: The orders in which to walk the grid.
+            x: Input ``[B, H, W, D]``.
+            gate: Factor of the output of both passes, ``[B, H, W, D]``.
+            window: Height and width of the windows in which every path starts anew; None for the whole grid.
+                Windows at the right and bottom are cut where the grid ends.
+
+        Returns:
+            ``[B, H, W, D]``.
+        """
+        return reduce(Tensor.add_, self._results(paths, x, gate, window))
+
+    def _results(
+        self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None
+    ) -> Iterator[Tensor]:
+        first = partial(_run, self._weights(""), "B", gate, window)
+        second = partial(_run, self._weights("_2"), "C", gate, window)
+        first_passes: dict[Scan, Tensor] = {}
+        for path in paths:
+            if path.first not in first_passes:
+                first_passes[path.first] = first(x, path.first)
+            yield path.place(second(first_passes[path.first], path.second))
+
+    def _weights(self, suffix: Literal["", "_2"]) -> tuple[Tensor, ...]:
+        """What ``directional_pass`` takes after the maps; the same for every path."""
+        x_proj, dt_proj = getattr(self, f"x_proj{suffix}"), getattr(self, f"dt_proj{suffix}")
+        A_log, D = getattr(self, f"A{suffix}_log"), getattr(self, f"D{suffix}")
+        if self.d_conv:
+            conv = getattr(self, f"conv1d{suffix}")
+            weight, bias = conv.weight.squeeze(1), conv.bias
+        else:
+            weight, bias = torch.ones_like(D).unsqueeze(1), torch.zeros_like(D)
+        return weight, bias, x_proj.weight, dt_proj.weight, dt_proj.bias, decay_rates(A_log), D
+
+
+def _run(
+    parameters: tuple[Tensor, ...],
+    selects: Literal["B", "C"],
+    gate: Tensor,
+    window: int | None,
+    x: Tensor,
+    scan: Scan,
+) -> Tensor:
+    run = partial(directional_pass, selects=selects, axis=scan.axis, reverse=scan.reverse)
+    if window is None:
+        return run(x, gate, *parameters)
+    dim = 2 if scan.axis == "row" else 1
+    whole = x.shape[dim] // window * window
+    pieces = [(start, end, min(window, end - start)) for start, end in ((0, whole), (whole, x.shape[dim]))]
+    results = []
+    for start, end, length in pieces:
+        if start == end:
+            continue
+        lines, gates = (_cut(m.narrow(dim, start, end - start), length, scan.axis) for m in (x, gate))
+        y = run(lines, gates, *parameters)
+        shape = list(x.shape)
+        shape[dim] = end - start
+        results.append(y.view(shape))
+    return results[0] if len(results) == 1 else torch.cat(results, dim)
+
+
+def _cut(x: Tensor, length: int, axis: Axis) -> Tensor:
+    """Make lines of their pieces: those of rows become more rows, those of columns more images."""
+    batch, height, width, channels = x.shape
+    if axis == "row":
+        return x.reshape(batch, height * (width // length), length, channels)
+    return x.reshape(batch * (height // length), length, width, channels)
+
+
+@torch.no_grad()
+def reset_scan(A_log: Tensor, D: Tensor, dt_proj: nn.Linear) -> None:
+    """Set A to -1..-N, D to 1, and the step sizes to 0.001 to 0.1 cells, log-uniform."""
+    rank = dt_proj.in_features
+    A_log.copy_(torch.arange(1, A_log.shape[1] + 1).log().expand_as(A_log))
+    D.fill_(1.0)
+    nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
+    dt_proj.bias.copy_(initial_step_bias(D))
+
+
+def initial_step_bias(like: Tensor) -> Tensor:
+    """What softplus maps to step sizes of 0.001 to 0.1 cells, log-uniform; of the shape of ``like``."""
+    dt = torch.empty_like(like).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp().clamp(min=DT_FLOOR)
+    return dt + torch.log(-torch.expm1(-dt))
+
+
+def decay_rates(A_log: Tensor) -> Tensor:
+    """``A = -exp(A_log)``, in float32 at least."""
+    return -torch.exp(A_log if A_log.dtype == torch.float64 else A_log.float())

@@ -1,0 +1,235 @@
+"""What the families have in common: timm's backbone contract over a stem, a sequence of parts, and a head.
+
+Shapes: B batch, C channels, H and W height and width of a map; maps are channel-last ``[B, H, W, C]``.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from timm.layers import lecun_normal_, trunc_normal_
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from v2m.layers import V2MBlock
+from v2m.models.config import HierarchicalV2MConfig, V2MConfig
+
+Config = TypeVar("Config", V2MConfig, HierarchicalV2MConfig)
+
+
+class Backbone(nn.Module, Generic[Config]):
+    """Base of the models. A family builds its stem and its parts, then calls ``_finish``.
+
+    Subclasses name the module that takes images (``stem_name``) and the sequence of modules whose outputs are
+    feature maps (``parts_name``), and turn images into a map (``_embed``).
+    """
+
+    stem_name: ClassVar[str]
+    parts_name: ClassVar[str]
+
+    default_cfg: dict[str, Any]
+    """timm's default configuration, set by ``timm.create_model``."""
+
+    config: Config
+    norm: nn.Module
+    head: nn.Module
+    num_features: int
+    head_hidden_size: int
+    feature_info: list[dict[str, Any]]
+
+    def __init__(self, default: Config, config: Config | None, overrides: dict[str, Any]) -> None:
+        super().__init__()
+        _check_names(type(self).__name__, default, overrides)
+        self.config = config = replace(config or default, **overrides)
+        self.in_chans = config.in_chans
+        self.num_classes = config.num_classes
+        self.global_pool = config.pool
+        self.grad_checkpointing = False
+
+    def _finish(self, norm: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+        """Add norm and head, initialise, and move to the device."""
+        self.norm = norm
+        self.head_hidden_size = self.num_features
+        self.head_drop: nn.Module = nn.Dropout(self.config.drop_rate)
+        self.head = self._head()
+        self.init_weights()
+        self.to(device=device, dtype=dtype)
+
+    @property
+    def _stem(self) -> nn.Module:
+        return getattr(self, self.stem_name)
+
+    @property
+    def _parts(self) -> nn.Sequential:
+        return getattr(self, self.parts_name)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _head(self) -> nn.Module:
+        return nn.Linear(self.num_features, self.num_classes) if self.num_classes > 0 else nn.Identity()
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Initialise as the paper's code does, with both step size biases drawn from 0.001..0.1.
+
+        Everything is set, so that it also serves a model that was built on the meta device.
+        """
+        for module in self.modules():
+            if isinstance(module, _RESET):
+                module.reset_parameters()
+        for module in self._stem.modules():
+            if isinstance(module, nn.Conv2d):
+                lecun_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for parameter in self.parameters(recurse=False):  # position embedding and class tokens
+            trunc_normal_(parameter, std=0.02)
+        mixers: list[Any] = [module.mixer for module in self.modules() if isinstance(module, V2MBlock)]
+        for mixer in mixers:
+            mixer.reset_scan_parameters()
+            nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
+            mixer.out_proj.weight.div_(math.sqrt(len(mixers)))
+        if isinstance(self.head, nn.Linear):
+            trunc_normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores ``[B, num_classes]`` of images ``[B, in_chans, height, width]``."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normalised map ``[B, H, W, C]``; with a class token ``[B, H + 1, W + 1, C]``."""
+        return self._norm(self._run(self._embed(x), len(self._parts), keep=[])[0])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool the output of ``forward_features`` and classify it, or only pool it if ``pre_logits``."""
+        x = self.head_drop(self._pool(x))
+        return x if pre_logits else self.head(x)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Feature maps after chosen blocks (or stages), class tokens left out.
+
+        Args:
+            x: Images ``[B, in_chans, height, width]``.
+            indices: The last n maps if a number, these maps if a list, every map if None.
+            norm: Apply the final norm to every map that has its number of channels.
+            stop_early: Do not run what comes after the last index.
+            output_fmt: ``"NCHW"`` or ``"NHWC"``.
+            intermediates_only: Return the maps without the final one.
+
+        Returns:
+            The maps, or the output of ``forward_features`` (after the last part run) and the maps.
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(
+                f"forward_intermediates: output_fmt is {output_fmt!r}, expected 'NCHW' or 'NHWC'"
+            )
+        take, last = feature_take_indices(len(self._parts), indices)
+        x, kept = self._run(self._embed(x), last + 1 if stop_early else len(self._parts), take)
+        maps = [self._without_class_token(self._norm(kept[i]) if norm else kept[i]) for i in take]
+        if output_fmt == "NCHW":
+            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        return maps if intermediates_only else (self._norm(x), maps)
+
+    def _check_images(self, x: Tensor) -> None:
+        name = type(self).__name__
+        if x.ndim != 4 or x.shape[1] != self.in_chans:
+            raise ValueError(
+                f"{name}: input has shape {list(x.shape)}, expected images [B, {self.in_chans}, H, W]"
+            )
+        if not x.is_floating_point():
+            raise TypeError(f"{name}: input has dtype {x.dtype}, expected floating point (normalised images)")
+
+    def _run(self, x: Tensor, count: int, keep: list[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """The output of the first ``count`` parts, and of each part whose index is in ``keep``."""
+        kept = {}
+        for i, part in enumerate(self._parts[:count]):
+            for module in _modules_of(part):
+                if self.grad_checkpointing and torch.is_grad_enabled():
+                    x = checkpoint(module, x, use_reentrant=False)
+                else:
+                    x = module(x)
+            if i in keep:
+                kept[i] = x
+        return x, kept
+
+    def _norm(self, x: Tensor) -> Tensor:
+        """The final norm; ``x`` itself where it was pruned or has not its channels."""
+        weight = getattr(self.norm, "weight", None)
+        return x if weight is None or len(weight) != x.shape[-1] else self.norm(x.to(weight.dtype))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if not self.global_pool:
+            return x
+        x = self._without_class_token(x)
+        return x.mean((1, 2)) if self.global_pool == "avg" else x.amax((1, 2))
+
+    def _without_class_token(self, x: Tensor) -> Tensor:
+        return x
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove what the chosen feature maps do not need; returns the indices kept."""
+        take, last = feature_take_indices(len(self._parts), indices)
+        setattr(self, self.parts_name, self._parts[: last + 1])
+        if prune_norm:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0, "")
+        return take
+
+    def get_classifier(self) -> nn.Module:
+        """The head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a new one (none for 0 classes), and the pooling if given."""
+        if global_pool is not None:
+            pool: Any = global_pool
+            self.global_pool = replace(self.config, global_pool=pool).pool
+        self.num_classes = num_classes
+        like = next(self._stem.parameters())
+        self.head = self._head().to(like.device, like.dtype)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute every block in the backward pass instead of keeping its activations."""
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that take no weight decay, besides one-dimensional ones."""
+        embeddings = {name for name, _ in self.named_parameters(recurse=False)}
+        return embeddings | {
+            name for name, _ in self.named_parameters() if name.rpartition(".")[2] in _SCAN_PARAMETERS
+        }
+
+
+_RESET = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d, nn.RMSNorm, nn.LayerNorm)
+_SCAN_PARAMETERS = ("A_log", "A_2_log", "A_b_log", "D", "D_2", "D_b")
+
+
+def _modules_of(part: nn.Module) -> Iterator[nn.Module]:
+    """A stage is run module by module, a block whole."""
+    yield from part if isinstance(part, nn.Sequential) else [part]
+
+
+def _check_names(owner: str, config: V2MConfig | HierarchicalV2MConfig, overrides: dict[str, Any]) -> None:
+    known = [field.name for field in fields(config)]
+    for name in overrides:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"the nearest is {nearest[0]!r}" if nearest else f"expected one of {', '.join(known)}"
+            raise TypeError(f"{owner}: no argument {name!r}, {hint}")

@@ -1,0 +1,161 @@
+"""Public entry of the two-dimensional scan: argument checks, then an implementation."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from v2m.ops.dispatch import Implementation, choose_implementation
+from v2m.ops.kernels import Scan2dInputs
+from v2m.ops.scan.interface import FLOATING
+from v2m.ops.scan_2d.operator import scan_2d
+from v2m.ops.scan_2d.reference import selective_scan_2d_reference
+
+
+def selective_scan_2d(
+    u: Tensor,
+    delta_row: Tensor,
+    delta_col: Tensor,
+    A_row: Tensor,
+    A_col: Tensor,
+    B_row: Tensor,
+    B_col: Tensor,
+    C_row: Tensor,
+    C_col: Tensor,
+    coupling_row: Tensor,
+    coupling_col: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    reverse_row: bool = False,
+    reverse_col: bool = False,
+    sweeps: int | None = None,
+    implementation: Implementation | None = None,
+) -> Tensor:
+    """Scan a feature map from one corner with a two-dimensional (Roesser) selective state space model.
+
+    Each channel d carries a row state h1 of N numbers rightwards from cell to cell, and a column state h2
+    downwards. What each goes on from is a mixture of both (V2M, arXiv:2410.10382, section 3.1, before the
+    paper separates them), so that a cell is reached by every path from the corner::
+
+        dt1, dt2 = softplus(delta_row), softplus(delta_col)                    (softplus if asked for)
+        h1[i, j] = exp(dt1[i, j] * A_row) * ((1 - g1[i, j]) * h1[i, j-1] + g1[i, j] * h2[i, j-1])
+                 + dt1[i, j] * B_row[i, j] * u[i, j]
+        h2[i, j] = exp(dt2[i, j] * A_col) * (g2[i, j] * h1[i-1, j] + (1 - g2[i, j]) * h2[i-1, j])
+                 + dt2[i, j] * B_col[i, j] * u[i, j]
+        y[i, j]  = (<C_row[i, j], h1[i, j]> + <C_col[i, j], h2[i, j]> + D * u[i, j]) * silu(z[i, j])
+
+    with g1 = ``coupling_row``, g2 = ``coupling_col``, and states of 0 outside the map. Without coupling these
+    are a scan of the rows and one of the columns, added. With ``sweeps=k`` the coupling is approached: sweep 0
+    drops the coupled terms (those of h2 in h1, and of h1 in h2), and each of k further sweeps takes them
+    from the states of the sweep before. H + W - 2 sweeps give the coupled states themselves. States and
+    decays are float32 (float64 if ``u`` is), whatever the dtypes of the arguments.
+
+    Shapes: B batch, H grid height, W grid width, D channels, N state size.
+
+    Args:
+        u: Input map ``[B, H, W, D]``; float32, float64, bfloat16 or float16.
+        delta_row: Step sizes along W ``[B, H, W, D]``, in grid cells; positive after softplus.
+        delta_col: Step sizes along H likewise.
+        A_row: Continuous-time decay rates of the row states ``[D, N]``, negative, per grid cell.
+        A_col: Those of the column states.
+        B_row: Input weights of the row states ``[B, H, W, N]``, shared by the channels.
+        B_col: Those of the column states.
+        C_row: Output weights of the row states ``[B, H, W, N]``, shared by the channels.
+        C_col: Those of the column states.
+        coupling_row: Share of the column state in what a row state goes on from ``[B, H, W, N]``, in [0, 1],
+            shared by the channels.
+        coupling_col: Share of the row state in what a column state goes on from, likewise.
+        D: Skip weight ``[D]``; None for no skip.
+        z: Gate ``[B, H, W, D]``, applied as ``silu(z)``; None for no gate.
+        delta_softplus: Pass the step sizes through softplus.
+        reverse_row: Start from the last column; outputs stay on the cell of their input.
+        reverse_col: Start from the last row; outputs stay on the cell of their input.
+        sweeps: Number of sweeps k after the first one; None for the coupled states.
+        implementation: As in ``selective_scan``.
+
+    Returns:
+        ``[B, H, W, D]``, with the dtype and device of ``u``.
+
+    Raises:
+        TypeError: ``u`` is not floating point.
+        ValueError: a shape, a device, ``sweeps`` or ``implementation`` is wrong; the message names the
+            argument, what it got and what was expected.
+
+    Example:
+        >>> u = torch.zeros(1, 3, 3, 1)
+        >>> u[0, 0, 0] = 1.0
+        >>> step, A, ones = torch.ones_like(u), torch.tensor([[-0.6931472]]), torch.ones(1, 3, 3, 1)
+        >>> y = selective_scan_2d(u, step, step, A, A, ones, ones, ones, ones, 0.5 * ones, 0.5 * ones)
+        >>> y[0, :, :, 0]
+        tensor([[2.0000, 0.5000, 0.1250],
+                [0.5000, 0.2500, 0.0938],
+                [0.1250, 0.0938, 0.0469]])
+    """
+    s = Scan2dInputs(
+        u,
+        delta_row,
+        delta_col,
+        A_row,
+        A_col,
+        B_row,
+        B_col,
+        C_row,
+        C_col,
+        coupling_row,
+        coupling_col,
+        delta_softplus,
+        reverse_row,
+        reverse_col,
+        sweeps,
+    )
+    _check(s, D, z)
+    chosen = choose_implementation("selective_scan_2d", u, implementation)
+    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+    if D is not None or z is not None:
+        s = s._replace(u=u.to(dtype))  # so that the result is rounded once
+    y = selective_scan_2d_reference(s) if chosen == "reference" else scan_2d(*s, chosen)
+    if D is not None:
+        y = y + D.to(dtype) * s.u
+    if z is not None:
+        y = y * F.silu(z.to(dtype))
+    return y.to(u.dtype)
+
+
+def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
+    u, A = s.u, s.A_row
+    if u.dtype not in FLOATING:
+        raise TypeError(f"selective_scan_2d: u has dtype {u.dtype}, expected one of {FLOATING}")
+    if u.ndim != 4 or u.shape[1] == 0 or u.shape[2] == 0:
+        raise ValueError(
+            f"selective_scan_2d: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]"
+        )
+    channels = u.shape[-1]
+    if A.ndim != 2 or A.shape[0] != channels:
+        raise ValueError(
+            f"selective_scan_2d: A_row has shape {list(A.shape)}, expected [D, N] with D = {channels} as in u"
+        )
+    if s.sweeps is not None and s.sweeps < 0:
+        raise ValueError(f"selective_scan_2d: sweeps is {s.sweeps}, expected None or 0 or more")
+    map_shape, state_shape = tuple(u.shape), (*u.shape[:-1], A.shape[1])
+    arguments = [
+        ("delta_row", s.delta_row, map_shape, "[B, H, W, D] as u"),
+        ("delta_col", s.delta_col, map_shape, "[B, H, W, D] as u"),
+        ("A_row", A, tuple(A.shape), "[D, N]"),
+        ("A_col", s.A_col, tuple(A.shape), "[D, N] as A_row"),
+        *((name, getattr(s, name), state_shape, "[B, H, W, N] with N as in A_row") for name in OF_STATES),
+    ]
+    if D is not None:
+        arguments.append(("D", D, (channels,), "[D] as the last size of u"))
+    if z is not None:
+        arguments.append(("z", z, map_shape, "[B, H, W, D] as u"))
+    for name, value, shape, meaning in arguments:
+        if tuple(value.shape) != shape:
+            raise ValueError(
+                f"selective_scan_2d: {name} has shape {list(value.shape)}, expected {list(shape)} ({meaning})"
+            )
+        if value.device != u.device:
+            raise ValueError(f"selective_scan_2d: {name} is on {value.device}, expected {u.device} as u")
+
+
+OF_STATES = ("B_row", "B_col", "C_row", "C_col", "coupling_row", "coupling_col")

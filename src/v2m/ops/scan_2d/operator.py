@@ -1,0 +1,123 @@
+"""Registration of the two-dimensional scan with PyTorch, as ``v2m::selective_scan_2d`` and its backward.
+
+As in ``v2m.ops.scan.operator``: one node of known shapes, kernels chosen when it runs, float32 under autocast.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from v2m.ops.dispatch import kernels_for
+from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
+
+TENSORS = len(Scan2dGradients._fields)
+
+
+@torch.library.custom_op("v2m::selective_scan_2d", mutates_args=())
+def scan_2d(
+    u: Tensor,
+    delta_row: Tensor,
+    delta_col: Tensor,
+    A_row: Tensor,
+    A_col: Tensor,
+    B_row: Tensor,
+    B_col: Tensor,
+    C_row: Tensor,
+    C_col: Tensor,
+    coupling_row: Tensor,
+    coupling_col: Tensor,
+    delta_softplus: bool,
+    reverse_row: bool,
+    reverse_col: bool,
+    sweeps: int | None,
+    implementation: str | None,
+) -> Tensor:
+    """The output of a scan of ``Scan2dInputs``, contiguous."""
+    s = Scan2dInputs(
+        u,
+        delta_row,
+        delta_col,
+        A_row,
+        A_col,
+        B_row,
+        B_col,
+        C_row,
+        C_col,
+        coupling_row,
+        coupling_col,
+        delta_softplus,
+        reverse_row,
+        reverse_col,
+        sweeps,
+    )
+    return kernels_for(u.device, implementation).scan_2d_forward(s).contiguous()
+
+
+@scan_2d.register_fake
+def _(u: Tensor, *inputs: Any) -> Tensor:
+    return torch.empty(u.shape, dtype=u.dtype, device=u.device)
+
+
+@torch.library.custom_op("v2m::selective_scan_2d_backward", mutates_args=())
+def scan_2d_backward(
+    grad: Tensor,
+    u: Tensor,
+    delta_row: Tensor,
+    delta_col: Tensor,
+    A_row: Tensor,
+    A_col: Tensor,
+    B_row: Tensor,
+    B_col: Tensor,
+    C_row: Tensor,
+    C_col: Tensor,
+    coupling_row: Tensor,
+    coupling_col: Tensor,
+    delta_softplus: bool,
+    reverse_row: bool,
+    reverse_col: bool,
+    sweeps: int | None,
+    implementation: str | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``Scan2dGradients`` in float32, contiguous."""
+    s = Scan2dInputs(
+        u,
+        delta_row,
+        delta_col,
+        A_row,
+        A_col,
+        B_row,
+        B_col,
+        C_row,
+        C_col,
+        coupling_row,
+        coupling_col,
+        delta_softplus,
+        reverse_row,
+        reverse_col,
+        sweeps,
+    )
+    grads = kernels_for(u.device, implementation).scan_2d_backward(grad, s)
+    return Scan2dGradients(*(g.float().contiguous() for g in grads))
+
+
+@scan_2d_backward.register_fake
+def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.empty(x.shape, dtype=torch.float32, device=x.device) for x in inputs[:TENSORS])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:TENSORS])
+    ctx.settings = inputs[TENSORS:]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    grads = scan_2d_backward(grad, *tensors, *ctx.settings)
+    return tuple(g.to(x.dtype) for x, g in zip(tensors, grads, strict=True)) + (None,) * len(ctx.settings)
+
+
+scan_2d.register_autograd(_backward, setup_context=_setup_context)
+for device in ("cpu", "cuda"):
+    scan_2d.register_autocast(device, torch.float32)
+    scan_2d_backward.register_autocast(device, torch.float32)
