@@ -2,7 +2,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_curve, plot_predictions
+from v2m.analysis import (
+    choose_images,
+    plot_confusion_matrix,
+    plot_learning_curve,
+    plot_predictions,
+    plot_study,
+)
 
 
 def ink(path):
@@ -42,6 +48,16 @@ def test_prediction_sheet_shows_the_images_and_marks_mistakes(tmp_path):
     assert (0xC0, 0x39, 0x2B) not in colours
     plot_predictions(images, ["a"] * 10, ["b"] * 10, [0.5] * 10, **sheet)
     assert (0xC0, 0x39, 0x2B) in ink(tmp_path / "sheet.png")[1]
+
+
+def test_study_draws_a_dot_for_each_seed_and_their_spread(tmp_path):
+    scores = {"one seed": [0.9], "two seeds": [0.8, 0.85], "none": []}
+    plot_study(scores, tmp_path / "study.png", "title")
+    share, colours = ink(tmp_path / "study.png")
+    assert share > 0.01
+    assert (0x21, 0x66, 0xAC) in colours
+    plot_study({"none": []}, tmp_path / "empty.png", "title")
+    assert (0x21, 0x66, 0xAC) not in ink(tmp_path / "empty.png")[1]
 
 
 def test_sheet_starts_with_the_surest_mistakes_and_fills_up():

@@ -262,7 +262,7 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
         (
             ["train", "--data", "digitz"],
             1,
-            ["'digitz' is neither a dataset (digits, fashion-mnist) nor a folder"],
+            ["'digitz' is neither a dataset (digits, fashion-mnist, fashion-relations) nor a folder"],
         ),
         (
             ["train", "--data", "digits", "--model", "v2m_nanno"],

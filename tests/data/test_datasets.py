@@ -92,7 +92,9 @@ def test_trouble_with_a_folder_is_named(image_folder, tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "neither a dataset (digits, fashion-mnist) nor a folder" in message(source="/no/such/place")
+    assert "neither a dataset (digits, fashion-mnist, fashion-relations) nor a folder" in message(
+        source="/no/such/place"
+    )
     (image_folder / "val" / "purple").mkdir()
     assert "classes that are not known: purple" in message("val")
     shutil.rmtree(image_folder / "val")

@@ -23,11 +23,26 @@ def test_scans_are_named_by_where_they_go():
     assert Scan("col", reverse=True) == UP
 
 
-@pytest.mark.parametrize("name", ["corners", "corners_rows_first", "released"])
-def test_found_by_name(name):
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        ("corners", 4),
+        ("corners_rows_first", 4),
+        ("opposite_corners", 2),
+        ("one_corner", 1),
+        ("released", 4),
+    ],
+)
+def test_found_by_name(name, paths):
     assert Directions(name).value == name
     assert Directions(name) == name
-    assert len(Directions(name).paths) == 4
+    assert len(Directions(name).paths) == paths
+
+
+def test_fewer_corners_are_the_first_ones():
+    assert corners(Directions.ONE_CORNER) == ["top left"]
+    assert corners(Directions.OPPOSITE_CORNERS) == ["top left", "bottom right"]
+    assert set(Directions.OPPOSITE_CORNERS.paths) < set(Directions.CORNERS.paths)
 
 
 def test_unknown_name():

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from tests.helpers import assert_close
-from v2m.layers import Directions
+from v2m.layers import (
+    AttentionMixer,
+    ConvV2MMixer,
+    Directions,
+    LightMixer,
+    RasterMixer,
+    V2MMixer,
+)
 from v2m.models import V2M, V2MConfig
 
 small = partial(V2M, img_size=(32, 48), embed_dim=32, depth=2, d_state=4, num_classes=5)
@@ -469,3 +476,34 @@ def test_an_unknown_argument_is_answered_with_the_nearest():
         V2M(d_stat=3)
     with pytest.raises(TypeError, match="no argument 'zzz', expected one of in_chans, "):
         V2M(zzz=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"),
+    [
+        ({}, [V2MMixer] * 3),
+        (dict(conv2d=True), [ConvV2MMixer] * 3),
+        (dict(recurrence="exact"), [ConvV2MMixer] * 3),
+        (dict(recurrence="iterative"), [ConvV2MMixer] * 3),
+        (dict(mixer="raster"), [RasterMixer] * 3),
+        (dict(mixer="light"), [LightMixer] * 3),
+        (dict(attention_blocks=1), [V2MMixer, V2MMixer, AttentionMixer]),
+        (dict(attention_blocks=3, mixer="raster"), [AttentionMixer] * 3),
+    ],
+)
+def test_the_mixer_of_every_block(settings, kinds):
+    model = small(depth=3, **settings)
+    assert [type(block.mixer) for block in model.blocks] == kinds
+    logits = model(images())
+    logits.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_blocks_with_windows_take_turns():
+    model = small(depth=3, window=2)
+    assert [block.mixer.is_first_local for block in model.blocks] == [False, True, False]
+
+
+def test_iterations_are_the_sweeps():
+    model = small(recurrence="iterative", iterations=5)
+    assert {block.mixer.scans[0].sweeps for block in model.blocks} == {5}

@@ -1,7 +1,8 @@
 """The Triton kernels, on a GPU as compiled, or on the CPU in Triton's interpreter.
 
 Triton decides when it is first imported whether to interpret, and timm imports it. So without a GPU the tests
-run in a second process: ``TRITON_INTERPRET=1 pytest tests/ops/kernels/test_triton.py``.
+run in a second process: ``TRITON_INTERPRET=1 pytest tests/ops/kernels/test_triton.py``, and likewise those of
+``test_triton_2d.py``.
 """
 
 import itertools
@@ -13,12 +14,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.ops.kernels.conftest import INTERPRETS
 from v2m.ops.kernels import PassInputs, ScanInputs, pytorch
 from v2m.ops.scan.reference import selective_scan_reference
 
 pytest.importorskip("triton")
 
-INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 SENSES = list(itertools.product(("row", "col"), (False, True)))
 OPTIONAL = ("B", "C", "D", "gate", "delta_bias")
 SHAPES = [(1, 1, 1), (1, 1, 7), (1, 7, 1), (1, 5, 3), (2, 2, 1)]
@@ -27,29 +28,11 @@ SHAPES = [(1, 1, 1), (1, 1, 7), (1, 7, 1), (1, 5, 3), (2, 2, 1)]
 @pytest.mark.skipif(INTERPRETS, reason="this is the second process")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the compiled kernels are tested")
 def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", __file__]
+    files = [__file__, __file__.replace("triton", "triton_2d")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", *files]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-
-
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request):
-    if request.param == "cpu" and not INTERPRETS:
-        pytest.skip("runs in test_in_the_interpreter")
-    if request.param == "cuda" and (INTERPRETS or not torch.cuda.is_available()):
-        pytest.skip("needs a CUDA device")
-    return request.param
-
-
-@pytest.fixture
-def kernels(device, monkeypatch):
-    """The module, with NaN in all memory that it gets, to see that all is written before it is read."""
-    from v2m.ops.kernels import triton
-
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: empty(*args, **kwargs).fill_(torch.nan))
-    return triton
 
 
 def noise(*shape, device, dtype=torch.float32):

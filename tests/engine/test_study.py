@@ -1,0 +1,90 @@
+import io
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+from rich.console import Console
+
+from tests.engine.test_train import SMALL, StopError, stop_after
+from v2m.data import AugmentConfig
+from v2m.engine.config import OptimizerConfig, TrainConfig
+from v2m.engine.study import run_study
+from v2m.engine.train import train
+from v2m.recipes.studies import Study, Variant
+
+
+def tiny_study(data, epochs=2):
+    """Two variants of a very small model."""
+    wide = SMALL["model_args"] | dict(embed_dim=24)
+    return Study(
+        title="Widths",
+        base=TrainConfig(str(data), epochs=epochs, augment=AugmentConfig(scale=(0.5, 1.0)), **SMALL),
+        variants={
+            "narrow": Variant("16 channels"),
+            "wide": Variant("24 channels", dict(model_args=wide, epochs=epochs + 1)),
+        },
+        seeds=(0, 1),
+    )
+
+
+def train_here(run, epochs=None):
+    """Train a run in this process, until it is stopped after some epochs."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with suppress(StopError):
+        train(run.config, Console(file=io.StringIO()), on_epoch=stop_after(epochs))
+
+
+def epochs(run):
+    return [row["epoch"] for row in run.folder.read_metrics()]
+
+
+def test_runs_are_trained_continued_or_skipped_as_they_need(image_folder, tmp_path):
+    runs = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0, 1))[:3]
+    done, stopped, new = runs
+    train_here(done)
+    train_here(stopped, epochs=1)
+    new.folder.create()
+    new.folder.write_config(new.config)  # stopped before anything was saved
+    before = done.folder.state.stat().st_mtime_ns
+    ended, console = [], Console(file=io.StringIO())
+    assert run_study(runs, 2, console, ended.append) == {}
+
+    assert sorted(run.name for run in ended) == [new.name, stopped.name]
+    assert [epochs(run) for run in runs] == [[1, 2], [1, 2, 3], [1, 2]]
+    assert done.folder.state.stat().st_mtime_ns == before
+    assert not list((tmp_path / "study").glob("*.log"))
+    for run in runs:
+        run.check()
+    lines = console.file.getvalue().splitlines()
+    told = [line.split("  ")[:2] for line in lines if "top-1" in line]
+    assert [count for count, _ in told] == ["2/3 done", "3/3 done"]
+    assert [name for _, name in told] == [run.name for run in ended]
+
+
+def test_a_run_with_other_settings_is_named(image_folder, tmp_path, monkeypatch):
+    (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
+    run.check()
+    train_here(run, epochs=1)
+    run.check()
+    monkeypatch.chdir(image_folder.parent)
+    replace(run, config=replace(run.config, data=image_folder.name, workers=1, data_dir="elsewhere")).check()
+    for change, words in (
+        (dict(epochs=7), "epochs 2, the study has 7"),
+        (dict(optimizer=OptimizerConfig(lr=1e-5)), "optimizer.lr 0.004, the study has 1e-05"),
+        (dict(model_args={}), "the study has {}"),
+        (dict(augment=AugmentConfig(scale=(0.5, 0.75))), r"augment.scale \[0.5, 1.0\], the study has"),
+    ):
+        with pytest.raises(ValueError, match=f"^output: .*narrow-seed0 was trained with .*{words}"):
+            replace(run, config=replace(run.config, **change)).check()
+    with pytest.raises(ValueError, match="'v2m_nanno' is no model"):
+        replace(run, config=replace(run.config, model="v2m_nanno")).check()
+
+
+def test_nothing_is_started_where_all_is_done(image_folder, tmp_path):
+    (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
+    train_here(run)
+    files = {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")}
+    assert run_study([run], 1, Console(file=io.StringIO()), pytest.fail) == {}
+    assert {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")} == files
