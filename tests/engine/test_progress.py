@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from v2m.engine import progress
-from v2m.engine.progress import TrainProgress, track
+from v2m.engine.progress import StudyProgress, TrainProgress, track
 
 
 @pytest.fixture
@@ -34,6 +34,21 @@ def test_training_shows_a_bar_in_a_terminal():
     assert "epoch 3/12" in text
     assert "1,234 images/s  loss 0.500  acc 25.0%" in text
     assert "left" in text
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_study_shows_what_is_done_and_running(every_line, is_terminal):
+    console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
+    with StudyProgress(console, runs=4, epochs=20, done=5) as shown:
+        shown.update(1, ["a-seed0 0/5"], epochs=5)
+        shown.update(2, ["a-seed1 3/5", "b-seed1 2/5"], epochs=15)
+        shown._bar.refresh()
+        shown.line("a line that stays")
+    text = console.file.getvalue()
+    assert "runs 2/4  running a-seed1 3/5, b-seed1 2/5  0:00:00 left" in text
+    assert "a line that stays\n" in text
+    if not is_terminal:
+        assert text.splitlines()[0] == "runs 1/4  running a-seed0 0/5"
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

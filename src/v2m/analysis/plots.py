@@ -1,7 +1,8 @@
 """PNGs of a run. matplotlib is imported where it draws: it takes a second."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,6 +106,30 @@ def plot_predictions(
         caption = f"{predicted}  {probability:.0%}" + ("" if right else f"\nis {truth}")
         axis.set_title(caption, fontsize=9, color="black" if right else RED, pad=3)
     figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_study(scores: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
+    """Draw accuracies over seeds: a dot for each, and a bar of one standard deviation about their mean.
+
+    Args:
+        scores: Accuracies (0..1) of each variant; those without any keep their line.
+        path: PNG to write.
+        title: Heading.
+    """
+    figure = _figure(8, 1.4 + 0.45 * len(scores))
+    axis = figure.subplots()
+    for height, values in enumerate(scores.values()):
+        heights = [height + 0.4 * ((i + 0.5) / len(values) - 0.5) for i in range(len(values))]
+        axis.plot(values, heights, "o", color=ORANGE, alpha=0.7, markersize=5)
+        if values:
+            spread = stdev(values) if len(values) > 1 else 0.0
+            axis.errorbar(mean(values), height, xerr=spread, fmt="|", color=BLUE, capsize=4, markersize=14)
+    axis.set(xlabel="accuracy on the validation images", ylim=(len(scores) - 0.5, -0.5), title=title)
+    axis.set_yticks(range(len(scores)), list(scores))
+    axis.xaxis.set_major_formatter("{x:.1%}")
+    axis.grid(alpha=0.3, axis="x")
+    axis.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 

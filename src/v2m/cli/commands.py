@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 from timm.layers import to_2tuple
@@ -20,14 +19,14 @@ from torchvision.datasets import VisionDataset
 
 from v2m import create_model
 from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_curve, plot_predictions
-from v2m.cli import bench
+from v2m.cli import bench, study
 from v2m.cli.parser import train_config
 from v2m.data import DataError, find_images, open_dataset
 from v2m.engine.evaluate import best_device, classify_files, collect_logits
 from v2m.engine.progress import track
 from v2m.engine.run import RunFolder
 from v2m.engine.train import train
-from v2m.models import MODELS
+from v2m.models import MODELS, HierarchicalV2MConfig
 from v2m.models.convert import convert_checkpoint
 from v2m.models.flops import CONVENTION, count_flops
 from v2m.ops.kernels import build
@@ -141,12 +140,17 @@ def run_predict(options: Any) -> int:
 def run_list(options: Any) -> int:
     """``v2m list``."""
     flops = ("GFLOPs", "of them scans") if options.flops else ()
-    table = _table("model", "parameters", "image", "patch", "depth", "width", "state", *flops)
+    table = _table("model", "parameters", "image", "stride", "depth", "width", "state", *flops)
     for name in (name for name in MODELS if fnmatch(name, options.pattern)):
         with torch.device("meta"):
             model = create_model(name)
         c, count = model.config, sum(p.numel() for p in model.parameters())
-        cells = [f"{count:,}", *map(str, (c.img_size, c.patch_size, c.depth, c.embed_dim, c.d_state))]
+        strides = dict.fromkeys(str(info["reduction"]) for info in model.feature_info)
+        depths, widths = (
+            (c.depths, c.embed_dim) if isinstance(c, HierarchicalV2MConfig) else ((c.depth,), (c.embed_dim,))
+        )
+        cells = [f"{count:,}", str(c.img_size)]
+        cells += ["-".join(map(str, values)) for values in (strides, depths, widths, (c.d_state,))]
         if options.flops:
             found = count_flops(model, (c.in_chans, *to_2tuple(c.img_size)))
             cells += [f"{found.total / 1e9:.2f}", f"{found.scans / 1e9:.2f}"]
@@ -179,6 +183,11 @@ def run_kernels(options: Any) -> int:
 def run_bench(options: Any) -> int:
     """``v2m bench``: 1 if a competitor was wrong or failed."""
     return bench.run(options, console(), console(stderr=True))
+
+
+def run_study(options: Any) -> int:
+    """``v2m study``: 1 if a run failed."""
+    return study.run(options, console(), console(stderr=True))
 
 
 def run_convert(options: Any) -> int:
@@ -223,10 +232,10 @@ def _table(*columns: str) -> Table:
 
 
 def _own_data(folder: Path) -> str:
-    config = RunFolder(folder).config
-    if not config.is_file():
+    run = RunFolder(folder)
+    if not run.config.is_file():
         raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
-    return yaml.safe_load(config.read_text())["data"]
+    return run.read_config()["data"]
 
 
 def _print_scores(out: Console, scores: Scores) -> None:
@@ -263,5 +272,6 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "convert": run_convert,
     "kernels": run_kernels,
     "bench": run_bench,
+    "study": run_study,
 }
 """Function of each command: options in, exit code out."""

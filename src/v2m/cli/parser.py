@@ -13,6 +13,7 @@ from v2m import __version__
 from v2m.engine.config import TrainConfig, default_data_dir
 from v2m.engine.run import RunFolder
 from v2m.recipes import RECIPES
+from v2m.recipes.studies import describe_studies
 
 
 class Parser(ArgumentParser):
@@ -111,6 +112,23 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     bench = _command("Measure speed and memory; what is wrong is not timed.")
     commands.add_subcommand("bench", bench, help="measure speed and memory")
     _add_benchmarks(bench)
+
+    study = _command(
+        "Train variants of a model with several seeds, and compare them. Goes on where it was stopped."
+    )
+    study.add_argument("name", type=str, help=f"Which: {describe_studies()}.")
+    study.add_argument(
+        "--seeds", type=NonNegativeInt, nargs="+", default=[], help="Seeds; by default the study's."
+    )
+    study.add_argument("--only", type=str, nargs="+", default=[], help="Variants to train; by default all.")
+    study.add_argument(
+        "--jobs", type=PositiveInt | None, help="Runs at a time; by default a core each, or one on a GPU."
+    )
+    study.add_argument("--output", type=str | None, help="Folder; by default runs/study-NAME.")
+    study.add_argument(
+        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
+    )
+    commands.add_subcommand("study", study, help="compare variants of a model over several seeds")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Datasets: two that come by name and any folder of images."""
+"""Datasets: some that come by name, and any folder of images."""
 
 import os
 import shutil
@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from torchvision.datasets import FashionMNIST, ImageFolder, VisionDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.datasets.utils import extract_archive
+
+from v2m.data.relations import RELATIONS, build_scenes
 
 Split: TypeAlias = Literal["train", "val"]
 
@@ -48,6 +51,7 @@ class DatasetInfo:
 DATASETS = {
     "digits": DatasetInfo((8, 8), 1, (0.305,), (0.376,), crop_scale=(0.9, 1.0), hflip=0.0),
     "fashion-mnist": DatasetInfo((28, 28), 1, (0.286,), (0.353,), crop_scale=(0.75, 1.0), hflip=0.5),
+    "fashion-relations": DatasetInfo((40, 40), 1, (0.115,), (0.252,), crop_scale=(0.9, 1.0), hflip=0.0),
 }
 
 
@@ -67,9 +71,11 @@ def open_dataset(
     """
     dataset: VisionDataset
     if source == "digits":
-        dataset = Digits(split)
+        dataset = _open_digits(split)
     elif source == "fashion-mnist":
         dataset = _open_fashion_mnist(split, data_dir)
+    elif source == "fashion-relations":
+        dataset = _open_fashion_relations(split, data_dir)
     else:
         return _open_folder(Path(source), split, classes)
     if classes is not None and list(classes) != list(dataset.classes):
@@ -79,23 +85,16 @@ def open_dataset(
     return dataset
 
 
-class Digits(VisionDataset):
-    """The 1,797 handwritten digits of scikit-learn, 8x8 gray: 1,437 to train on, 360 to test, stratified."""
+class ArrayDataset(VisionDataset):
+    """Gray images ``[N, H, W]`` in memory, with their class indices ``[N]``."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(
+        self, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], classes: Sequence[str]
+    ) -> None:
         super().__init__(root="")
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        train, val = train_test_split(
-            np.arange(len(images)), test_size=360, random_state=0, stratify=digits.target
-        )
-        chosen = train if split == "train" else val
-        self.images = images[chosen]
-        self.targets = digits.target[chosen].tolist()
-        self.classes = [str(name) for name in digits.target_names]
+        self.images = images
+        self.targets = targets.tolist()
+        self.classes = list(classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,6 +102,28 @@ class Digits(VisionDataset):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         image = Image.fromarray(self.images[index])
         return (self.transform(image) if self.transform else image), self.targets[index]
+
+
+def _open_digits(split: Split) -> ArrayDataset:
+    """The 1,797 handwritten digits of scikit-learn, 8x8 gray: 1,437 to train on, 360 to test, stratified."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    train, val = train_test_split(
+        np.arange(len(images)), test_size=360, random_state=0, stratify=digits.target
+    )
+    chosen = train if split == "train" else val
+    return ArrayDataset(images[chosen], digits.target[chosen], [str(name) for name in digits.target_names])
+
+
+def _open_fashion_relations(split: Split, data_dir: Path) -> ArrayDataset:
+    """20,000 scenes of Fashion-MNIST's training images, 4,000 of its test images."""
+    garments = _open_fashion_mnist(split, data_dir)
+    count, seed = (20_000, 0) if split == "train" else (4_000, 1)
+    images, targets = build_scenes(garments.data.numpy(), garments.targets.numpy(), count, seed)
+    return ArrayDataset(images, targets, RELATIONS)
 
 
 def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:

@@ -1,6 +1,7 @@
 """A training run as a typed configuration. The descriptions of the fields are the help of ``v2m train``."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from v2m.data import AugmentConfig
@@ -52,7 +53,8 @@ class TrainConfig:
     """Train a classifier.
 
     Attributes:
-        data: A dataset by name (digits, fashion-mnist), or a folder with train/<class>/ and val/<class>/.
+        data: A dataset by name (digits, fashion-mnist, fashion-relations), or a folder with train/<class>/
+            and val/<class>/.
         model: A timm model name; see v2m list.
         model_args: Arguments of the model, such as {directions: corners_rows_first, d_state: 8}.
         output: Run folder; by default runs/<data>-<model>-<time>.
@@ -101,3 +103,12 @@ class TrainConfig:
             raise ValueError(f"batch_size is {self.batch_size}, expected an even number with mixup or cutmix")
         if not self.optimizer.lr > 0:
             raise ValueError(f"optimizer.lr is {self.optimizer.lr}, expected a positive number")
+
+
+def settings(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every setting of a configuration, as the command line and JSON take it, by its dotted name."""
+    found: dict[str, Any] = {}
+    for item in fields(config):
+        name, value = prefix + item.name, getattr(config, item.name)
+        found |= settings(value, f"{name}.") if is_dataclass(value) else {name: json.loads(json.dumps(value))}
+    return found

@@ -1,7 +1,8 @@
 """Progress: a live bar in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import TypeVar
 
@@ -91,3 +92,51 @@ class TrainProgress:
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(line, highlight=False, soft_wrap=True)
+
+
+class StudyProgress:
+    """Shows which runs of a study are done and which are running, and the time left.
+
+    Args:
+        console: Where to write.
+        runs: Runs of the study.
+        epochs: Epochs of all these runs.
+        done: Epochs done before this process started.
+    """
+
+    def __init__(self, console: Console, runs: int, epochs: int, done: int) -> None:
+        self._console, self._runs, self._epochs, self._first = console, runs, epochs, done
+        self._bar = Progress(
+            BarColumn(bar_width=14),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=epochs, completed=done)
+
+    def __enter__(self) -> "StudyProgress":
+        self._start = self._last_line = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, runs: int, running: Sequence[str], epochs: int) -> None:
+        """Tell how many runs are done, what is running, and the epochs done of all runs."""
+        now = time.monotonic()
+        status = f"runs {runs}/{self._runs}  running {', '.join(running) or '-'}"
+        if epochs > self._first:
+            left = (now - self._start) / (epochs - self._first) * (self._epochs - epochs)
+            status += f"  {timedelta(seconds=round(left))} left"
+        self._bar.update(self._task, completed=epochs, description=status)
+        if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self.line(status)
+
+    def line(self, text: str) -> None:
+        """Write a line that stays."""
+        self._last_line = time.monotonic()
+        self._console.print(text, highlight=False, soft_wrap=True)

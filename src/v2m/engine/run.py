@@ -53,6 +53,10 @@ class RunFolder:
         plain = json.loads(json.dumps(asdict(config)))
         self._write(self.config, lambda path: path.write_text(yaml.safe_dump(plain, sort_keys=False)))
 
+    def read_config(self) -> dict[str, Any]:
+        """The configuration that was written."""
+        return yaml.safe_load(self.config.read_text())
+
     def write_metrics(self, history: list[Metrics]) -> None:
         """Write one JSON line per epoch."""
         lines = "".join(json.dumps(row) + "\n" for row in history)

@@ -22,7 +22,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from v2m.data import DATASETS, ImageSpec
+from v2m.data import DATASETS
 from v2m.engine.config import TrainConfig
 from v2m.engine.evaluate import collect_logits
 from v2m.engine.progress import TrainProgress
@@ -97,8 +97,8 @@ class _Trainer:
     def __init__(self, config: TrainConfig, console: Console) -> None:
         set_seed(config.seed)
         self.console = console
+        self.config = config = resolve(config)
         self.spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
-        self.config = config = _resolved(config, self.spec)
         self.run = RunFolder(config.output or "")
 
         data_dir = Path(config.data_dir)
@@ -161,7 +161,7 @@ class _Trainer:
         done = (self.epoch - 1) * self.steps + self.step
         result = None
         with (
-            _stop_requests() as stop_requested,
+            stop_requests() as stop_requested,
             TrainProgress(self.console, self.config.epochs, self.steps, done) as progress,
         ):
             while self.epoch <= self.config.epochs:
@@ -305,9 +305,14 @@ class _Sums:
     seconds: float = 0.0
 
 
-def _resolved(config: TrainConfig, spec: ImageSpec) -> TrainConfig:
-    """The configuration with nothing left open, and folders of data by their whole path."""
+def resolve(config: TrainConfig) -> TrainConfig:
+    """The configuration with nothing left open, and folders of data by their whole path.
+
+    Raises:
+        ValueError: there is no such model, or it takes no such images.
+    """
     data = Path(config.data)
+    spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
     return replace(
         config,
         data=str(data.resolve()) if data.is_dir() and config.data not in DATASETS else config.data,
@@ -325,7 +330,7 @@ def _new_folder(name: str) -> str:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C stops at once."""
     requested = False
 

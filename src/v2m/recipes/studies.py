@@ -1,0 +1,176 @@
+"""Studies: training runs to compare, each with several seeds. ``v2m study NAME`` runs them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from v2m.engine.config import OptimizerConfig, TrainConfig, settings
+from v2m.engine.study import StudyRun
+from v2m.recipes import RECIPES, FashionMNISTConfig
+
+SHARED = ("data", "data_dir", "output", "seed")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a study.
+
+    Attributes:
+        about: What it is or tests, in a few words.
+        overrides: Fields of ``TrainConfig`` that it has instead of the base's, such as ``model_args``.
+    """
+
+    about: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants of one training run, on the same data and with the same seeds.
+
+    Attributes:
+        title: What is compared, on what.
+        base: What the variants have in common.
+        variants: The variants by a label that is fit for the name of a folder; the first is the baseline.
+        seeds: Seeds of each variant.
+    """
+
+    title: str
+    base: TrainConfig
+    variants: Mapping[str, Variant]
+    seeds: Sequence[int] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        free = [item.name for item in fields(TrainConfig) if item.name not in SHARED]
+        for label, variant in self.variants.items():
+            if not re.fullmatch(r"[\w.+-]+", label):
+                raise ValueError(f"Study: label is {label!r}, expected letters, digits and any of . + - _")
+            for name in variant.overrides:
+                if name not in free:
+                    raise ValueError(f"Study: {label} overrides {name}, expected one of {', '.join(free)}")
+
+    def runs(self, output: Path, data_dir: str, seeds: Sequence[int]) -> list[StudyRun]:
+        """Every variant with every seed, seed by seed, in folders of their own in ``output``."""
+        runs = []
+        for seed in seeds:
+            for label, variant in self.variants.items():
+                folder = str(output / f"{label}-seed{seed}")
+                config = replace(self.base, **variant.overrides, seed=seed, data_dir=data_dir, output=folder)
+                runs.append(StudyRun(label, config, train_arguments(config)))
+        return runs
+
+
+def train_arguments(config: TrainConfig) -> list[str]:
+    """What follows ``v2m train`` to get this configuration: the dataset, and where its recipe differs."""
+    recipe = settings(RECIPES.get(config.data, TrainConfig)(data=config.data))
+    changed = {name: value for name, value in settings(config).items() if value != recipe[name]}
+    arguments = []
+    for name, value in (dict(data=config.data) | changed).items():
+        arguments += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    return arguments
+
+
+SMALL = dict(embed_dim=64, depth=2, directions="corners")
+"""A small V2M: ``v2m_micro``, narrower, with two blocks."""
+
+VIT = dict(
+    model="vit_tiny_patch16_224",
+    model_args=dict(patch_size=4, embed_dim=64, depth=2, num_heads=2, mlp_ratio=0.75),
+)
+"""timm's ViT of that width and depth, with so small MLPs that it has as many parameters."""
+
+SMALL_BASE: dict[str, Any] = dict(
+    model="v2m_micro",
+    model_args=SMALL,
+    batch_size=32,
+    ema_decay=0.99,
+    optimizer=OptimizerConfig(lr=2e-3),
+)
+
+
+def _small(about: str, **model_args: Any) -> Variant:
+    """A variant of the small V2M."""
+    return Variant(about, dict(model_args=SMALL | model_args))
+
+
+CORNERS = Variant("the paper: four corners, rows then columns")
+ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_first")
+ONE_CORNER = _small("the top left corner only", directions="one_corner")
+CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
+EXACT = _small("that, with the exact recurrence", recurrence="exact")
+RASTER = _small("one dimension: raster order, both ways", mixer="raster")
+LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=32)
+ATTENTION = _small("attention in both blocks", attention_blocks=2)
+
+
+def _without_positions(variant: Variant, about: str) -> Variant:
+    model_args = {**variant.overrides.get("model_args", SMALL), "use_pos_embed": False}
+    return Variant(about, dict(model_args=model_args))
+
+
+STUDIES = {
+    "digits": Study(
+        title="Directions of v2m_nano on the handwritten digits",
+        base=TrainConfig(data="digits"),
+        variants={
+            "corners": Variant("the paper: rows first or columns first, by corner"),
+            "rows-first": Variant(
+                "rows first from every corner: 6 passes instead of 8",
+                dict(model_args=dict(directions="corners_rows_first")),
+            ),
+            "released": Variant(
+                "the authors' code: one corner twice, one never",
+                dict(model_args=dict(directions="released")),
+            ),
+        },
+    ),
+    "fashion-mnist": Study(
+        title="What mixes tokens, at equal parameters, on Fashion-MNIST",
+        base=FashionMNISTConfig(epochs=1, **SMALL_BASE),
+        variants={
+            "corners": CORNERS,
+            "rows-first": ROWS_FIRST,
+            "released": _small("the authors' code, results out of place", directions="released"),
+            "opposite-corners": _small("top left and bottom right", directions="opposite_corners"),
+            "one-corner": ONE_CORNER,
+            "conv2d": CONV2D,
+            "exact": EXACT,
+            "iterative": _small("that, by two sweeps", recurrence="iterative", iterations=2),
+            "raster": RASTER,
+            "light": LIGHT,
+            "hybrid": _small("corners, attention in the second block", attention_blocks=1),
+            "attention": ATTENTION,
+            "vit": Variant("timm's ViT, linear patches, MLPs", VIT),
+            "no-positions": _without_positions(CORNERS, "corners, no position embedding"),
+            "class-edge": _small("corners, class row and column at the edge", class_token="edge"),
+            "class-middle": _small("corners, class row and column in the middle", class_token="middle"),
+        },
+    ),
+    "relations": Study(
+        title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
+        base=TrainConfig(data="fashion-relations", epochs=2, **SMALL_BASE),
+        variants={
+            "corners": CORNERS,
+            "one-corner": ONE_CORNER,
+            "conv2d": CONV2D,
+            "exact": EXACT,
+            "raster": RASTER,
+            "light": LIGHT,
+            "attention": ATTENTION,
+            "corners-no-positions": _without_positions(CORNERS, "corners, no position embedding"),
+            "exact-no-positions": _without_positions(EXACT, "exact, no position embedding"),
+            "raster-no-positions": _without_positions(RASTER, "raster, no position embedding"),
+            "light-no-positions": _without_positions(LIGHT, "light, no position embedding"),
+            "attention-no-positions": _without_positions(ATTENTION, "attention, no position embedding"),
+        },
+    ),
+}
+"""The studies by name."""
+
+
+def describe_studies() -> str:
+    """Every study with its title."""
+    return "; ".join(f"{name} ({study.title})" for name, study in STUDIES.items())
