@@ -17,7 +17,8 @@ MODULES = [room.__name__ for room in ROOMS] + [
 
 
 def test_public_names():
-    assert sorted(v2m.__all__) == ["__version__", "create_model", "list_models", "selective_scan"]
+    functions = ["create_model", "list_models", "selective_scan", "selective_scan_2d"]
+    assert sorted(v2m.__all__) == ["__version__", *functions]
 
 
 @pytest.mark.parametrize("module", [v2m, *ROOMS], ids=lambda module: module.__name__)
@@ -54,6 +55,6 @@ def test_docstring_examples(name):
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("thing", [v2m.selective_scan, layers.V2MMixer, models.V2M])
+@pytest.mark.parametrize("thing", [v2m.selective_scan, v2m.selective_scan_2d, layers.V2MMixer, models.V2M])
 def test_main_entries_have_an_example(thing):
     assert any(test.examples for test in doctest.DocTestFinder(recurse=False).find(thing))

@@ -5,13 +5,18 @@ from v2m.analysis.plots import (
     plot_confusion_matrix,
     plot_learning_curve,
     plot_predictions,
+    plot_refinement,
     plot_study,
 )
+from v2m.analysis.refinement import RefinementRow, measure_refinement
 
 __all__ = [
+    "RefinementRow",
     "choose_images",
+    "measure_refinement",
     "plot_confusion_matrix",
     "plot_learning_curve",
     "plot_predictions",
+    "plot_refinement",
     "plot_study",
 ]

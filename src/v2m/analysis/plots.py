@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from v2m.analysis.refinement import RefinementRow
 from v2m.data import replace_file
 
 if TYPE_CHECKING:
@@ -130,6 +131,38 @@ def plot_study(scores: Mapping[str, Sequence[float]], path: Path, title: str) ->
     axis.xaxis.set_major_formatter("{x:.1%}")
     axis.grid(alpha=0.3, axis="x")
     axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def plot_refinement(rows: Sequence[RefinementRow], path: Path, title: str) -> None:
+    """Draw error and accuracy over the number of sweeps.
+
+    Args:
+        rows: The exact recurrence first, then by the number of sweeps.
+        path: PNG to write.
+        title: Heading.
+    """
+    figure = _figure(9, 3.8)
+    exact, *iterative = rows
+    sweeps = [row.iterations or 0 for row in iterative]
+    left, right = figure.subplots(1, 2)
+    nonzero = [(count, row.error) for count, row in zip(sweeps, iterative, strict=True) if row.error]
+    left.semilogy(*zip(*nonzero, strict=True), color=BLUE, marker="o", markersize=3)
+    left.axhline(torch.finfo(torch.float32).eps, color="grey", linestyle=":", label="rounding of float32")
+    left.set(ylabel="largest error of a logit, as a share")
+    right.plot(
+        sweeps, [row.top1 for row in iterative], color=ORANGE, marker="o", markersize=3, label="sweeps"
+    )
+    right.axhline(exact.top1, color=BLUE, linestyle="--", label=f"exact: {exact.top1:.2%}")
+    right.yaxis.set_major_formatter("{x:.1%}")
+    right.set(ylabel="accuracy")
+    for axis in (left, right):
+        axis.set(xlabel="sweeps")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+    figure.suptitle(title)
     _save(figure, path)
 
 

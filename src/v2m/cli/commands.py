@@ -15,10 +15,18 @@ from rich.console import Console
 from rich.table import Table
 from timm.layers import to_2tuple
 from torch import Tensor
+from torch.utils.data import Subset
 from torchvision.datasets import VisionDataset
 
 from v2m import create_model
-from v2m.analysis import choose_images, plot_confusion_matrix, plot_learning_curve, plot_predictions
+from v2m.analysis import (
+    choose_images,
+    measure_refinement,
+    plot_confusion_matrix,
+    plot_learning_curve,
+    plot_predictions,
+    plot_refinement,
+)
 from v2m.cli import bench, study
 from v2m.cli.parser import train_config
 from v2m.data import DataError, find_images, open_dataset
@@ -135,6 +143,32 @@ def run_predict(options: Any) -> int:
     for failure in failures:
         errors.print(f"v2m: error: {failure}")
     return 1 if failures else 0
+
+
+def run_refine(options: Any) -> int:
+    """``v2m refine``."""
+    path = Path(options.model)
+    folder = path if path.is_dir() else path.parent
+    model, name, classes, spec = load_model(path)
+    source = options.data or _own_data(folder)
+    data = open_val_data(source, Path(options.data_dir), spec, classes)
+    step = max(1, len(data) // options.images)  # spread over the dataset, which may be sorted
+    images, targets = next(iter(val_loader(Subset(data, range(0, len(data), step)), options.images, 0)))
+    out, device = console(), best_device()
+    iterations = range(options.most + 1)
+    found = measure_refinement(model.to(device), images.to(device), targets.to(device), iterations)
+    rows = list(track(found, "sweeps", options.most + 2, out))
+    output = Path(options.output or folder)
+    output.mkdir(parents=True, exist_ok=True)
+    picture = RunFolder(output).refinement
+    plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(images):,} images")
+    table = _table("sweeps", "largest error", "same class", "accuracy")
+    for row in rows:
+        sweeps = "exact" if row.iterations is None else str(row.iterations)
+        table.add_row(sweeps, f"{row.error:.1e}", f"{row.agreement:.2%}", f"{row.top1:.2%}")
+    out.print(table)
+    out.print(f"\nLargest error: of a logit, as a share of the largest.\npicture: {picture}")
+    return 0
 
 
 def run_list(options: Any) -> int:
@@ -268,6 +302,7 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "train": run_train,
     "eval": run_eval,
     "predict": run_predict,
+    "refine": run_refine,
     "list": run_list,
     "convert": run_convert,
     "kernels": run_kernels,

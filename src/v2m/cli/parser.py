@@ -113,6 +113,19 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     commands.add_subcommand("bench", bench, help="measure speed and memory")
     _add_benchmarks(bench)
 
+    refine = _command("Compare the exact recurrence of a trained model with its approximation by sweeps.")
+    refine.add_argument("model", type=str, help="Run folder of a model with recurrence exact or iterative.")
+    refine.add_argument(
+        "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
+    )
+    refine.add_argument(
+        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
+    )
+    refine.add_argument("--images", type=PositiveInt, default=1000, help="Validation images to look at.")
+    refine.add_argument("--most", type=PositiveInt, default=16, help="Largest number of sweeps.")
+    refine.add_argument("--output", type=str | None, help="Folder for the picture; by default the model's.")
+    commands.add_subcommand("refine", refine, help="compare the exact recurrence with sweeps")
+
     study = _command(
         "Train variants of a model with several seeds, and compare them. Goes on where it was stopped."
     )

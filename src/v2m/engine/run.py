@@ -33,6 +33,7 @@ class RunFolder:
     state = property(lambda self: self.path / "checkpoint.pt", doc="What resuming needs.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
     confusion_matrix = property(lambda self: self.path / "confusion_matrix.png", doc="Picture.")
+    refinement = property(lambda self: self.path / "refinement.png", doc="Picture of errors over sweeps.")
     predictions = property(lambda self: self.path / "predictions.png", doc="Picture of images and classes.")
 
     def create(self) -> None:

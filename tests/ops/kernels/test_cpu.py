@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.ops.inputs import SENSES, assert_parity, needs_compiler, pass_arguments, scan_arguments
-from v2m.ops import directional_pass, selective_scan
+from tests.ops.inputs import (
+    SENSES,
+    assert_parity,
+    needs_compiler,
+    pass_arguments,
+    scan_2d_arguments,
+    scan_arguments,
+)
+from v2m.ops import directional_pass, selective_scan, selective_scan_2d
 from v2m.ops.kernels import build
 
 # Vectors of 4 floats, and of 8 with table look-up. All other tests run with those of this processor.
@@ -52,6 +59,10 @@ def test_parity(target, shape, channels, states, axis, reverse):
     tensors = pass_arguments(*shape, rank=3, taps=4, **sizes)
     for selects in ("B", "C"):
         assert_parity(directional_pass, tensors, selects=selects, **options)
+    tensors = scan_2d_arguments(*shape, **sizes)
+    for sweeps in (None, 0, 2):
+        options = dict(reverse_row=reverse, sweeps=sweeps, implementation="cpu")
+        assert_parity(selective_scan_2d, tensors, delta_softplus=True, **options)
 
 
 @needs_compiler

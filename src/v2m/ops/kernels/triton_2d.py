@@ -53,7 +53,7 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
     dA = empty(2, batch, N, channels)
     # Of B, C and the couplings: sums over the channels of a block.
     dshared = empty(6, call.blocks, batch, height, width, N)
-    maps = (grad, du, ddelta_row, ddelta_col, dshared.view(-1, height, width, N))
+    maps = (grad, du, ddelta_row, ddelta_col, dshared.flatten(0, 2))
     with torch.cuda.device_of(grad):
         for states, first, items in call.slices(rows=height):
             call.scan(states, first, items, height)
@@ -68,8 +68,9 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
                 HALVINGS=call.halvings,
                 **call.constants,
             )
-    dA_row, dA_col = dA.sum(1).mT.contiguous()
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *dshared.sum(1))
+    # Summed one by one, for PyTorch wants each gradient in memory of its own.
+    dA_row, dA_col = (x.sum(0).t().contiguous() for x in dA)
+    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *(x.sum(0) for x in dshared))
 
 
 class _Call:
@@ -83,7 +84,7 @@ class _Call:
         rows = min(max(1, ROWS * 8 // max(8, block_n)), triton.next_power_of_2(height))
         # With 8 states to a thread, all that a step needs is in registers.
         warps = min(8, rows * max(1, block_n // 8))
-        # More sweeps than cells on the way from corner to corner change nothing.
+        # Once they are as many as the steps from corner to corner, further sweeps change nothing.
         levels = 1 if s.sweeps is None else 1 + min(s.sweeps, height + width - 2)
         self.halvings = min(5, (block_n * rows // warps).bit_length() - 1)
         self.blocks = triton.cdiv(channels, block_d)
@@ -316,7 +317,7 @@ def _scan_2d_bwd_kernel(
     h_row += n[:, None, None] * BLOCK_D + tl.arange(0, BLOCK_D)[None, None, :]
     h_col = h_row + tile
     # From the sums of one kind to those of the next.
-    kind = blocks * batch * dshared_b
+    kind = blocks.to(tl.int64) * batch * dshared_b
     for earlier in range(steps):
         i, j, inside = _cells(steps - 1 - earlier, height, width, ROWS)
         x = _load_map(u, b * u_b + i * u_h + j * u_w, d, channels, inside)

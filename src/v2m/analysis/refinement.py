@@ -1,0 +1,78 @@
+"""How fast the iterative recurrence comes to the exact one, on a trained model."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from v2m.layers import CoupledScan
+
+
+@dataclass(frozen=True)
+class RefinementRow:
+    """A model with some number of sweeps, beside the exact one.
+
+    Attributes:
+        iterations: Sweeps of every scan; None for the exact recurrence.
+        error: Largest difference of a logit from the exact model's, as a share of the largest exact logit.
+        agreement: Share of images whose best class is that of the exact model.
+        top1: Share of images whose best class is theirs.
+    """
+
+    iterations: int | None
+    error: float
+    agreement: float
+    top1: float
+
+
+@contextmanager
+def use_sweeps(model: nn.Module, sweeps: int | None) -> Iterator[None]:
+    """Run every coupled scan of a model with so many sweeps; None for the exact recurrence.
+
+    Raises:
+        ValueError: the model has no coupled scans.
+    """
+    scans = [module for module in model.modules() if isinstance(module, CoupledScan)]
+    if not scans:
+        raise ValueError("model: it has no coupled scans, expected recurrence 'exact' or 'iterative'")
+    before = [scan.sweeps for scan in scans]
+    try:
+        for scan in scans:
+            scan.sweeps = sweeps
+        yield
+    finally:
+        for scan, value in zip(scans, before, strict=True):
+            scan.sweeps = value
+
+
+@torch.inference_mode()
+def measure_refinement(
+    model: nn.Module, images: Tensor, targets: Tensor, iterations: Sequence[int]
+) -> Iterator[RefinementRow]:
+    """Compare a model by its number of sweeps with itself under the exact recurrence, which comes first.
+
+    Args:
+        model: A model with coupled scans, trained with any number of sweeps or none.
+        images: Images ``[B, in_chans, height, width]``.
+        targets: Their classes ``[B]``.
+        iterations: Numbers of sweeps.
+
+    Raises:
+        ValueError: the model has no coupled scans.
+    """
+    with use_sweeps(model, None):
+        exact = model.eval()(images)
+    best = exact.argmax(-1)
+    yield RefinementRow(None, 0.0, 1.0, (best == targets).float().mean().item())
+    for sweeps in iterations:
+        with use_sweeps(model, sweeps):
+            logits = model(images)
+        found = logits.argmax(-1)
+        yield RefinementRow(
+            sweeps,
+            ((logits - exact).abs().max() / exact.abs().max()).item(),
+            (found == best).float().mean().item(),
+            (found == targets).float().mean().item(),
+        )
