@@ -27,7 +27,8 @@ def four_corners(mixer, x):
     cell's decay, and what is written by its inverse, makes that half a cell on leaving and half on entering.
     """
     parameters = {name: value.detach() for name, value in mixer.named_parameters()}
-    u = F.silu(mixer.conv2d(mixer.in_proj(x).movedim(3, 1)).movedim(1, 3))
+    x, *gates = mixer.in_proj(x).split(mixer.conv2d.in_channels, dim=-1)
+    u = F.silu(mixer.conv2d(x.movedim(3, 1)).movedim(1, 3))
     channels = u.shape[-1]
     sizes = 2 * [mixer.heads] + 4 * [mixer.d_state]
     row_delta, col_delta, row_B, row_C, col_B, col_C = mixer.x_proj(u).split(sizes, dim=-1)
@@ -47,10 +48,12 @@ def four_corners(mixer, x):
     for left, up in itertools.product((False, True), repeat=2):
         across = one_sense(u, row_delta, row_log, row_B, row_C, "row", left)
         y = y + one_sense(across, col_delta, col_log, col_B, col_C, "col", up)
-    return mixer.out_proj(y)
+    return mixer.out_proj(y * F.silu(gates[0]) if mixer.gate else y)
 
 
-@pytest.mark.parametrize("settings", [{}, dict(expand=2, d_state=1, head_dim=2), dict(head_dim=8)])
+@pytest.mark.parametrize(
+    "settings", [{}, dict(expand=2, d_state=1, head_dim=2), dict(head_dim=8, gate=False)]
+)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_equals_scans_from_four_corners(grid, settings):
     mixer, x = mixer_and_map(*grid, **settings)
@@ -221,4 +224,4 @@ def test_bad_input(shape):
 
 
 def test_repr_shows_the_settings():
-    assert "d_state=5, heads=2" in repr(LightMixer(8, d_state=5, head_dim=4))
+    assert "d_state=5, heads=2, gate=True" in repr(LightMixer(8, d_state=5, head_dim=4))

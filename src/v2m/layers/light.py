@@ -19,8 +19,8 @@ class LightMixer(nn.Module):
     """Mix the tokens of a map along rows, then columns, both ways at once, by matrix products.
 
     State space duality (Mamba-2, arXiv:2405.21060, section 6) in two dimensions. With one rate A for all the
-    channels of a head, a scan of a line is a product with a matrix. ``u = silu(conv2d(in_proj(input)))``; for
-    each axis ``delta, B, C = x_proj(u)`` and a head's pass over a line is::
+    channels of a head, a scan of a line is a product with a matrix. With ``x, z = in_proj(input)`` and
+    ``u = silu(conv2d(x))``, for each axis ``delta, B, C = x_proj(u)`` and a head's pass over a line is::
 
         y[t] = sum over s of <C[t], B[s]> * exp(-|p[t] - p[s]|) * dt[s] * u[s],    dt = softplus(delta)
 
@@ -33,9 +33,8 @@ class LightMixer(nn.Module):
 
         (down + up)(right + left) u = down right u + down left u + up right u + up left u
 
-    The output is ``out_proj(y + D * u)``. There is no gate, which would be half as many products again in the
-    projections, and no norm. B and C have a bias, so that training starts from blurs of a reach of 2 to 50
-    cells; exponents are never positive, so nothing overflows.
+    The output is ``out_proj((y + D * u) * silu(z))``. B and C have a bias, so that training starts from blurs
+    of a reach of 2 to 50 cells. Exponents are never positive, so nothing overflows.
 
     Under autocast, projections and convolution run in the low precision; steps, decays and both passes in the
     dtype of the parameters, and in float32 at least.
@@ -45,6 +44,7 @@ class LightMixer(nn.Module):
         d_state: State size N, shared by the heads.
         expand: Inner channels D as a multiple of ``dim``.
         head_dim: Channels P of a head, which share their steps and rate; a divisor of ``expand * dim``.
+        gate: Multiply by ``silu(z)``; without, ``in_proj`` is half as large.
 
     Raises:
         ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
@@ -54,7 +54,9 @@ class LightMixer(nn.Module):
         torch.Size([2, 5, 7, 32])
     """
 
-    def __init__(self, dim: int, d_state: int = 16, expand: int = 1, head_dim: int = 32) -> None:
+    def __init__(
+        self, dim: int, d_state: int = 16, expand: int = 1, head_dim: int = 32, gate: bool = True
+    ) -> None:
         super().__init__()
         check_sizes("LightMixer", dim=dim, d_state=d_state, expand=expand, head_dim=head_dim)
         inner = expand * dim
@@ -62,9 +64,9 @@ class LightMixer(nn.Module):
             raise ValueError(
                 f"LightMixer: head_dim is {head_dim}, expected a divisor of expand * dim = {inner}"
             )
-        self.dim, self.d_state, self.heads = dim, d_state, inner // head_dim
+        self.dim, self.d_state, self.heads, self.gate = dim, d_state, inner // head_dim, gate
 
-        self.in_proj = nn.Linear(dim, inner, bias=False)
+        self.in_proj = nn.Linear(dim, 2 * inner if gate else inner, bias=False)
         self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.x_proj = nn.Linear(inner, 2 * (self.heads + 2 * d_state))
         self.A_log = nn.Parameter(torch.empty(2 * self.heads))
@@ -84,7 +86,10 @@ class LightMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("LightMixer", x, self.dim)
-        u = F.silu(self.conv2d(self.in_proj(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        x = self.in_proj(x)
+        if self.gate:
+            x, z = x.chunk(2, dim=-1)
+        u = F.silu(self.conv2d(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         parameters = self.x_proj(u)
         dtype = torch.promote_types(self.A_log.dtype, torch.float32)
         with autocast_disabled(x.device):
@@ -100,11 +105,13 @@ class LightMixer(nn.Module):
                 y.transpose(1, 2), col_dt.mT, col_lengths.mT, col_B.transpose(1, 2), col_C.transpose(1, 2)
             ).transpose(1, 2)
             y = torch.addcmul(y, u, self.D.to(dtype))
+            if self.gate:
+                y = y * F.silu(z.to(dtype))
         return self.out_proj(y.to(self.out_proj.weight.dtype))
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
-        return f"d_state={self.d_state}, heads={self.heads}"
+        return f"d_state={self.d_state}, heads={self.heads}, gate={self.gate}"
 
 
 def _row_pass(u: Tensor, dt: Tensor, lengths: Tensor, B: Tensor, C: Tensor) -> Tensor:

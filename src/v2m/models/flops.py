@@ -20,7 +20,8 @@ class Flops(NamedTuple):
 
     Attributes:
         layers: Multiply-accumulates of linear layers, convolutions and attention.
-        scans: 9 per token, channel and state of every selective scan.
+        scans: 9 per token, channel and state of every selective scan; one in two dimensions is two, for each
+            of its sweeps.
     """
 
     layers: int
@@ -52,7 +53,17 @@ def count_flops(model: nn.Module, input_size: tuple[int, ...]) -> Flops:
         x, _gate, conv, _conv_bias, proj, delta, _delta_bias, A, *_rest = inputs
         return count_scan(x, x, A) + 2 * prod(x[:-1]) * (prod(conv) + prod(proj) + prod(delta))
 
-    formulas = {torch.ops.v2m.selective_scan: count_scan, torch.ops.v2m.directional_pass: count_pass}
+    def count_scan_2d(*inputs: Any, **_: Any) -> int:
+        u, delta, _delta_col, A, *_rest, sweeps, _implementation = inputs
+        for _kind_and_sweep in range(2 if sweeps is None else 2 * (1 + sweeps)):
+            count_scan(u, delta, A)
+        return 0
+
+    formulas = {
+        torch.ops.v2m.selective_scan: count_scan,
+        torch.ops.v2m.directional_pass: count_pass,
+        torch.ops.v2m.selective_scan_2d: count_scan_2d,
+    }
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
         model.eval()(torch.empty(1, *input_size, device="meta"))
     return Flops(counter.get_total_flops() // 2, scans)

@@ -102,7 +102,7 @@ ONE_CORNER = _small("the top left corner only", directions="one_corner")
 CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
 EXACT = _small("that, with the exact recurrence", recurrence="exact")
 RASTER = _small("one dimension: raster order, both ways", mixer="raster")
-LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=32)
+LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=16)
 ATTENTION = _small("attention in both blocks", attention_blocks=2)
 
 
