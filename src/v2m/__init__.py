@@ -6,10 +6,10 @@ Importing this package registers its models with timm.
 from timm import create_model
 
 from v2m.models import MODELS
-from v2m.ops import selective_scan
+from v2m.ops import selective_scan, selective_scan_2d
 
 __version__ = "0.1.0.dev0"
-__all__ = ["__version__", "create_model", "list_models", "selective_scan"]
+__all__ = ["__version__", "create_model", "list_models", "selective_scan", "selective_scan_2d"]
 
 
 def list_models() -> list[str]:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 import v2m
 from v2m.models import V2M
@@ -43,6 +44,17 @@ def test_the_papers_models():
     assert tiny.scans == 9 * 24 * 8 * 14 * 14 * 384 * 16
     assert small.scans == 2 * tiny.scans
     assert tiny.total == tiny.layers + tiny.scans
+
+
+@pytest.mark.parametrize(("sweeps", "levels"), [(None, 1), (0, 1), (2, 3)])
+def test_a_scan_in_two_dimensions(sweeps, levels):
+    class Scan(nn.Module):
+        def forward(self, image):
+            u = image.movedim(1, -1)  # [1, 4, 6, 5]
+            A, of_states = u.new_empty(5, 3), u.new_empty(1, 4, 6, 3)
+            return v2m.selective_scan_2d(u, u, u, A, A, *(of_states,) * 6, sweeps=sweeps)
+
+    assert count_flops(Scan(), (5, 4, 6)) == Flops(layers=0, scans=9 * 2 * levels * (4 * 6) * 5 * 3)
 
 
 def test_linear_in_the_number_of_tokens():

@@ -49,6 +49,27 @@ def pass_arguments(height, width, batch=2, channels=3, states=2, rank=2, taps=3,
     return {name: value.to(dtype) for name, value in tensors.items()}
 
 
+def scan_2d_arguments(height, width, batch=2, channels=3, states=2, dtype=torch.float64):
+    """Every tensor of a two-dimensional scan, with moderate positive steps and any coupling in [0, 1]."""
+    shape = (batch, height, width)
+    tensors = dict(
+        u=torch.randn(*shape, channels),
+        delta_row=torch.rand(*shape, channels) + 0.05,
+        delta_col=torch.rand(*shape, channels) + 0.05,
+        A_row=-torch.rand(channels, states) * 2 - 0.05,
+        A_col=-torch.rand(channels, states) * 2 - 0.05,
+        B_row=torch.randn(*shape, states),
+        B_col=torch.randn(*shape, states),
+        C_row=torch.randn(*shape, states),
+        C_col=torch.randn(*shape, states),
+        coupling_row=torch.rand(*shape, states),
+        coupling_col=torch.rand(*shape, states),
+        D=torch.randn(channels),
+        z=torch.randn(*shape, channels),
+    )
+    return {name: value.to(dtype) for name, value in tensors.items()}
+
+
 def chunk(v):
     return torch.cat([v, torch.full_like(v, torch.nan)], dim=-1).chunk(2, dim=-1)[0]
 

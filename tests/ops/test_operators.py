@@ -13,21 +13,23 @@ from tests.ops.inputs import (
     assert_parity,
     needs_compiler,
     pass_arguments,
+    scan_2d_arguments,
     scan_arguments,
     value_and_gradients,
 )
 from v2m.layers import V2MMixer
-from v2m.ops import directional_pass, selective_scan, use_implementation
+from v2m.ops import directional_pass, selective_scan, selective_scan_2d, use_implementation
 from v2m.ops.kernels import cpu
 
 OPS = torch.ops.v2m
-BOTH = pytest.mark.parametrize(
-    ("operator", "arguments", "options"),
-    [
-        pytest.param(selective_scan, scan_arguments, dict(delta_softplus=True), id="scan"),
-        pytest.param(directional_pass, pass_arguments, dict(selects="B"), id="pass"),
-    ],
-)
+OPERATORS = [
+    pytest.param(selective_scan, scan_arguments, dict(delta_softplus=True), id="scan"),
+    pytest.param(directional_pass, pass_arguments, dict(selects="B"), id="pass"),
+    pytest.param(selective_scan_2d, scan_2d_arguments, dict(delta_softplus=True), id="scan_2d"),
+    pytest.param(selective_scan_2d, scan_2d_arguments, dict(sweeps=2), id="scan_2d swept"),
+]
+EACH = pytest.mark.parametrize(("operator", "arguments", "options"), OPERATORS)
+ALONG_AN_AXIS = pytest.mark.parametrize(("operator", "arguments", "options"), OPERATORS[:2])
 
 
 def registered_scan_arguments(left_out, axis, reverse, implementation, dtype=torch.float32):
@@ -39,6 +41,12 @@ def registered_scan_arguments(left_out, axis, reverse, implementation, dtype=tor
 def registered_pass_arguments(selects, axis, reverse, implementation, dtype=torch.float32):
     tensors = pass_arguments(3, 4, states=3, dtype=dtype)
     return (*tensors.values(), selects, axis, reverse, implementation)
+
+
+def registered_scan_2d_arguments(corner, sweeps, implementation, dtype=torch.float32):
+    tensors = scan_2d_arguments(3, 4, states=3, dtype=dtype)
+    values = (value for name, value in tensors.items() if name not in "Dz")
+    return (*values, True, *corner, sweeps, implementation)
 
 
 SCANS = [
@@ -55,13 +63,25 @@ PASSES = [
     ("C", "row", False, "pytorch"),
     ("C", "row", False, None, torch.bfloat16),
 ]
+SCANS_2D = [
+    ((False, False), None, None),
+    ((True, False), 2, None),
+    ((False, True), None, "pytorch"),
+    ((True, True), 0, "pytorch"),
+    ((False, False), None, None, torch.bfloat16),
+]
 CALLS = [
     *(pytest.param(OPS.selective_scan, registered_scan_arguments, call, id=f"scan {call}") for call in SCANS),
     *(pytest.param(OPS.directional_pass, registered_pass_arguments, c, id=f"pass {c}") for c in PASSES),
+    *(
+        pytest.param(OPS.selective_scan_2d, registered_scan_2d_arguments, call, id=f"scan_2d {call}")
+        for call in SCANS_2D
+    ),
 ]
 BACKWARD = {
     OPS.selective_scan: OPS.selective_scan_backward,
     OPS.directional_pass: OPS.directional_pass_backward,
+    OPS.selective_scan_2d: OPS.selective_scan_2d_backward,
 }
 
 
@@ -90,7 +110,7 @@ def counter():
     torch._dynamo.reset()
 
 
-@BOTH
+@EACH
 def test_compiled(operator, arguments, options, counter):
     tensors = arguments(3, 4, dtype=torch.float32)
     compiled = torch.compile(operator, fullgraph=True, backend=counter)
@@ -102,7 +122,7 @@ def test_compiled(operator, arguments, options, counter):
 
 
 @pytest.mark.parametrize("dynamic", [True, None])
-@BOTH
+@EACH
 def test_compiled_for_other_sizes(operator, arguments, options, dynamic, counter):
     compiled = torch.compile(operator, fullgraph=True, backend=counter, dynamic=dynamic)
     # Unlike each other and the other sizes, since the compiler takes equal ones for one.
@@ -115,7 +135,7 @@ def test_compiled_for_other_sizes(operator, arguments, options, dynamic, counter
     assert counter.frame_count <= (1 if dynamic else 2)
 
 
-@BOTH
+@EACH
 def test_compiled_again_for_another_implementation(operator, arguments, options, counter):
     compiled = torch.compile(operator, fullgraph=True, backend=counter)
     tensors = arguments(3, 4, dtype=torch.float32)
@@ -160,7 +180,7 @@ def test_exported_mixer():
 
 
 @pytest.mark.parametrize("implementation", FAST)
-@BOTH
+@ALONG_AN_AXIS
 def test_float32_under_autocast(operator, arguments, options, implementation):
     options = options | dict(implementation=implementation)
     low = arguments(4, 5, dtype=torch.bfloat16)
@@ -174,7 +194,7 @@ def test_float32_under_autocast(operator, arguments, options, implementation):
 
 
 @pytest.mark.parametrize("implementation", FAST)
-@BOTH
+@EACH
 def test_float32_backward_under_autocast(operator, arguments, options, implementation):
     tensors = arguments(4, 5, dtype=torch.float32)
     options = options | dict(implementation=implementation)
@@ -185,7 +205,7 @@ def test_float32_backward_under_autocast(operator, arguments, options, implement
         assert torch.equal(value, expected[name]), name
 
 
-@BOTH
+@EACH
 def test_meta_tensors(operator, arguments, options):
     tensors = {k: v.to("meta").requires_grad_() for k, v in arguments(3, 4, dtype=torch.bfloat16).items()}
     y = operator(**tensors, **options)
@@ -204,7 +224,7 @@ def poisoned(function):
 
 
 @pytest.mark.parametrize("implementation", FAST)
-@BOTH
+@EACH
 def test_all_memory_is_written(operator, arguments, options, implementation, monkeypatch):
     cases = [arguments(*size, dtype=torch.float32) for size in ((1, 1), (5, 3), (2, 33))]
     expected = [value_and_gradients(operator, c, **options, implementation=implementation) for c in cases]
@@ -217,7 +237,7 @@ def test_all_memory_is_written(operator, arguments, options, implementation, mon
 
 
 @needs_compiler
-@BOTH
+@EACH
 def test_nothing_is_left_from_the_call_before(operator, arguments, options):
     options = options | dict(implementation="cpu")
     small = arguments(3, 5, channels=17, states=3, dtype=torch.float32)
@@ -231,7 +251,7 @@ def test_nothing_is_left_from_the_call_before(operator, arguments, options):
 
 @needs_compiler
 @pytest.mark.parametrize("has_openmp", [True, False])
-@BOTH
+@EACH
 def test_same_bits_with_any_number_of_threads(operator, arguments, options, has_openmp, monkeypatch):
     if not has_openmp:
         monkeypatch.setattr(cpu, "_openmp_parallel", lambda: None)
@@ -275,3 +295,8 @@ def test_random_configurations(seed):
     assert_parity(selective_scan, tensors, **options, delta_softplus=softplus, what=f"{sizes}, {options}")
     tensors = pass_arguments(**sizes, rank=draw.choice([1, 2, 5, 17]), taps=draw.choice([1, 2, 3, 4, 6]))
     assert_parity(directional_pass, tensors, **options, selects=draw.choice("BC"), what=f"{sizes}, {options}")
+    tensors = scan_2d_arguments(**sizes)
+    corner = dict(reverse_row=draw.random() < 0.5, reverse_col=draw.random() < 0.5)
+    options = corner | dict(sweeps=draw.choice([None, 0, 1, 2, 5]), implementation="cpu")
+    what = f"{sizes}, {options}"
+    assert_parity(selective_scan_2d, tensors, **options, delta_softplus=softplus, what=what)

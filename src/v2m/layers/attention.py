@@ -23,6 +23,7 @@ class AttentionMixer(nn.Module):
         ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
 
     Example:
+        >>> import torch
         >>> AttentionMixer(64)(torch.randn(2, 5, 7, 64)).shape
         torch.Size([2, 5, 7, 64])
     """

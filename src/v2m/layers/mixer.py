@@ -45,6 +45,7 @@ class V2MMixer(TwoPasses):
         ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
 
     Example:
+        >>> import torch
         >>> V2MMixer(32)(torch.randn(2, 5, 7, 32)).shape
         torch.Size([2, 5, 7, 32])
     """

@@ -151,7 +151,7 @@ STUDIES = {
     ),
     "relations": Study(
         title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
-        base=TrainConfig(data="fashion-relations", epochs=2, **SMALL_BASE),
+        base=TrainConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
         variants={
             "corners": CORNERS,
             "one-corner": ONE_CORNER,

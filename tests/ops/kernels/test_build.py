@@ -116,7 +116,8 @@ def test_command(stub):
     build.build()
     words = stub.calls[0].split()
     assert {"-std=c++17", "-O3", "-fPIC", "-shared"} < set(words)
-    assert [word for word in words if word.endswith((".cpp", ".h"))] == [str(build.SOURCES[0])]
+    sources = [str(build.SOURCES[0].parent / name) for name in ("kernels.cpp", "scan_2d.cpp")]
+    assert [word for word in words if word.endswith((".cpp", ".h"))] == sources
 
 
 @needs_compiler

@@ -1,11 +1,11 @@
 """The two-dimensional scan in PyTorch: one anti-diagonal of the map after the other.
 
-Maps are turned so that their anti-diagonals are diagonals to PyTorch, and those of both kinds, row and column,
-are stacked in this order. Diagonals are cut into segments, whose states are computed again in the backward
-pass, so that only each segment's first are kept.
+Maps are turned so that their anti-diagonals are diagonals to PyTorch, and those of both kinds, row and
+column, are stacked in this order. Diagonals are cut into segments, whose states are computed again in the
+backward pass, so that only each segment's first are kept.
 
-States are ``[2, L, B, cells of a diagonal, D, N]``, L levels: the iterates of all sweeps, each of which takes its
-coupled terms from the level below; or one level, which takes them from itself.
+States are ``[2, L, B, cells of a diagonal, D, N]``, L levels: the iterates of all sweeps, each of which takes
+its coupled terms from the level below; or one level, which takes them from itself.
 """
 
 from collections.abc import Iterator

@@ -46,8 +46,8 @@ def selective_scan_2d(
         y[i, j]  = (<C_row[i, j], h1[i, j]> + <C_col[i, j], h2[i, j]> + D * u[i, j]) * silu(z[i, j])
 
     with g1 = ``coupling_row``, g2 = ``coupling_col``, and states of 0 outside the map. Without coupling these
-    are a scan of the rows and one of the columns, added. With ``sweeps=k`` the coupling is approached: sweep 0
-    drops the coupled terms (those of h2 in h1, and of h1 in h2), and each of k further sweeps takes them
+    are a scan of the rows and one of the columns, added. With ``sweeps=k`` the coupling is approached: sweep
+    0 drops the coupled terms (those of h2 in h1, and of h1 in h2), and each of k further sweeps takes them
     from the states of the sweep before. H + W - 2 sweeps give the coupled states themselves. States and
     decays are float32 (float64 if ``u`` is), whatever the dtypes of the arguments.
 

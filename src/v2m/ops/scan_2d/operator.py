@@ -1,6 +1,7 @@
 """Registration of the two-dimensional scan with PyTorch, as ``v2m::selective_scan_2d`` and its backward.
 
-As in ``v2m.ops.scan.operator``: one node of known shapes, kernels chosen when it runs, float32 under autocast.
+As in ``v2m.ops.scan.operator``: one node of known shapes, kernels chosen when it runs, float32 under
+autocast.
 """
 
 from typing import Any

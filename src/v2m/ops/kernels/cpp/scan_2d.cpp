@@ -3,21 +3,23 @@
 //
 // Shapes: H, W the map, D channels, N states, L levels. Levels are the iterates of all sweeps, carried along together:
 // a level takes its coupled terms from the level below. The coupled states are one level, which takes them from itself.
+#include <cmath>
+
 #include "vector.h"
 
 extern "C" {
 
-constexpr int KINDS = 2;         // row states and column states, in this order
-constexpr int STATE_GRADS = 6;   // of B, C and the coupling, of both kinds
+constexpr int KINDS = 2;        // row states and column states, in this order
+constexpr int STATE_GRADS = 6;  // of B, C and the coupling, of both kinds
 
 struct Scan2dArguments {
     int64_t batch, height, width, channels, states, levels;
     int32_t is_coupled, softplus, reverse_row, reverse_col;
     Map u, delta[KINDS], B[KINDS], C[KINDS], coupling[KINDS];
-    float* A[KINDS];             // [D, N]
-    Map y;                       // output of the forward
-    Map grad, du, ddelta[KINDS]; // argument and outputs of the backward
-    float *map_sums, *rate_sums; // gradients, [groups of blocks, B, H, W, N, 6] and [strips of images, 2, D, N]
+    float* A[KINDS];              // [D, N]
+    Map y;                        // output of the forward
+    Map grad, du, ddelta[KINDS];  // argument and outputs of the backward
+    float *map_sums, *rate_sums;  // gradients, [groups of blocks, B, H, W, N, 6] and [strips of images, 2, D, N]
     int64_t groups, strips;
     Parallel parallel;
     int64_t threads;
@@ -35,7 +37,7 @@ struct Pair {
 };
 using Both = Pair<vfloat>;
 
-// What all states of a cell share: steps before and after softplus, and times u; the gradient of y.
+// What all states of a cell share: steps before and after softplus, and times u; on the way back, the gradient of y.
 struct Step {
     Both raw, dt, drive;
     vfloat u, dy;
@@ -81,19 +83,16 @@ struct PackedRates {
 // The weights of one image in the order of the scan, [H, W, N].
 void pack_weights(const Scan2dArguments& s, const Rows& rows, Weights* packed) {
     for (int64_t i = 0; i < s.height; ++i) {
-        const Line B_row = rows(s.B[0], i), B_col = rows(s.B[1], i), C_row = rows(s.C[0], i), C_col = rows(s.C[1], i);
-        const Line g_row = rows(s.coupling[0], i), g_col = rows(s.coupling[1], i);
+        const auto lines = [&](const Map* maps) { return Pair<Line>{rows(maps[0], i), rows(maps[1], i)}; };
+        const Pair<Line> B = lines(s.B), C = lines(s.C), g = lines(s.coupling);
         const bool is_last = i + 1 == s.height;
-        const Line g_below = is_last ? g_col : rows(s.coupling[1], i + 1);
-        for (int64_t j = 0; j < s.width; ++j) {
-            const bool is_right = j + 1 == s.width;
-            for (int64_t n = 0; n < s.states; ++n)
-                *packed++ = {{B_row.at(j)[n], B_col.at(j)[n]},
-                             {C_row.at(j)[n], C_col.at(j)[n]},
-                             {g_row.at(j)[n], g_col.at(j)[n]},
-                             is_right ? 0.0f : g_row.at(j + 1)[n],
-                             is_last ? 0.0f : g_below.at(j)[n]};
-        }
+        const Line g_below = is_last ? Line{} : rows(s.coupling[1], i + 1);
+        for (int64_t j = 0; j < s.width; ++j)
+            for (int64_t n = 0; n < s.states; ++n) {
+                const auto here = [&](const Pair<Line>& x) { return Pair<float>{x.row.at(j)[n], x.col.at(j)[n]}; };
+                const float g_right = j + 1 == s.width ? 0.0f : g.row.at(j + 1)[n];
+                *packed++ = {here(B), here(C), here(g), g_right, is_last ? 0.0f : g_below.at(j)[n]};
+            }
     }
 }
 
@@ -108,7 +107,7 @@ struct Block {
     Block(const Scan2dArguments& s, const PackedRates& p, const std::vector<Weights>& weights, int64_t image,
           int64_t block)
         : s(s),
-          rates(&p.rates[block * s.states]),
+          rates(p.rates.data() + block * s.states),
           largest(&p.largest[block]),
           weights(weights.data()),
           channel(block * LANES),
@@ -125,12 +124,12 @@ struct Block {
 bool find_steps(const Block& b, int64_t i, Step* steps) {
     const Scan2dArguments& s = b.s;
     const Line u = b.rows(s.u, i), row = b.rows(s.delta[0], i), col = b.rows(s.delta[1], i);
-    const Line grad = s.grad.data ? b.rows(s.grad, i) : u;
+    const Line grad = s.grad.data ? b.rows(s.grad, i) : Line{};
     Both longest{};
     for (int64_t j = 0; j < s.width; ++j) {
         Step& step = steps[j];
         step.u = load(u.at(j) + b.channel, b.lanes);
-        step.dy = load(grad.at(j) + b.channel, b.lanes);
+        if (grad.first) step.dy = load(grad.at(j) + b.channel, b.lanes);
         step.raw = {load(row.at(j) + b.channel, b.lanes), load(col.at(j) + b.channel, b.lanes)};
         step.dt = s.softplus ? Both{softplus(step.raw.row), softplus(step.raw.col)} : step.raw;
         step.drive = {step.dt.row * step.u, step.dt.col * step.u};
@@ -200,49 +199,77 @@ void forward_block(const Block& b) {
     }
 }
 
-// What the backward sums up or hands on as it goes from cell to cell, [N] or [N, L] each.
+// What the backward sums up or hands on as it goes from cell to cell.
 struct Carried {
-    Both* dA;          // of one row
+    Both* dA;          // of one row, [N]
     vfloat* dweights;  // of one cell, [N, 6], and up to LANES more
-    vfloat *right;     // gradients of the decayed row states of the cell to the right
-    vfloat *below;     // and of the column states of the row below, [W, N, L]
+    vfloat *right;     // gradients of the decayed row states of the cell to the right, [N, L]
+    vfloat *below;     // and of the decayed column states of the row below, [W, N, L]
+};
+
+// What the backward writes along a row.
+struct GradientLines {
+    Line du, ddelta_row, ddelta_col, dweights;
+
+    GradientLines(const Block& b, int64_t i)
+        : du(b.rows(b.s.du, i)), ddelta_row(b.rows(b.s.ddelta[0], i)), ddelta_col(b.rows(b.s.ddelta[1], i)) {
+        const int64_t col = STATE_GRADS * b.s.states, row = b.s.width * col;
+        dweights = b.rows(Map{b.s.map_sums, b.s.height * row, row, col}, i);
+        for (const Line& line : {du, ddelta_row, ddelta_col}) b.prefetch(line);
+    }
+
+    // Sums over the channels of the block are added to those of the blocks before.
+    INLINE void write(const Block& b, int64_t j, const Step& step, Both ddt, Both ddrive, const vfloat* lanes) const {
+        const int64_t sums = STATE_GRADS * b.s.states;
+        for (int64_t k = 0; k < sums; k += LANES) {
+            float* sum = dweights.at(j) + k;
+            store(sum, load(sum, sums - k) + sum_each(lanes + k), sums - k);
+        }
+        Both ddelta{ddt.row * LN_2 + ddrive.row * step.u, ddt.col * LN_2 + ddrive.col * step.u};
+        if (b.s.softplus) {
+            ddelta.row *= sigmoid(step.raw.row);
+            ddelta.col *= sigmoid(step.raw.col);
+        }
+        store(ddelta_row.at(j) + b.channel, ddelta.row, b.lanes);
+        store(ddelta_col.at(j) + b.channel, ddelta.col, b.lanes);
+        store(du.at(j) + b.channel, ddrive.row * step.dt.row + ddrive.col * step.dt.col, b.lanes);
+    }
 };
 
 // Gradients of what row_forward computed, from the last cell to the first.
 template <bool IS_COUPLED>
 void row_backward(const Block& b, int64_t i, const Step* steps, const Both* above, const Both* here,
                   const Both* decays, const Carried& carried) {
-    const Scan2dArguments& s = b.s;
-    const int64_t states = s.states, levels = IS_COUPLED ? 1 : s.levels, cell = states * levels;
-    const Map sums{s.map_sums, s.height * s.width * STATE_GRADS * states, s.width * STATE_GRADS * states,
-                   STATE_GRADS * states};
-    const Line dweights = b.rows(sums, i);
-    const Line du = b.rows(s.du, i), ddelta_row = b.rows(s.ddelta[0], i), ddelta_col = b.rows(s.ddelta[1], i);
-    for (const Line& line : {du, ddelta_row, ddelta_col}) b.prefetch(line);
+    const int64_t states = b.s.states, levels = IS_COUPLED ? 1 : b.s.levels, cell = states * levels;
+    const GradientLines gradients(b, i);
     std::fill(carried.right, carried.right + cell, vfloat{});
-    for (int64_t j = s.width - 1; j >= 0; --j) {
-        const Weights* w = b.weights + (i * s.width + j) * states;
+    for (int64_t j = b.s.width - 1; j >= 0; --j) {
+        const Weights* w = b.weights + (i * b.s.width + j) * states;
         const Step& step = steps[j];
         const Both *left = here + j * cell, *up = above + (j + 1) * cell, *h = here + (j + 1) * cell;
         const Both* e = decays + j * states;
         vfloat *right = carried.right, *below = carried.below + j * cell, *out = carried.dweights;
         Both ddt{}, ddrive{};
-        for (int64_t n = 0; n < states; ++n, ++w, left += levels, up += levels, h += levels) {
-            const vfloat e_row = e[n].row, e_col = e[n].col;
-            vfloat from_right{}, from_below{};  // a level above
+        for (int64_t n = 0; n < states; ++n, ++w, ++e) {
+            vfloat above_right{}, above_below{};  // those of right and below, a level above
             Both dinput{}, slope{}, dg{};
             for (int64_t m = levels - 1; m >= 0; --m) {
                 const vfloat r = right[m], d = below[m];
-                if (IS_COUPLED) from_right = r, from_below = d;
-                Both dh{r - r * w->g_right + from_below * w->g_below, d - d * w->g_below + from_right * w->g_right};
-                from_right = r, from_below = d;
-                if (m == levels - 1) {
+                const bool is_last = m == levels - 1;
+                if (IS_COUPLED) above_right = r, above_below = d;
+                Both dh{r - r * w->g_right, d - d * w->g_below};
+                if (IS_COUPLED || !is_last) {
+                    dh.row += above_below * w->g_below;
+                    dh.col += above_right * w->g_right;
+                }
+                if (is_last) {
                     dh.row += step.dy * w->C.row;
                     dh.col += step.dy * w->C.col;
                 }
+                above_right = r, above_below = d;
                 dinput.row += dh.row;
                 dinput.col += dh.col;
-                const vfloat f_row = dh.row * e_row, f_col = dh.col * e_col;
+                const vfloat f_row = dh.row * e->row, f_col = dh.col * e->col;
                 right[m] = f_row;
                 below[m] = f_col;
                 const vfloat other_left = IS_COUPLED ? left[m].col : m ? left[m - 1].col : vfloat{};
@@ -252,7 +279,6 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
                 dg.row += f_row * (other_left - left[m].row);
                 dg.col += f_col * (other_up - up[m].col);
             }
-            right += levels, below += levels;
             ddrive.row += dinput.row * w->B.row;
             ddrive.col += dinput.col * w->B.col;
             ddt.row += slope.row * b.rates[n].row;
@@ -265,20 +291,9 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
             *out++ = step.dy * h[levels - 1].col;
             *out++ = dg.row;
             *out++ = dg.col;
+            left += levels, up += levels, h += levels, right += levels, below += levels;
         }
-        for (int64_t n = 0; n < STATE_GRADS * states; n += LANES) {
-            float* sum = dweights.at(j) + n;
-            const int64_t lanes = STATE_GRADS * states - n;
-            store(sum, load(sum, lanes) + sum_each(carried.dweights + n), lanes);
-        }
-        Both ddelta{ddt.row * LN_2 + ddrive.row * step.u, ddt.col * LN_2 + ddrive.col * step.u};
-        if (s.softplus) {
-            ddelta.row *= sigmoid(step.raw.row);
-            ddelta.col *= sigmoid(step.raw.col);
-        }
-        store(ddelta_row.at(j) + b.channel, ddelta.row, b.lanes);
-        store(ddelta_col.at(j) + b.channel, ddelta.col, b.lanes);
-        store(du.at(j) + b.channel, ddrive.row * step.dt.row + ddrive.col * step.dt.col, b.lanes);
+        gradients.write(b, j, step, ddt, ddrive, carried.dweights);
     }
 }
 
@@ -287,7 +302,7 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
 void backward_block(const Block& b, Both* dA) {
     const Scan2dArguments& s = b.s;
     const int64_t cell = s.states * s.levels, row = (1 + s.width) * cell;
-    int64_t kept = std::min(s.height, std::max<int64_t>(1, KEPT_VECTORS / (2 * row)));
+    int64_t kept = std::min(s.height, std::max<int64_t>(1, KEPT_VECTORS / (2 * row + 1)));
     while (kept * kept < s.height) ++kept;
     const int64_t segments = (s.height + kept - 1) / kept;
     const int64_t dweights = STATE_GRADS * s.states + LANES;
@@ -364,7 +379,7 @@ extern "C" void v2m_scan_2d_backward(const Scan2dArguments* s) {
             pack_weights(*s, Rows{*s, image}, weights.data());
             std::fill_n(own.map_sums + image * sums, sums, 0.0f);
             for (int64_t block = first; block < end; ++block)
-                backward_block(Block(own, p, weights, image, block), &dA[(block - first) * s->states]);
+                backward_block(Block(own, p, weights, image, block), dA.data() + (block - first) * s->states);
         }
         float* rows = s->rate_sums + strip * KINDS * s->channels * s->states;
         float* cols = rows + s->channels * s->states;

@@ -64,23 +64,23 @@ INLINE float sum(vfloat v) {
     return half[0];
 }
 
-// Lane i of one of two vectors, of which each WIDTH lanes of a, then of b, are taken in turns: those that are even or
-// odd by WIDTH.
+// Of two vectors that are cut into pieces of WIDTH lanes, the even or the odd pieces, of a and b in turns.
 template <int WIDTH, bool ODD>
-constexpr int folded_lane(int i) {
-    return i / (2 * WIDTH) * (2 * WIDTH) + i % WIDTH + (ODD ? WIDTH : 0) + (i % (2 * WIDTH) < WIDTH ? 0 : LANES);
+constexpr int interleaved_lane(int i) {
+    const int pair = i / (2 * WIDTH) * (2 * WIDTH), is_from_b = i / WIDTH % 2;
+    return is_from_b * LANES + pair + (ODD ? WIDTH : 0) + i % WIDTH;
 }
 
 template <int WIDTH, bool ODD, size_t... I>
 INLINE vfloat interleave(vfloat a, vfloat b, std::index_sequence<I...>) {
 #if defined(__clang__)
-    return __builtin_shufflevector(a, b, folded_lane<WIDTH, ODD>(I)...);
+    return __builtin_shufflevector(a, b, interleaved_lane<WIDTH, ODD>(I)...);
 #else
-    return __builtin_shuffle(a, b, vint{folded_lane<WIDTH, ODD>(I)...});
+    return __builtin_shuffle(a, b, vint{interleaved_lane<WIDTH, ODD>(I)...});
 #endif
 }
 
-// Adds up each of LANES vectors over its lanes, all at once: each round halves their number.
+// Adds up each of LANES vectors over its lanes; each round halves their number.
 template <int WIDTH = LANES / 2>
 INLINE vfloat sum_each(const vfloat* v) {
     if constexpr (WIDTH == 0) {
@@ -88,8 +88,10 @@ INLINE vfloat sum_each(const vfloat* v) {
     } else {
         constexpr std::make_index_sequence<LANES> all{};
         vfloat half[WIDTH];
-        for (int i = 0; i < WIDTH; ++i)
-            half[i] = interleave<WIDTH, false>(v[i], v[i + WIDTH], all) + interleave<WIDTH, true>(v[i], v[i + WIDTH], all);
+        for (int i = 0; i < WIDTH; ++i) {
+            const vfloat a = v[i], b = v[i + WIDTH];
+            half[i] = interleave<WIDTH, false>(a, b, all) + interleave<WIDTH, true>(a, b, all);
+        }
         return sum_each<WIDTH / 2>(half);
     }
 }
