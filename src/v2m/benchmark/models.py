@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from v2m.benchmark.memory import peak_memory
 from v2m.benchmark.report import Panel, number, timing_cells
 from v2m.benchmark.timing import Timing, Tracker, silent, time_in_turns
-from v2m.models import V2M
+from v2m.models.backbone import Backbone
 from v2m.models.flops import count_flops
 from v2m.ops import use_implementation
 from v2m.tasks.classification.config import InputConfig
@@ -231,7 +231,7 @@ def _call(model: nn.Module, images: Tensor, mode: str) -> Callable[[], Tensor]:
 @torch.inference_mode()
 def _difference_from_reference(model: nn.Module, image: Tensor) -> str | None:
     """What is wrong with the kernels in a model of ours, if anything."""
-    if not isinstance(model, V2M):
+    if not isinstance(model, Backbone):
         return None
     scores = model.eval()(image)
     with use_implementation("reference"):

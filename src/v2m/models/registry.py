@@ -104,7 +104,7 @@ def _create_hierarchical(variant: str, pretrained: bool, **kwargs: Any) -> Hiera
 
 @register_model
 def v2m_lite_nano(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """Light V2M for phones and CPUs: widths 24 to 192, depths 1-1-4-1."""
+    """Light V2M for phones and CPUs: widths 32 to 192, depths 1-1-4-1."""
     return _create_hierarchical("v2m_lite_nano", pretrained, **kwargs)
 
 
@@ -116,7 +116,7 @@ def v2m_lite_tiny(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
 
 @register_model
 def v2m_lite_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """Light V2M for phones and CPUs: widths 40 to 320, depths 1-2-8-2."""
+    """Light V2M for phones and CPUs: widths 32 to 320, depths 1-1-8-2."""
     return _create_hierarchical("v2m_lite_small", pretrained, **kwargs)
 
 
