@@ -7,11 +7,15 @@ from v2m.analysis.refinement import use_sweeps
 from v2m.models import V2M
 
 
+@torch.no_grad()
 def model(**settings):
-    return V2M(
-        **dict(img_size=8, patch_size=2, embed_dim=8, depth=2, d_state=2, num_classes=4, recurrence="exact")
-        | settings
-    ).eval()
+    """A small model, with steps long enough for the states to matter."""
+    small = dict(img_size=8, patch_size=2, embed_dim=8, depth=2, d_state=2, num_classes=4)
+    model = V2M(**dict(recurrence="exact") | small | settings).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("dt_proj.bias", "dt_proj_2.bias")):
+            parameter.zero_()
+    return model
 
 
 def images(batch=6):
@@ -22,7 +26,7 @@ def test_errors_fall_to_rounding():
     exact, *rows = measure_refinement(model(), *images(), iterations=range(8))
     assert (exact.iterations, exact.error, exact.agreement) == (None, 0.0, 1.0)
     assert [row.iterations for row in rows] == list(range(8))
-    assert rows[0].error > 1e-3
+    assert rows[0].error > 1e-4
     assert rows[-1].error < 1e-6
     assert rows[-1].agreement == 1.0
     assert rows[-1].top1 == exact.top1
@@ -46,9 +50,8 @@ def test_a_model_trained_with_sweeps_is_compared_with_its_exact_recurrence():
 
 def test_sweeps_are_put_back_after_an_error():
     net = model()
-    with pytest.raises(RuntimeError, match="stop"), use_sweeps(net, 3):
-        assert net.blocks[0].mixer.scans[0].sweeps == 3
-        raise RuntimeError("stop")
+    with pytest.raises(ValueError, match="expected images"), use_sweeps(net, 3):
+        net(torch.zeros(1))
     assert net.blocks[0].mixer.scans[0].sweeps is None
 
 

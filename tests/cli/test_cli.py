@@ -199,6 +199,26 @@ def test_eval_on_other_data_leaves_the_runs_pictures(run, image_folder, capsys):
     assert (run / "eval-other" / "predictions.png").is_file()
 
 
+def test_refine_compares_sweeps_with_the_exact_recurrence(image_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    args = ["--model_args", "{depth: 1, embed_dim: 16, d_state: 2, recurrence: exact}"]
+    assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK, *args]) == 0
+    capsys.readouterr()
+    assert main(["refine", str(folder), "--most", "3", "--images", "6"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = {row[0]: row[1:] for row in rows if row and row[0] in ("exact", "0", "1", "2", "3")}
+    assert list(table) == ["exact", "0", "1", "2", "3"]
+    assert float(table["exact"][0]) == 0 < float(table["3"][0]) < float(table["0"][0])
+    assert picture_size(folder / "refinement.png") > (400, 300)
+
+
+def test_refine_needs_coupled_scans(run, capsys):
+    assert main(["refine", str(run)]) == 1
+    assert capsys.readouterr().err == (
+        "v2m: error: model: it has no coupled scans, expected recurrence 'exact' or 'iterative'\n"
+    )
+
+
 def test_list_shows_every_model_with_its_parameters(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out

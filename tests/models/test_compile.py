@@ -1,12 +1,15 @@
 """torch.compile and torch.export of whole models."""
 
 import shutil
+import warnings
 
 import pytest
 import torch
 
+import v2m
 from tests.helpers import assert_close
 from v2m.models import V2M
+from v2m.models.config import PLAIN
 
 has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
@@ -32,11 +35,32 @@ def check(compiled, model):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, dict(directions="released"), dict(class_token="edge", patch_size=(8, 4))]
+    "settings",
+    [
+        {},
+        dict(directions="released"),
+        dict(class_token="edge", patch_size=(8, 4)),
+        dict(recurrence="exact"),
+        dict(recurrence="iterative"),
+        dict(mixer="raster"),
+        dict(window=1),
+        dict(attention_blocks=1),
+    ],
 )
 def test_captured_whole_with_its_backward(settings):
     model = small(**settings)
     check(torch.compile(model, fullgraph=True, backend="aot_eager"), model)
+
+
+@pytest.mark.parametrize("name", v2m.list_models())
+def test_every_model_is_captured_whole(name):
+    shallow = dict(depth=1, embed_dim=32) if name in PLAIN else dict(depths=(1,) * 4, embed_dim=(32,) * 4)
+    model = v2m.create_model(name, num_classes=3, img_size=32, in_chans=1, **shallow)
+    x = torch.randn(2, 1, 32, 32)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    expected, actual = output_and_gradients(model, x), output_and_gradients(compiled, x)
+    for key, value in actual.items():
+        assert_close(value, expected[key.removeprefix("_orig_mod.")], "compiled", key)
 
 
 @pytest.mark.skipif(
@@ -55,3 +79,20 @@ def test_exported_with_any_batch_size(settings):
     for size in (2, 5, 1):
         x = torch.randn(size, 3, 16, 16)
         assert_close(program(x), model(x), "compiled", f"batch {size}")
+
+
+def test_a_light_model_in_onnxruntime(tmp_path):
+    """Any batch, in the runtime that phones have."""
+    from onnxruntime import InferenceSession
+
+    model = v2m.create_model("v2m_lite_nano", num_classes=3, img_size=64, depths=(1, 1, 1, 1)).eval()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (torch.randn(2, 3, 64, 64),), dynamic_shapes=({0: batch},))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(program, f=tmp_path / "model.onnx", dynamo=True, verbose=False)
+    session = InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    x = torch.randn(5, 3, 64, 64)
+    (name,) = (argument.name for argument in session.get_inputs())
+    (logits,) = session.run(None, {name: x.numpy()})
+    assert_close(torch.from_numpy(logits), model(x), "compiled")
