@@ -253,7 +253,7 @@ HIERARCHICAL = {
         mixer=Mixer.LIGHT, d_state=16, embed_dim=(32, 64, 128, 256), depths=(1, 1, 6, 2), mlp_ratio=3.0
     ),
     "v2m_lite_small": HierarchicalV2MConfig(
-        mixer=Mixer.LIGHT, d_state=16, embed_dim=(32, 64, 192, 320), depths=(1, 1, 8, 2), mlp_ratio=3.0
+        mixer=Mixer.LIGHT, d_state=16, embed_dim=(32, 64, 192, 320), depths=(1, 1, 7, 2), mlp_ratio=3.0
     ),
     "v2m_hierarchical_small": HierarchicalV2MConfig(depths=(2, 2, 8, 2), expand=1),
     "v2m_hierarchical_base": HierarchicalV2MConfig(depths=(2, 2, 15, 2), expand=2),

@@ -116,7 +116,7 @@ def v2m_lite_tiny(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
 
 @register_model
 def v2m_lite_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """Light V2M for phones and CPUs: widths 32 to 320, depths 1-1-8-2."""
+    """Light V2M for phones and CPUs: widths 32 to 320, depths 1-1-7-2."""
     return _create_hierarchical("v2m_lite_small", pretrained, **kwargs)
 
 
