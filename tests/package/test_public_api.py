@@ -51,6 +51,8 @@ assert y.shape == (1, 1000)
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
+    if "triton" in name:
+        pytest.importorskip("triton")
     results = doctest.testmod(importlib.import_module(name))
     assert results.failed == 0
 
