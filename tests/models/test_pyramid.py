@@ -56,6 +56,11 @@ def test_wrong_settings(settings, message):
         pyramid(**settings)
 
 
+def test_hierarchical_models_need_none():
+    with pytest.raises(ValueError, match="model is HierarchicalV2M, expected a plain V2M"):
+        v2m.create_model("v2m_lite_nano", features_only=True, feature_cls=SimpleFeaturePyramid)
+
+
 def test_takes_weights_of_the_model(tmp_path):
     """The pyramid's own parameters are new; those of the model are loaded."""
     model = timm.create_model("v2m_nano", depth=2)

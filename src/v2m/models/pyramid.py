@@ -8,6 +8,8 @@ from timm.layers import LayerNorm2d, to_2tuple
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from v2m.models.plain import V2M
+
 STRIDES = (4, 8, 16, 32)
 
 
@@ -28,13 +30,18 @@ class SimpleFeaturePyramid(nn.Module):
         out_map: Ignored; timm's feature classes take it.
 
     Raises:
-        ValueError: the patches or ``out_indices`` do not fit.
+        ValueError: the model is not plain, or its patches or ``out_indices`` do not fit.
     """
 
     def __init__(
-        self, model: Any, out_indices: int | Sequence[int] = (0, 1, 2, 3), out_map: Any = None
+        self, model: V2M, out_indices: int | Sequence[int] = (0, 1, 2, 3), out_map: Any = None
     ) -> None:
         super().__init__()
+        if not isinstance(model, V2M):
+            raise ValueError(
+                f"SimpleFeaturePyramid: model is {type(model).__name__}, expected a plain V2M; hierarchical "
+                "models have these strides without it"
+            )
         patch, other = to_2tuple(model.config.patch_size)
         if patch != other or patch not in (1, 2, 4, 8, 16, 32):
             raise ValueError(
@@ -58,8 +65,8 @@ class SimpleFeaturePyramid(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps ``[B, channels, H, W]`` of images ``[B, in_chans, height, width]``."""
-        (last,) = self.model.forward_intermediates(x, indices=1, norm=True, intermediates_only=True)
-        return [scale(last) for scale in self.scales]
+        maps = self.model.forward_intermediates(x, indices=1, norm=True, intermediates_only=True)
+        return [scale(maps[0]) for scale in self.scales]
 
 
 def _scale(channels: int, doublings: int) -> tuple[list[nn.Module], int]:
