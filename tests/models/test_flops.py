@@ -57,6 +57,26 @@ def test_a_scan_in_two_dimensions(sweeps, levels):
     assert count_flops(Scan(), (5, 4, 6)) == Flops(layers=0, scans=9 * 2 * levels * (4 * 6) * 5 * 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "papers", "share"),
+    [("v2m_hierarchical_small", 5.4, 0.06), ("v2m_hierarchical_base", 9.6, 0.03)],
+)
+def test_hierarchical_models_are_near_the_paper(name, papers, share):
+    flops = count(name)
+    assert flops.total / 1e9 == pytest.approx(papers, rel=share)
+    assert 0 < flops.scans < 0.04 * flops.total
+
+
+def test_windows_cost_nothing():
+    assert count("v2m_tiny_local") == count("v2m_tiny_patch16_224")
+
+
+def test_light_models_have_no_scans():
+    light, deit = count("v2m_lite_small"), count("deit_tiny_patch16_224")
+    assert light.scans == 0
+    assert light.total < deit.total
+
+
 def test_linear_in_the_number_of_tokens():
     small, large = (count("v2m_nano", size, num_classes=0) for size in (32, 64))
     assert large == Flops(4 * small.layers, 4 * small.scans)
