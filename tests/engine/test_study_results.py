@@ -58,6 +58,7 @@ def test_a_result_is_what_the_run_folder_says(image_folder, tmp_path):
     )
     assert found.seconds == pytest.approx(sum(row["seconds"] for row in run.folder.read_metrics()))
     assert found.config["seed"] == 4
+    assert not {"output", "data_dir"} & found.config.keys()
     assert found.parameters > 24 * 16 * 3
 
     write_results(tmp_path / "results.json", "Widths", [found])

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from v2m.data import replace_file
-from v2m.engine.study import StudyRun
+from v2m.engine.study import PLACES, StudyRun
 from v2m.tasks.classification.head import load_model
 
 
@@ -28,7 +28,7 @@ class StudyResult:
         val_loss: Its mean cross-entropy on them.
         train_top1: Share of (augmented) training images that it got right in the last epoch.
         seconds: Time of all training steps.
-        config: Its resolved configuration.
+        config: Its resolved configuration, without places on this machine.
     """
 
     label: str
@@ -54,7 +54,7 @@ class StudyResult:
             val_loss=rows[-1]["val_loss"],
             train_top1=rows[-1]["train_top1"],
             seconds=sum(row["seconds"] for row in rows),
-            config=run.folder.read_config(),
+            config={k: v for k, v in run.folder.read_config().items() if k not in PLACES},
         )
 
 
