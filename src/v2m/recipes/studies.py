@@ -101,6 +101,7 @@ ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_
 ONE_CORNER = _small("the top left corner only", directions="one_corner")
 CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
 EXACT = _small("that, with the exact recurrence", recurrence="exact")
+UNCOUPLED = _small("exact, its states never exchanged", recurrence="iterative", iterations=0)
 RASTER = _small("one dimension: raster order, both ways", mixer="raster")
 LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=16)
 ATTENTION = _small("attention in both blocks", attention_blocks=2)
@@ -138,7 +139,8 @@ STUDIES = {
             "one-corner": ONE_CORNER,
             "conv2d": CONV2D,
             "exact": EXACT,
-            "iterative": _small("that, by two sweeps", recurrence="iterative", iterations=2),
+            "uncoupled": UNCOUPLED,
+            "iterative": _small("exact, by two sweeps", recurrence="iterative", iterations=2),
             "raster": RASTER,
             "light": LIGHT,
             "hybrid": _small("corners, attention in the second block", attention_blocks=1),
@@ -157,6 +159,7 @@ STUDIES = {
             "one-corner": ONE_CORNER,
             "conv2d": CONV2D,
             "exact": EXACT,
+            "uncoupled": UNCOUPLED,
             "raster": RASTER,
             "light": LIGHT,
             "attention": ATTENTION,
