@@ -48,11 +48,11 @@ def four_corners(mixer, x):
     for left, up in itertools.product((False, True), repeat=2):
         across = one_sense(u, row_delta, row_log, row_B, row_C, "row", left)
         y = y + one_sense(across, col_delta, col_log, col_B, col_C, "col", up)
-    return mixer.out_proj(y * F.silu(gates[0]) if mixer.gate else y)
+    return mixer.out_proj(y * F.silu(gates[0]) if mixer.use_gate else y)
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, dict(expand=2, d_state=1, head_dim=2), dict(head_dim=8, gate=False)]
+    "settings", [{}, dict(expand=2, d_state=1, head_dim=2), dict(head_dim=8, use_gate=False)]
 )
 @pytest.mark.parametrize("grid", GRIDS)
 def test_equals_scans_from_four_corners(grid, settings):
@@ -214,7 +214,12 @@ def test_bad_size(name, value):
 
 def test_bad_head_dim():
     with pytest.raises(ValueError, match=r"head_dim is 32, expected a divisor of expand \* dim = 48"):
-        LightMixer(48)
+        LightMixer(48, head_dim=32)
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(64, 2), (48, 3), (8, 1), (33, 33)])
+def test_default_heads(dim, heads):
+    assert LightMixer(dim).heads == heads
 
 
 @pytest.mark.parametrize("shape", [(2, 12, 8), (2, 3, 4, 7)])
@@ -224,4 +229,4 @@ def test_bad_input(shape):
 
 
 def test_repr_shows_the_settings():
-    assert "d_state=5, heads=2, gate=True" in repr(LightMixer(8, d_state=5, head_dim=4))
+    assert "d_state=5, heads=2, use_gate=True" in repr(LightMixer(8, d_state=5, head_dim=4))

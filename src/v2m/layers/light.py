@@ -43,8 +43,9 @@ class LightMixer(nn.Module):
         dim: Channels C of input and output.
         d_state: State size N, shared by the heads.
         expand: Inner channels D as a multiple of ``dim``.
-        head_dim: Channels P of a head, which share their steps and rate; a divisor of ``expand * dim``.
-        gate: Multiply by ``silu(z)``; without, ``in_proj`` is half as large.
+        head_dim: Channels P of a head, which share their steps and rate, a divisor of ``expand * dim``; None
+            for 32, or for the largest power of two that divides it.
+        use_gate: Multiply by ``silu(z)``; without, ``in_proj`` is half as large.
 
     Raises:
         ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
@@ -55,18 +56,26 @@ class LightMixer(nn.Module):
     """
 
     def __init__(
-        self, dim: int, d_state: int = 16, expand: int = 1, head_dim: int = 32, gate: bool = True
+        self,
+        dim: int,
+        d_state: int = 16,
+        expand: int = 1,
+        head_dim: int | None = None,
+        use_gate: bool = True,
     ) -> None:
         super().__init__()
-        check_sizes("LightMixer", dim=dim, d_state=d_state, expand=expand, head_dim=head_dim)
+        check_sizes("LightMixer", dim=dim, d_state=d_state, expand=expand)
         inner = expand * dim
+        if head_dim is None:
+            head_dim = math.gcd(inner, 32)
+        check_sizes("LightMixer", head_dim=head_dim)
         if inner % head_dim:
             raise ValueError(
                 f"LightMixer: head_dim is {head_dim}, expected a divisor of expand * dim = {inner}"
             )
-        self.dim, self.d_state, self.heads, self.gate = dim, d_state, inner // head_dim, gate
+        self.dim, self.d_state, self.heads, self.use_gate = dim, d_state, inner // head_dim, use_gate
 
-        self.in_proj = nn.Linear(dim, 2 * inner if gate else inner, bias=False)
+        self.in_proj = nn.Linear(dim, 2 * inner if use_gate else inner, bias=False)
         self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.x_proj = nn.Linear(inner, 2 * (self.heads + 2 * d_state))
         self.A_log = nn.Parameter(torch.empty(2 * self.heads))
@@ -87,7 +96,7 @@ class LightMixer(nn.Module):
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("LightMixer", x, self.dim)
         x = self.in_proj(x)
-        if self.gate:
+        if self.use_gate:
             x, z = x.chunk(2, dim=-1)
         u = F.silu(self.conv2d(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         parameters = self.x_proj(u)
@@ -105,13 +114,13 @@ class LightMixer(nn.Module):
                 y.transpose(1, 2), col_dt.mT, col_lengths.mT, col_B.transpose(1, 2), col_C.transpose(1, 2)
             ).transpose(1, 2)
             y = torch.addcmul(y, u, self.D.to(dtype))
-            if self.gate:
+            if self.use_gate:
                 y = y * F.silu(z.to(dtype))
         return self.out_proj(y.to(self.out_proj.weight.dtype))
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
-        return f"d_state={self.d_state}, heads={self.heads}, gate={self.gate}"
+        return f"d_state={self.d_state}, heads={self.heads}, use_gate={self.use_gate}"
 
 
 def _row_pass(u: Tensor, dt: Tensor, lengths: Tensor, B: Tensor, C: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
         if stage >= len(c.depths) - c.attention_stages:
             return AttentionMixer(width)
         if c.mixer is Mixer.LIGHT:
-            return LightMixer(width, c.d_state, c.expand, gate=False)
+            return LightMixer(width, c.d_state, c.expand, use_gate=False)
         if c.mixer is Mixer.RASTER:
             return RasterMixer(width, c.d_state, 4, c.expand, c.dt_rank)
         return ConvV2MMixer(
