@@ -100,7 +100,7 @@ CORNERS = Variant("the paper: four corners, rows then columns")
 ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_first")
 ONE_CORNER = _small("the top left corner only", directions="one_corner")
 CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
-EXACT = _small("that, with the exact recurrence", recurrence="exact")
+EXACT = _small("one 3x3 convolution and the exact recurrence", recurrence="exact")
 UNCOUPLED = _small("exact, its states never exchanged", recurrence="iterative", iterations=0)
 RASTER = _small("one dimension: raster order, both ways", mixer="raster")
 LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=16)
@@ -150,6 +150,11 @@ STUDIES = {
             "class-edge": _small("corners, class row and column at the edge", class_token="edge"),
             "class-middle": _small("corners, class row and column in the middle", class_token="middle"),
         },
+    ),
+    "fashion-mnist-longer": Study(
+        title="Whether the exact recurrence stays ahead over three epochs of Fashion-MNIST",
+        base=FashionMNISTConfig(epochs=3, **SMALL_BASE),
+        variants={"corners": CORNERS, "exact": EXACT},
     ),
     "relations": Study(
         title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
