@@ -125,7 +125,7 @@ def _compiler() -> list[str]:
 def _command() -> list[str]:
     is_arm = platform.machine().lower() in ("aarch64", "arm64")
     target = "-mcpu=native" if is_arm else "-march=native"
-    flags = f"-std=c++17 -O3 {target} -ffp-contract=fast -fPIC -shared -pthread"
+    flags = f"-std=c++17 -O3 {target} -ffp-contract=fast -fPIC -fvisibility=hidden -shared -pthread"
     return [*_compiler(), *flags.split()]
 
 

@@ -613,7 +613,7 @@ int64_t cost(const ScanArguments& s, const Packed& p) {
 }  // namespace
 
 // The exponentials alone, of numbers that stay in the cache: what a scan cannot be faster than.
-extern "C" void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Parallel parallel, int64_t threads) {
+EXPORT void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Parallel parallel, int64_t threads) {
     run({parallel, threads}, threads, count * repeats, [&](int64_t part) {
         for (int64_t i = 0; i < repeats; ++i)
             for (int64_t at = part * count / threads; at + LANES <= (part + 1) * count / threads; at += LANES)
@@ -621,24 +621,24 @@ extern "C" void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Paralle
     });
 }
 
-extern "C" void v2m_scan_forward(const ScanArguments* s) {
+EXPORT void v2m_scan_forward(const ScanArguments* s) {
     const Packed p(*s, s->B.data, s->C.data);
     run({s->parallel, s->threads}, s->direction.lines(), cost(*s, p), [&](int64_t i) { scan_line(*s, p, i); });
 }
 
-extern "C" void v2m_scan_backward(const ScanArguments* s) {
+EXPORT void v2m_scan_backward(const ScanArguments* s) {
     const Packed p(*s, s->B.data, s->C.data);
     run({s->parallel, s->threads}, s->strips, 3 * cost(*s, p), [&](int64_t i) { scan_backward_strip(*s, p, i); });
 }
 
-extern "C" void v2m_pass_forward(const PassArguments* a) {
+EXPORT void v2m_pass_forward(const PassArguments* a) {
     const ScanArguments& s = a->scan;
     const Packed p(s, a->projects_B, !a->projects_B);
     const PackedPass q(*a, p);
     run({s.parallel, s.threads}, s.direction.lines(), 2 * cost(s, p), [&](int64_t i) { pass_line(*a, p, q, i); });
 }
 
-extern "C" void v2m_pass_backward(const PassArguments* a) {
+EXPORT void v2m_pass_backward(const PassArguments* a) {
     const ScanArguments& s = a->scan;
     const Packed p(s, a->projects_B, !a->projects_B);
     const PackedPass q(*a, p);

@@ -354,7 +354,7 @@ int64_t cost(const Scan2dArguments& s, const PackedRates& p) {
 }  // namespace
 
 // A part is some images and a group of blocks. Their numbers depend on the sizes only, and so do the results.
-extern "C" void v2m_scan_2d_forward(const Scan2dArguments* s) {
+EXPORT void v2m_scan_2d_forward(const Scan2dArguments* s) {
     const PackedRates p(*s);
     run({s->parallel, s->threads}, s->batch * s->groups, cost(*s, p), [&](int64_t part) {
         const int64_t image = part / s->groups, group = part % s->groups;
@@ -365,7 +365,7 @@ extern "C" void v2m_scan_2d_forward(const Scan2dArguments* s) {
     });
 }
 
-extern "C" void v2m_scan_2d_backward(const Scan2dArguments* s) {
+EXPORT void v2m_scan_2d_backward(const Scan2dArguments* s) {
     const PackedRates p(*s);
     run({s->parallel, s->threads}, s->strips * s->groups, 3 * cost(*s, p), [&](int64_t part) {
         const int64_t strip = part / s->groups, group = part % s->groups;

@@ -27,6 +27,10 @@ typedef int32_t vint __attribute__((vector_size(LANES * 4)));
 
 #define INLINE inline __attribute__((always_inline))
 
+// All else is hidden: the loader makes one of the inline variables of all libraries of a process, even where they are
+// made for other processors and so have other vectors.
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
 INLINE vfloat splat(float x) { return x - vfloat{}; }
 
 INLINE vfloat load(const float* p, int64_t lanes) {
