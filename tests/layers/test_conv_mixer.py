@@ -78,7 +78,12 @@ def test_iterations_converge_to_the_exact_recurrence(grid):
 @pytest.mark.parametrize("recurrence", ["separable", "exact", "iterative"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, dict(use_gate=False, use_norm=True, use_axis_parameters=True), dict(directions="one_corner")],
+    [
+        {},
+        dict(use_gate=False, use_norm=True, use_axis_parameters=True),
+        dict(directions="one_corner"),
+        dict(single_gate=True),
+    ],
 )
 def test_every_parameter_has_a_gradient(recurrence, settings):
     mixer, x = mixer_and_map(dtype=torch.float32, recurrence=recurrence, **settings)
@@ -101,6 +106,14 @@ def test_turning_the_map_turns_the_output(grid, recurrence):
             mixer.conv2d.weight.mean((2, 3), keepdim=True).expand_as(mixer.conv2d.weight)
         )
     assert_close(mixer(torch.rot90(x, 1, (1, 2))), torch.rot90(mixer(x), 1, (1, 2)), "float64")
+
+
+def test_a_coupled_scan_is_gated_once_in_any_case():
+    for recurrence, is_same in (("separable", False), ("exact", True)):
+        mixer, x = mixer_and_map(recurrence=recurrence)
+        other = ConvV2MMixer(6, d_state=3, recurrence=recurrence, single_gate=True).double()
+        other.load_state_dict(mixer.state_dict())
+        assert torch.equal(mixer(x), other(x)) == is_same
 
 
 def test_parameters_by_axis():

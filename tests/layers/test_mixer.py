@@ -108,7 +108,8 @@ def plain_mixer(mixer, x):
             drive = drive * weights[:, :, t, None] if is_first else drive
             h = torch.exp(-dt[:, :, t, :, None] * A_log.exp()) * h + drive
             ys.append((h if is_first else h * weights[:, :, t, None]).sum(-1))
-        return (torch.stack(ys, dim=2) + D * s) * F.silu(z)
+        y = torch.stack(ys, dim=2) + D * s
+        return y if mixer.single_gate else y * F.silu(z)
 
     total = 0.0
     for k in range(4):
@@ -117,10 +118,14 @@ def plain_mixer(mixer, x):
         u, z = u.transpose(1, 2), z.transpose(1, 2)
         v = one_pass(u, z, mixer.conv1d_2, mixer.x_proj_2, mixer.dt_proj_2, mixer.A_2_log, mixer.D_2, False)
         total = total + torch.rot90(v.transpose(1, 2), -k, (1, 2))
-    return mixer.out_proj(total / 2)
+    z = mixer.in_proj(x).chunk(2, dim=-1)[1]
+    return mixer.out_proj(total / 2 * (F.silu(z) if mixer.single_gate else 1))
 
 
-@pytest.mark.parametrize("settings", [{}, dict(d_conv=1, expand=1, dt_rank=3), dict(d_conv=6, d_state=1)])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, dict(d_conv=1, expand=1, dt_rank=3), dict(d_conv=6, d_state=1), dict(single_gate=True)],
+)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_equals_the_equations(grid, settings):
     mixer, x = mixer_and_map(*grid, **settings)

@@ -48,6 +48,18 @@ def test_gradients_of_windows(grid):
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_single_gate_is_applied_to_the_sum(window):
+    passes, x, gate = passes_and_maps(4, 5)
+    paths = Directions.CORNERS.paths
+    ungated = passes.sum_over(paths, x, torch.ones_like(gate), window)
+    gated_twice = passes.sum_over(paths, x, gate, window)
+    passes.single_gate = True
+    gated_once = passes.sum_over(paths, x, gate, window)
+    assert_close(gated_once, ungated * gate, "float64")
+    assert not torch.allclose(gated_once, gated_twice)
+
+
 def test_without_a_convolution_the_input_of_a_scan_is_silu():
     passes, x, gate = passes_and_maps(4, 5, d_conv=0)
     like, *_ = passes_and_maps(4, 5, d_conv=1)

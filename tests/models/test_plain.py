@@ -118,6 +118,10 @@ def test_config_and_overrides():
         (dict(dt_rank=5), lambda m: m.dt_proj.in_features == 5),
         (dict(directions="corners_rows_first"), lambda m: m.directions is Directions.CORNERS_ROWS_FIRST),
         (dict(directions=Directions.CORNERS), lambda m: m.directions is Directions.CORNERS),
+        (dict(single_gate=True), lambda m: m.single_gate),
+        (dict(single_gate=True, window=2), lambda m: m.single_gate and m.local.single_gate),
+        (dict(single_gate=True, conv2d=True), lambda m: m.scans[0].single_gate),
+        ({}, lambda m: not m.single_gate),
     ],
 )
 def test_mixer_settings_are_model_arguments(setting, look):
@@ -148,6 +152,11 @@ def test_mixer_settings_are_model_arguments(setting, look):
             "directions is 'one_corner', which needs mixer 'v2m', not 'raster'",
         ),
         (dict(mixer="light", window=7), ValueError, "window is 7, which needs mixer 'v2m', not 'light'"),
+        (
+            dict(mixer="light", single_gate=True),
+            ValueError,
+            "single_gate is True, which needs mixer 'v2m', not 'light'",
+        ),
         (dict(conv2d=True, window=7), ValueError, "window is 7, expected None with conv2d"),
         (
             dict(window=7, directions="one_corner"),

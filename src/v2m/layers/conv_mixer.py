@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, check_map, check_sizes, resolve_rank
 from v2m.layers.directions import Directions, Path, choose
-from v2m.layers.two_passes import TwoPasses, decay_rates, reset_scan
+from v2m.layers.two_passes import TwoPasses, decay_rates, ones_like, reset_scan
 from v2m.ops import selective_scan_2d
 
 
@@ -53,7 +53,8 @@ class ConvV2MMixer(nn.Module):
         directions: As in ``V2MMixer``, but for ``"released"``.
         recurrence: ``"separable"``, ``"exact"`` or ``"iterative"``.
         iterations: Sweeps of the iterative recurrence, from 0.
-        use_gate: Gate the result (of both passes, where there are two).
+        use_gate: Gate the result of the scans (of both passes, where there are two).
+        single_gate: Gate the sum over the paths once, not every pass; a coupled scan is never gated but once.
         use_norm: Normalise the result.
         use_axis_parameters: Give paths that begin along columns parameters of their own.
 
@@ -77,6 +78,7 @@ class ConvV2MMixer(nn.Module):
         use_gate: bool = True,
         use_norm: bool = False,
         use_axis_parameters: bool = False,
+        single_gate: bool = False,
     ) -> None:
         super().__init__()
         rank = resolve_rank(dt_rank, dim)
@@ -92,7 +94,7 @@ class ConvV2MMixer(nn.Module):
 
         def scan() -> TwoPasses | CoupledScan:
             if self.recurrence is Recurrence.SEPARABLE:
-                return TwoPasses(inner, d_state, 0, rank)
+                return TwoPasses(inner, d_state, 0, rank, single_gate)
             sweeps = None if self.recurrence is Recurrence.EXACT else iterations
             return CoupledScan(inner, d_state, rank, sweeps)
 
@@ -117,7 +119,7 @@ class ConvV2MMixer(nn.Module):
         check_map("ConvV2MMixer", x, self.dim)
         x, *z = self.in_proj(x).to(self.conv2d.weight.dtype).chunk(2 if self.use_gate else 1, dim=-1)
         with autocast_disabled(x.device):
-            gate = F.silu(z[0]) if z else x.new_ones(x.shape[-1]).expand(x.shape)
+            gate = F.silu(z[0]) if z else ones_like(x)
             x = self.conv2d(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             pairs = zip(self._scans, self.groups, strict=True)
             y = reduce(torch.add, (scan.sum_over(paths, x, gate) for scan, paths in pairs))

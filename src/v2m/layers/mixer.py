@@ -40,6 +40,7 @@ class V2MMixer(TwoPasses):
             square grids only).
         window: Height and width of the windows, in cells; None for none.
         is_first_local: Walk the first and third path within windows, not the second and fourth.
+        single_gate: Gate the sum over the paths once, not every pass.
 
     Raises:
         ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
@@ -60,11 +61,12 @@ class V2MMixer(TwoPasses):
         directions: Directions | str = Directions.CORNERS,
         window: int | None = None,
         is_first_local: bool = False,
+        single_gate: bool = False,
     ) -> None:
         rank = resolve_rank(dt_rank, dim)
         check_sizes("V2MMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand, dt_rank=rank)
         inner = expand * dim
-        super().__init__(inner, d_state, d_conv, rank)
+        super().__init__(inner, d_state, d_conv, rank, single_gate)
         self.directions = choose("V2MMixer", "directions", directions, Directions)
         self.dim, self.window, self.is_first_local = dim, window, is_first_local
         if window is not None:
@@ -73,7 +75,7 @@ class V2MMixer(TwoPasses):
                 raise ValueError(
                     f"V2MMixer: window is {window}, expected None with directions={self.directions.value!r}"
                 )
-            self.local = TwoPasses(inner, d_state, d_conv, rank)
+            self.local = TwoPasses(inner, d_state, d_conv, rank, single_gate)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.out_proj = nn.Linear(inner, dim, bias=False)
 

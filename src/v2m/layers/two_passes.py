@@ -33,11 +33,14 @@ class TwoPasses(nn.Module):
         d_state: State size N of each channel.
         d_conv: Length of the causal depthwise convolutions; 0 for none, so that ``s = silu(x)``.
         dt_rank: Rank R of the step size projection.
+        single_gate: Gate the sum over the paths once, not every pass.
     """
 
-    def __init__(self, channels: int, d_state: int, d_conv: int, dt_rank: int) -> None:
+    def __init__(
+        self, channels: int, d_state: int, d_conv: int, dt_rank: int, single_gate: bool = False
+    ) -> None:
         super().__init__()
-        self.d_state, self.d_conv, self.dt_rank = d_state, d_conv, dt_rank
+        self.d_state, self.d_conv, self.dt_rank, self.single_gate = d_state, d_conv, dt_rank, single_gate
         if d_conv:
             self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels)
             self.conv1d_2 = nn.Conv1d(channels, channels, d_conv, groups=channels)
@@ -62,14 +65,16 @@ class TwoPasses(nn.Module):
         Args:
             paths: The orders in which to walk the grid.
             x: Input ``[B, H, W, D]``.
-            gate: Factor of the output of both passes, ``[B, H, W, D]``.
+            gate: Factor of the output of both passes, or of the sum, ``[B, H, W, D]``.
             window: Height and width of the windows in which every path starts anew; None for the whole grid.
                 Windows at the right and bottom are cut where the grid ends.
 
         Returns:
             ``[B, H, W, D]``.
         """
-        return reduce(Tensor.add_, self._results(paths, x, gate, window))
+        if not self.single_gate:
+            return reduce(Tensor.add_, self._results(paths, x, gate, window))
+        return reduce(Tensor.add_, self._results(paths, x, ones_like(x), window)) * gate
 
     def _results(
         self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None
@@ -142,6 +147,11 @@ def initial_step_bias(like: Tensor) -> Tensor:
     """What softplus maps to step sizes of 0.001 to 0.1 cells, log-uniform; of the shape of ``like``."""
     dt = torch.empty_like(like).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp().clamp(min=DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Ones ``[B, H, W, D]`` that take the memory of one cell."""
+    return x.new_ones(x.shape[-1]).expand(x.shape)
 
 
 def decay_rates(A_log: Tensor) -> Tensor:

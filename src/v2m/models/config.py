@@ -122,6 +122,8 @@ class V2MConfig(BackboneConfig):
         depth: Number of blocks.
         d_conv: Length of the causal convolutions.
         conv2d: One depthwise 3x3 convolution before all scans of a ``v2m`` mixer instead of causal ones.
+        single_gate: Gate a ``v2m`` mixer once, after all its scans, instead of after each of the two passes;
+            the other recurrences are gated so in any case.
         window: Height and width of windows, in cells: every other path of a ``v2m`` mixer is walked within
             them, by scans with parameters of their own; None for none.
         attention_blocks: How many of the last blocks mix by attention instead.
@@ -138,6 +140,7 @@ class V2MConfig(BackboneConfig):
     depth: int = 24
     d_conv: int = 4
     conv2d: bool = False
+    single_gate: bool = False
     window: int | None = None
     attention_blocks: int = 0
     class_token: ClassToken | None = None
@@ -154,7 +157,7 @@ class V2MConfig(BackboneConfig):
                 f"{self.depth}"
             )
         if self.mixer is not Mixer.V2M:
-            self._check_unset("conv2d", "window")
+            self._check_unset("conv2d", "single_gate", "window")
         if self.has_conv2d and self.window is not None:
             raise ValueError(
                 f"V2MConfig: window is {self.window!r}, expected None with conv2d or another recurrence "

@@ -102,10 +102,25 @@ class V2M(Backbone[V2MConfig]):
             return RasterMixer(c.embed_dim, c.d_state, c.d_conv, c.expand, c.dt_rank)
         if c.has_conv2d:
             return ConvV2MMixer(
-                c.embed_dim, c.d_state, c.expand, c.dt_rank, c.directions, c.recurrence, c.iterations
+                c.embed_dim,
+                c.d_state,
+                c.expand,
+                c.dt_rank,
+                c.directions,
+                c.recurrence,
+                c.iterations,
+                single_gate=c.single_gate,
             )
         return V2MMixer(
-            c.embed_dim, c.d_state, c.d_conv, c.expand, c.dt_rank, c.directions, c.window, index % 2 == 1
+            c.embed_dim,
+            c.d_state,
+            c.d_conv,
+            c.expand,
+            c.dt_rank,
+            c.directions,
+            c.window,
+            is_first_local=index % 2 == 1,
+            single_gate=c.single_gate,
         )
 
     def _grid_size(self) -> tuple[int, int]:
