@@ -10,6 +10,7 @@ from typing import Any
 from v2m.engine.config import OptimizerConfig, TrainConfig, settings
 from v2m.engine.study import StudyRun
 from v2m.recipes import RECIPES, FashionMNISTConfig
+from v2m.tasks.classification.config import InputConfig
 
 SHARED = ("data", "data_dir", "output", "seed")
 
@@ -82,13 +83,12 @@ VIT = dict(
 )
 """timm's ViT of that width and depth, with so small MLPs that it has as many parameters."""
 
-SMALL_BASE: dict[str, Any] = dict(
-    model="v2m_micro",
-    model_args=SMALL,
-    batch_size=32,
-    ema_decay=0.99,
-    optimizer=OptimizerConfig(lr=2e-3),
-)
+TRAINING: dict[str, Any] = dict(batch_size=32, ema_decay=0.99, optimizer=OptimizerConfig(lr=2e-3))
+SMALL_BASE: dict[str, Any] = dict(model="v2m_micro", model_args=SMALL, **TRAINING)
+
+
+STAGES = dict(embed_dim=[32, 64, 96, 192], depths=[1, 1, 4, 1], mlp_ratio=3.0)
+"""The shape of ``v2m_lite_nano``."""
 
 
 def _small(about: str, **model_args: Any) -> Variant:
@@ -96,10 +96,17 @@ def _small(about: str, **model_args: Any) -> Variant:
     return Variant(about, dict(model_args=SMALL | model_args))
 
 
+def _stages(about: str, **model_args: Any) -> Variant:
+    """A variant of a small hierarchical V2M."""
+    return Variant(about, dict(model_args=STAGES | model_args))
+
+
 CORNERS = Variant("the paper: four corners, rows then columns")
 ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_first")
 ONE_CORNER = _small("the top left corner only", directions="one_corner")
 CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
+ONE_GATE = _small("corners, gated once after both passes", single_gate=True)
+CONV2D_ONE_GATE = _small("one 3x3 convolution, gated once", conv2d=True, single_gate=True)
 EXACT = _small("one 3x3 convolution and the exact recurrence", recurrence="exact")
 UNCOUPLED = _small("exact, its states never exchanged", recurrence="iterative", iterations=0)
 RASTER = _small("one dimension: raster order, both ways", mixer="raster")
@@ -137,7 +144,9 @@ STUDIES = {
             "released": _small("the authors' code, results out of place", directions="released"),
             "opposite-corners": _small("top left and bottom right", directions="opposite_corners"),
             "one-corner": ONE_CORNER,
+            "one-gate": ONE_GATE,
             "conv2d": CONV2D,
+            "conv2d-one-gate": CONV2D_ONE_GATE,
             "exact": EXACT,
             "uncoupled": UNCOUPLED,
             "iterative": _small("exact, by two sweeps", recurrence="iterative", iterations=2),
@@ -156,13 +165,34 @@ STUDIES = {
         base=FashionMNISTConfig(epochs=3, **SMALL_BASE),
         variants={"corners": CORNERS, "exact": EXACT},
     ),
+    "stages": Study(
+        title="What mixes tokens in models of four stages, on Fashion-MNIST at 56x56 pixels",
+        base=FashionMNISTConfig(
+            model="v2m_hierarchical_small",
+            model_args=STAGES,
+            epochs=1,
+            input=InputConfig(img_size=56),
+            **TRAINING,
+        ),
+        variants={
+            "corners": Variant("the paper's starred model, narrow"),
+            "exact": _stages("the exact recurrence", recurrence="exact"),
+            "raster": _stages("one dimension: raster order, both ways", mixer="raster"),
+            "light": Variant("v2m_lite_nano: matrix products", dict(model="v2m_lite_nano", model_args={})),
+            "hybrid": _stages("corners, attention in the last stage", attention_stages=1),
+            "hybrid-two": _stages("corners, attention in the last two stages", attention_stages=2),
+            "edgenext": Variant("timm's EdgeNeXt-XXS", dict(model="edgenext_xx_small", model_args={})),
+        },
+    ),
     "relations": Study(
         title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
         base=TrainConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
         variants={
             "corners": CORNERS,
             "one-corner": ONE_CORNER,
+            "one-gate": ONE_GATE,
             "conv2d": CONV2D,
+            "conv2d-one-gate": CONV2D_ONE_GATE,
             "exact": EXACT,
             "uncoupled": UNCOUPLED,
             "raster": RASTER,
