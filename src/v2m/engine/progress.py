@@ -106,6 +106,7 @@ class StudyProgress:
 
     def __init__(self, console: Console, runs: int, epochs: int, done: int) -> None:
         self._console, self._runs, self._epochs, self._first = console, runs, epochs, done
+        self._done = done
         self._bar = Progress(
             BarColumn(bar_width=14),
             TextColumn("{task.description}"),
@@ -116,7 +117,7 @@ class StudyProgress:
         self._task = self._bar.add_task("", total=epochs, completed=done)
 
     def __enter__(self) -> "StudyProgress":
-        self._start = self._last_line = time.monotonic()
+        self._start = self._last_epoch = self._last_line = time.monotonic()
         self._bar.start()
         return self
 
@@ -129,8 +130,11 @@ class StudyProgress:
         """Tell how many runs are done, what is running, and the epochs done of all runs."""
         now = time.monotonic()
         status = f"runs {runs}/{self._runs}  running {', '.join(running) or '-'}"
+        if epochs > self._done:
+            self._done, self._last_epoch = epochs, now
         if epochs > self._first:
-            left = (now - self._start) / (epochs - self._first) * (self._epochs - epochs)
+            pace = (self._last_epoch - self._start) / (epochs - self._first)
+            left = max(0.0, pace * (self._epochs - epochs) - (now - self._last_epoch))
             status += f"  {timedelta(seconds=round(left))} left"
         self._bar.update(self._task, completed=epochs, description=status)
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
