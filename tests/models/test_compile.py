@@ -14,6 +14,12 @@ from v2m.models.config import PLAIN
 has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
+@pytest.fixture(autouse=True)
+def _forget_compiled_models():
+    """PyTorch compiles one function a few times only, and all models of a class have one forward."""
+    torch.compiler.reset()
+
+
 def small(**settings):
     return V2M(**dict(img_size=16, patch_size=8, embed_dim=16, depth=2, d_state=2, num_classes=3) | settings)
 

@@ -4,6 +4,7 @@ Autograd, ``torch.compile`` and ``torch.export`` see one node of known shapes. T
 runs, so an exported program runs wherever this package does. Under autocast it takes float32.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,25 +13,25 @@ from torch import Tensor
 from v2m.ops.dispatch import kernels_for
 from v2m.ops.kernels import ScanGradients, ScanInputs
 
+ARGUMENTS = (
+    "Tensor u, Tensor delta, Tensor A, Tensor? B, Tensor? C, Tensor? D, Tensor? gate, Tensor? delta_bias, "
+    "bool delta_softplus, str axis, bool reverse, str? implementation"
+)
+GRADIENTS = len(ScanGradients._fields)
+TENSORS = GRADIENTS + 1  # and delta_bias
 
-@torch.library.custom_op("v2m::selective_scan", mutates_args=())
-def scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    axis: str,
-    reverse: bool,
-    implementation: str | None,
-) -> Tensor:
-    """The output of a scan of ``ScanInputs``, contiguous."""
-    s = ScanInputs(u, delta, A, B, C, D, gate, None, delta_bias, delta_softplus, axis, reverse)
-    return kernels_for(u.device, implementation).scan_forward(s).contiguous()
+
+@torch.library.custom_op("v2m::selective_scan", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def scan(*inputs: Any) -> Tensor:
+    """The output of a scan of ``ScanInputs`` without a ``delta_weight``, contiguous."""
+    s = _scan_inputs(inputs)
+    return kernels_for(s.u.device, inputs[-1]).scan_forward(s).contiguous()
+
+
+def _scan_inputs(inputs: Sequence[Any]) -> ScanInputs:
+    *values, _implementation = inputs
+    values.insert(GRADIENTS, None)
+    return ScanInputs(*values)
 
 
 @scan.register_fake
@@ -38,57 +39,35 @@ def _(u: Tensor, *inputs: Any) -> Tensor:
     return torch.empty(u.shape, dtype=u.dtype, device=u.device)
 
 
-@torch.library.custom_op("v2m::selective_scan_backward", mutates_args=())
-def scan_backward(
-    grad: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    axis: str,
-    reverse: bool,
-    implementation: str | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "v2m::selective_scan_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {ARGUMENTS}) -> ({', '.join(['Tensor'] * GRADIENTS)})",
+)
+def scan_backward(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """``ScanGradients`` in float32, contiguous; tensors without elements for what is left out."""
-    s = ScanInputs(u, delta, A, B, C, D, gate, None, delta_bias, delta_softplus, axis, reverse)
-    grads = kernels_for(u.device, implementation).scan_backward(grad, s)
-    du, ddelta, dA, dB, dC, dD, dgate = (
-        u.new_empty(0, dtype=torch.float32) if g is None else g.float().contiguous() for g in grads
+    grads = kernels_for(grad.device, inputs[-1]).scan_backward(grad, _scan_inputs(inputs))
+    return tuple(
+        grad.new_empty(0, dtype=torch.float32) if g is None else g.float().contiguous() for g in grads
     )
-    return du, ddelta, dA, dB, dC, dD, dgate
 
 
 @scan_backward.register_fake
-def _(
-    grad: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    gate: Tensor | None,
-    *inputs: Any,
-) -> tuple[Tensor, ...]:
-    like = (u, u, A, B, C, D, gate)
+def _(grad: Tensor, u: Tensor, delta: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    like = (u, u, *inputs[: GRADIENTS - 2])
     shapes = ((0,) if tensor is None else tensor.shape for tensor in like)
     return tuple(torch.empty(shape, dtype=torch.float32, device=u.device) for shape in shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.settings = inputs[8:]
+    ctx.save_for_backward(*inputs[:TENSORS])
+    ctx.settings = inputs[TENSORS:]
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     grads = ScanGradients(*scan_backward(grad, *tensors, *ctx.settings))
-    dbias = grads.delta.sum((0, 1, 2)) if ctx.needs_input_grad[7] else None
+    dbias = grads.delta.sum((0, 1, 2)) if ctx.needs_input_grad[GRADIENTS] else None
     return tuple(
         None if tensor is None or g is None else g.to(tensor.dtype)
         for tensor, g in zip(tensors, (*grads, dbias), strict=True)

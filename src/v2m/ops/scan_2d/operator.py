@@ -12,47 +12,20 @@ from torch import Tensor
 from v2m.ops.dispatch import kernels_for
 from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 
+ARGUMENTS = (
+    "Tensor u, Tensor delta_row, Tensor delta_col, Tensor A_row, Tensor A_col, Tensor B_row, Tensor B_col, "
+    "Tensor C_row, Tensor C_col, Tensor coupling_row, Tensor coupling_col, bool delta_softplus, "
+    "bool reverse_row, bool reverse_col, int? sweeps, str? implementation"
+)
 TENSORS = len(Scan2dGradients._fields)
 
 
-@torch.library.custom_op("v2m::selective_scan_2d", mutates_args=())
-def scan_2d(
-    u: Tensor,
-    delta_row: Tensor,
-    delta_col: Tensor,
-    A_row: Tensor,
-    A_col: Tensor,
-    B_row: Tensor,
-    B_col: Tensor,
-    C_row: Tensor,
-    C_col: Tensor,
-    coupling_row: Tensor,
-    coupling_col: Tensor,
-    delta_softplus: bool,
-    reverse_row: bool,
-    reverse_col: bool,
-    sweeps: int | None,
-    implementation: str | None,
-) -> Tensor:
+@torch.library.custom_op("v2m::selective_scan_2d", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def scan_2d(*inputs: Any) -> Tensor:
     """The output of a scan of ``Scan2dInputs``, contiguous."""
-    s = Scan2dInputs(
-        u,
-        delta_row,
-        delta_col,
-        A_row,
-        A_col,
-        B_row,
-        B_col,
-        C_row,
-        C_col,
-        coupling_row,
-        coupling_col,
-        delta_softplus,
-        reverse_row,
-        reverse_col,
-        sweeps,
-    )
-    return kernels_for(u.device, implementation).scan_2d_forward(s).contiguous()
+    *values, implementation = inputs
+    s = Scan2dInputs(*values)
+    return kernels_for(s.u.device, implementation).scan_2d_forward(s).contiguous()
 
 
 @scan_2d.register_fake
@@ -60,46 +33,16 @@ def _(u: Tensor, *inputs: Any) -> Tensor:
     return torch.empty(u.shape, dtype=u.dtype, device=u.device)
 
 
-@torch.library.custom_op("v2m::selective_scan_2d_backward", mutates_args=())
-def scan_2d_backward(
-    grad: Tensor,
-    u: Tensor,
-    delta_row: Tensor,
-    delta_col: Tensor,
-    A_row: Tensor,
-    A_col: Tensor,
-    B_row: Tensor,
-    B_col: Tensor,
-    C_row: Tensor,
-    C_col: Tensor,
-    coupling_row: Tensor,
-    coupling_col: Tensor,
-    delta_softplus: bool,
-    reverse_row: bool,
-    reverse_col: bool,
-    sweeps: int | None,
-    implementation: str | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "v2m::selective_scan_2d_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {ARGUMENTS}) -> ({', '.join(['Tensor'] * TENSORS)})",
+)
+def scan_2d_backward(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """``Scan2dGradients`` in float32, contiguous."""
-    s = Scan2dInputs(
-        u,
-        delta_row,
-        delta_col,
-        A_row,
-        A_col,
-        B_row,
-        B_col,
-        C_row,
-        C_col,
-        coupling_row,
-        coupling_col,
-        delta_softplus,
-        reverse_row,
-        reverse_col,
-        sweeps,
-    )
-    grads = kernels_for(u.device, implementation).scan_2d_backward(grad, s)
-    return Scan2dGradients(*(g.float().contiguous() for g in grads))
+    *values, implementation = inputs
+    grads = kernels_for(grad.device, implementation).scan_2d_backward(grad, Scan2dInputs(*values))
+    return tuple(g.float().contiguous() for g in grads)
 
 
 @scan_2d_backward.register_fake
