@@ -313,7 +313,10 @@ def test_gradients(directions):
 
 def test_repr_shows_the_settings():
     text = repr(V2MMixer(8, d_state=5, dt_rank=3, directions="released"))
-    assert "d_state=5, dt_rank=3, directions='released'" in text
+    assert "d_state=5, dt_rank=3, directions='released'\n" in text
+    assert "directions='corners', window=7, single_gate=True\n" in repr(
+        V2MMixer(8, window=7, single_gate=True)
+    )
 
 
 @pytest.mark.parametrize(("dim", "rank"), [(1, 1), (16, 1), (17, 2), (192, 12), (384, 24)])

@@ -100,5 +100,9 @@ class V2MMixer(TwoPasses):
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
-        window = "" if self.window is None else f", window={self.window}"
-        return f"d_state={self.d_state}, dt_rank={self.dt_rank}, directions={self.directions.value!r}{window}"
+        shown = dict(d_state=self.d_state, dt_rank=self.dt_rank, directions=self.directions.value)
+        if self.window is not None:
+            shown["window"] = self.window
+        if self.single_gate:
+            shown["single_gate"] = True
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
