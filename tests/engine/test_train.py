@@ -135,9 +135,10 @@ def test_resuming_a_finished_run_only_evaluates(config, console):
 
 def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console):
     message = r"epoch 2, step 2 of 3; continue with: v2m train --resume .*run"
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match=message), interrupt_after(epoch=2, step=2):
         train(config, console)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     train(config, console, resume=True)
     assert [row["epoch"] for row in RunFolder(config.output).read_metrics()] == [1, 2, 3]
 
