@@ -407,6 +407,7 @@ SAVED = [
     dict(recurrence="iterative", iterations=1),
     dict(mixer="raster", attention_blocks=1),
     dict(mixer="light", window=None),
+    dict(conv2d=True),
     dict(conv2d=True, single_gate=True),
     dict(window=2),
 ]

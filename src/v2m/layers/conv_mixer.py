@@ -54,9 +54,9 @@ class ConvV2MMixer(nn.Module):
         recurrence: ``"separable"``, ``"exact"`` or ``"iterative"``.
         iterations: Sweeps of the iterative recurrence, from 0.
         use_gate: Gate the result of the scans (of both passes, where there are two).
-        single_gate: Gate the sum over the paths once, not every pass; a coupled scan is never gated but once.
         use_norm: Normalise the result.
         use_axis_parameters: Give paths that begin along columns parameters of their own.
+        single_gate: Gate the sum over the paths once, not every pass; coupled scans are gated so in any case.
 
     Raises:
         ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.

@@ -4,14 +4,13 @@ Shapes: B batch, H grid height, W grid width, L = H * W cells, C embedding, D = 
 N state size, R rank of the step size.
 """
 
-import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes
+from v2m.layers.common import autocast_disabled, check_map, check_sizes, resolve_rank
 from v2m.layers.two_passes import decay_rates, reset_scan
 from v2m.ops import selective_scan
 
@@ -56,7 +55,7 @@ class RasterMixer(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes("RasterMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
-        rank = math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
+        rank = resolve_rank(dt_rank, dim)
         check_sizes("RasterMixer", dt_rank=rank)
         self.dim, self.d_state, self.d_conv, self.dt_rank = dim, d_state, d_conv, rank
         inner = expand * dim
