@@ -2,7 +2,6 @@
 
 from v2m.data.datasets import (
     DATASETS,
-    DataError,
     DatasetInfo,
     Split,
     find_images,
@@ -10,6 +9,7 @@ from v2m.data.datasets import (
     open_dataset,
     read_image,
 )
+from v2m.data.errors import DataError, UnreadableImageError
 from v2m.data.files import replace_file
 from v2m.data.transforms import AugmentConfig, ImageSpec, eval_transform, train_transform
 
@@ -20,6 +20,7 @@ __all__ = [
     "DatasetInfo",
     "ImageSpec",
     "Split",
+    "UnreadableImageError",
     "eval_transform",
     "find_images",
     "first_line",

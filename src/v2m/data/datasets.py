@@ -15,16 +15,13 @@ from torchvision.datasets import FashionMNIST, ImageFolder, VisionDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.datasets.utils import extract_archive
 
+from v2m.data.errors import DataError, UnreadableImageError
 from v2m.data.relations import RELATIONS, build_scenes
 
 Split: TypeAlias = Literal["train", "val"]
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 VAL_FOLDERS = ("val", "validation", "valid", "test")
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message says which and why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +196,7 @@ def read_image(path: str | Path) -> Image.Image:
     """Read an image file whole (the first frame of an animation), 16 bits a pixel reduced to 8.
 
     Raises:
-        DataError: it cannot be read.
+        UnreadableImageError: it cannot be read.
     """
     try:
         with Image.open(path) as image:
@@ -210,7 +207,7 @@ def read_image(path: str | Path) -> Image.Image:
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image.copy()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({first_line(error)})") from None
+        raise UnreadableImageError(str(path), first_line(error)) from None
 
 
 def find_images(path: Path) -> list[Path]:
