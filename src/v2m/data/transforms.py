@@ -61,6 +61,8 @@ class AugmentConfig:
         random_erasing: Probability of erasing a rectangle.
         mixup: Mixup's alpha; 0 for none.
         cutmix: CutMix's alpha; 0 for none.
+        repeats: Times that an image comes in a row, each time augmented anew; an epoch then has fewer
+            different images (repeated augmentation).
     """
 
     scale: tuple[float, float] | None = None
@@ -71,6 +73,7 @@ class AugmentConfig:
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    repeats: int = 1
 
 
 MODES = {1: "L", 3: "RGB"}

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from v2m.data import AugmentConfig
 from v2m.ops.kernels.build import user_cache
-from v2m.tasks.classification.config import InputConfig, LossConfig
+from v2m.tasks.classification.config import DistillConfig, InputConfig, LossConfig
 
 
 def default_data_dir() -> str:
@@ -49,52 +50,99 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run, besides the last weights.
+
+    Attributes:
+        minutes: Time between checkpoints within an epoch; there is one at the end of every epoch.
+        keep_last: Checkpoints that are kept, the last ones.
+        keep_best: Keep the weights with the highest validation accuracy too, in the folder best/.
+    """
+
+    minutes: float = 10.0
+    keep_last: int = 2
+    keep_best: bool = True
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Train a classifier.
 
     Attributes:
-        data: A dataset by name (digits, fashion-mnist, fashion-relations), or a folder with train/<class>/
-            and val/<class>/.
+        data: A dataset by name (digits, fashion-mnist, fashion-relations), a folder with train/<class>/ and
+            val/<class>/, or with tar files, WebDataset shards or Parquet files; hfds/NAME for one of the hub.
         model: A timm model name; see v2m list.
         model_args: Arguments of the model, such as {directions: corners_rows_first, d_state: 8}.
+        pretrained: Weights to start from: a run folder or another in timm's hub format, or timm for those
+            that timm has; the head is new where the number of classes differs.
         output: Run folder; by default runs/<data>-<model>-<time>.
         data_dir: Where named datasets are kept or downloaded to; by default ~/.cache/v2m.
         epochs: Passes over the training images.
-        batch_size: Images per step (and process).
+        batch_size: Images per step, over all processes.
+        accumulate: Parts that a step is done in, one after another, to save memory.
         seed: Seed of initialisation, order and augmentation.
-        workers: Processes that read images; 0 to read in the main process.
+        workers: Processes that read images, for each process that trains; 0 to read in that one.
         device: auto takes a GPU if there is one.
         precision: Arithmetic of the matrix products; states and decays are float32 in any case.
+        channels_last: Keep images and maps with their channels last in memory.
+        compile: Compile the model by torch.compile.
+        grad_checkpointing: Compute the inner maps of blocks again for the gradient, to save memory.
+        fsdp: Divide weights, gradients and optimiser over the processes (FSDP2), where a model outgrows a card.
+        skip_limit: Steps in a row that may be skipped for a loss or gradient that is not finite.
         ema_decay: Decay of the moving average of the weights, which is evaluated and saved; 0 for none.
         input: What the images are turned into.
         augment: Augmentation of training images.
         loss: The training loss.
+        distill: A teacher to learn from too.
         optimizer: The optimiser.
         schedule: The learning rate over time.
+        checkpoint: What is saved, and when.
+        trackers: Where metrics go besides the run folder.
     """
 
     data: str
     model: str = "v2m_nano"
     model_args: dict[str, Any] = field(default_factory=dict)
+    pretrained: str | None = None
     output: str | None = None
     data_dir: str = field(default_factory=default_data_dir)
     epochs: int = 12
     batch_size: int = 32
+    accumulate: int = 1
     seed: int = 0
     workers: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    grad_checkpointing: bool = False
+    fsdp: bool = False
+    skip_limit: int = 20
     ema_decay: float = 0.99
     input: InputConfig = field(default_factory=InputConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {least}")
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("accumulate", 1),
+            ("workers", 0),
+            ("skip_limit", 0),
+            ("checkpoint.keep_last", 1),
+            ("augment.repeats", 1),
+        ):
+            value = attrgetter(name)(self)
+            if value < least:
+                raise ValueError(f"{name} is {value}, expected at least {least}")
+        if not self.checkpoint.minutes > 0:
+            raise ValueError(f"checkpoint.minutes is {self.checkpoint.minutes}, expected a positive number")
         if not 0 <= self.schedule.warmup < 1:
             raise ValueError(f"schedule.warmup is {self.schedule.warmup}, expected a share from 0 to below 1")
         if not 0 <= self.ema_decay < 1:

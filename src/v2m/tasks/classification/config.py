@@ -1,6 +1,7 @@
 """Settings of image classification."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,27 @@ class LossConfig:
     """
 
     label_smoothing: float = 0.1
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """A teacher to learn from besides the labels.
+
+    Attributes:
+        teacher: A timm model with its pretrained weights, a run folder or another in timm's hub format; None
+            for no teacher.
+        kind: soft learns the teacher's probabilities, hard its best class, feature its features before the head.
+        weight: Share of the teacher in the loss; the labels have the rest.
+        temperature: What both sides' logits are divided by, for soft.
+    """
+
+    teacher: str | None = None
+    kind: Literal["soft", "hard", "feature"] = "soft"
+    weight: float = 0.5
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"distill.weight is {self.weight}, expected 0 <= weight <= 1")
+        if not self.temperature > 0:
+            raise ValueError(f"distill.temperature is {self.temperature}, expected a positive number")

@@ -1,0 +1,254 @@
+"""Loaders whose every random number follows from the seed, the epoch and the place in it.
+
+So a run can go on from any step: no states of generators are kept, and it does not matter which process or
+which worker reads an image.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from v2m.data.errors import DataError, UnreadableImageError
+
+MOST_REPLACEMENTS = 20
+
+T = TypeVar("T")
+
+
+class Images(Protocol):
+    """A dataset of (image, class index) pairs by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Any, int]: ...
+
+
+class Unreadable(NamedTuple):
+    """An image that could not be read: where it is, and why."""
+
+    name: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """Images of a step, or of a part of it.
+
+    Attributes:
+        images: ``[B, C, H, W]``; without dimensions if none could be read.
+        targets: Class indices ``[B]``.
+        indices: Their places in the dataset ``[B]``.
+        unreadable: What could not be read; evaluation leaves it out, training takes the next image instead.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    unreadable: list[Unreadable]
+
+
+def seed_everything(*key: int) -> None:
+    """Seed Python, NumPy and PyTorch's CPU generator, or all of PyTorch's, by a key of numbers."""
+    state = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(state[0]))
+    np.random.seed(state[1])
+    torch.random.default_generator.manual_seed(int(state[2]))
+
+
+class TrainLoader:
+    """Shuffled images, step by step, of which this process gets its share.
+
+    A step has the same images with the same augmentation whatever the number of processes and parts is.
+
+    Args:
+        dataset: The images, with their augmentation.
+        batch_size: Images of a step, over all processes; all of a dataset that is smaller.
+        accumulate: Parts that a process takes its share in.
+        even: Whether the parts must be of an even size, as mixup wants.
+        repeats: Times that an image comes in a row, each time augmented anew; an epoch then has fewer
+            different images (repeated augmentation, arXiv:1902.05509).
+        seed: Seed of order and augmentation.
+        workers: Processes that read images, for each process that trains.
+        rank: Number of this process.
+        processes: Number of processes.
+        pin_memory: Whether batches are put where a GPU can fetch them.
+
+    Raises:
+        DataError: there are too few images.
+        ValueError: ``batch_size`` cannot be shared evenly.
+    """
+
+    def __init__(
+        self,
+        dataset: Images,
+        batch_size: int,
+        *,
+        accumulate: int = 1,
+        even: bool = False,
+        repeats: int = 1,
+        seed: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        parts = processes * accumulate
+        unit = parts * (2 if even else 1)
+        if batch_size % unit:
+            shares = f"{processes} processes x {accumulate} parts" + (", each even for mixup" if even else "")
+            raise ValueError(f"batch_size is {batch_size}, expected a multiple of {unit} ({shares})")
+        if len(dataset) < (least := max(2, unit)):
+            images = f"{len(dataset)} training image" + ("s" if len(dataset) != 1 else "")
+            raise DataError(f"data: {images}, expected at least {least}")
+        self.batch_size = min(batch_size, len(dataset) // unit * unit)
+        self.steps = len(dataset) // self.batch_size
+        self._accumulate = accumulate
+        self._sampler = _TrainSampler(
+            len(dataset), self.batch_size, self.batch_size // parts, repeats, seed, rank, processes
+        )
+        self._loader: DataLoader[Any] = DataLoader(
+            _Augmented(dataset, seed),
+            batch_sampler=self._sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate_train,
+            pin_memory=pin_memory,
+        )
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
+        """The parts of every step of an epoch, from a step (counted from 0) on."""
+        self._sampler.epoch, self._sampler.first_step = epoch, first_step
+        return _grouped(iter(self._loader), self._accumulate)
+
+
+class _Place(NamedTuple):
+    """An image of the dataset at a place of an epoch."""
+
+    index: int
+    epoch: int
+    position: int
+
+
+class _TrainSampler(Sampler[list[_Place]]):
+    """The parts of this process: steps are pieces of a permutation, shares are pieces of steps."""
+
+    def __init__(
+        self, images: int, batch_size: int, part: int, repeats: int, seed: int, rank: int, processes: int
+    ) -> None:
+        self._images, self._batch_size, self._part, self._repeats = images, batch_size, part, repeats
+        self._seed, self._rank, self._processes = seed, rank, processes
+        self.epoch, self.first_step = 1, 0
+
+    def __iter__(self) -> Iterator[list[_Place]]:
+        generator = np.random.default_rng((self._seed, self.epoch))
+        order = generator.permutation(self._images).repeat(self._repeats)
+        share = self._batch_size // self._processes
+        for step in range(self.first_step, self._images // self._batch_size):
+            first = step * self._batch_size + self._rank * share
+            for start in range(first, first + share, self._part):
+                yield [_Place(int(order[p]), self.epoch, p) for p in range(start, start + self._part)]
+
+    def __len__(self) -> int:
+        return self._images // self._batch_size * (self._batch_size // self._processes // self._part)
+
+
+class _Augmented(Dataset[Any]):
+    """Images by place, with random numbers by place; the next one instead of one that cannot be read."""
+
+    def __init__(self, dataset: Images, seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+
+    def __getitem__(self, place: _Place) -> tuple[Any, int, int, list[Unreadable]]:
+        unreadable: list[Unreadable] = []
+        for offset in range(min(MOST_REPLACEMENTS, len(self._dataset))):
+            index = (place.index + offset) % len(self._dataset)
+            seed_everything(self._seed, place.epoch, place.position)
+            try:
+                return *self._dataset[index], index, unreadable
+            except UnreadableImageError as error:
+                unreadable.append(Unreadable(error.name, error.reason))
+        raise DataError(
+            f"data: {len(unreadable)} images in a row cannot be read, from {unreadable[0].name} "
+            f"({unreadable[0].reason}) to {unreadable[-1].name}"
+        )
+
+
+def _collate_train(samples: Sequence[tuple[Any, int, int, list[Unreadable]]]) -> Batch:
+    images, targets, indices = default_collate([sample[:3] for sample in samples])
+    return Batch(images, targets, indices, [item for sample in samples for item in sample[3]])
+
+
+def _grouped(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while group := list(islice(items, size)):
+        yield group
+
+
+class EvalLoader:
+    """Every image once, in order, of which this process gets every ``processes``-th.
+
+    Args:
+        dataset: The images.
+        batch_size: Images of a batch.
+        workers: Processes that read images.
+        rank: Number of this process.
+        processes: Number of processes.
+        pin_memory: Whether batches are put where a GPU can fetch them.
+        skip: Images of this share that are left out, since they are done.
+    """
+
+    def __init__(
+        self,
+        dataset: Images,
+        batch_size: int,
+        *,
+        workers: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        pin_memory: bool = False,
+        skip: int = 0,
+    ) -> None:
+        self._loader: DataLoader[Any] = DataLoader(
+            _Whole(dataset),
+            batch_size,
+            sampler=range(rank, len(dataset), processes)[skip:],
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate_eval,
+            pin_memory=pin_memory,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
+
+
+class _Whole(Dataset[Any]):
+    """Images by number; what cannot be read is said."""
+
+    def __init__(self, dataset: Images) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[Any, int, int] | Unreadable:
+        try:
+            return *self._dataset[index], index
+        except UnreadableImageError as error:
+            return Unreadable(error.name, error.reason)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+
+def _collate_eval(samples: Sequence[tuple[Any, int, int] | Unreadable]) -> Batch:
+    unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
+    read = [sample for sample in samples if not isinstance(sample, Unreadable)]
+    if not read:
+        return Batch(
+            torch.empty(0), torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), unreadable
+        )
+    return Batch(*default_collate(read), unreadable)
