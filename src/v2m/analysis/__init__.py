@@ -2,9 +2,11 @@
 
 from v2m.analysis.plots import (
     choose_images,
+    plot_classes,
     plot_confusion_matrix,
     plot_learning_curve,
     plot_predictions,
+    plot_probes,
     plot_refinement,
     plot_study,
 )
@@ -14,9 +16,11 @@ __all__ = [
     "RefinementRow",
     "choose_images",
     "measure_refinement",
+    "plot_classes",
     "plot_confusion_matrix",
     "plot_learning_curve",
     "plot_predictions",
+    "plot_probes",
     "plot_refinement",
     "plot_study",
 ]

@@ -1,6 +1,7 @@
 """PNGs of a run. matplotlib is imported where it draws: it takes a second."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, RED = "#2166ac", "#e08214", "#c0392b"
+COLOURS = (BLUE, ORANGE, "#4d9221", "#8073ac")
 MANY_CLASSES = 40
 
 
@@ -162,6 +164,94 @@ def plot_refinement(rows: Sequence[RefinementRow], path: Path, title: str) -> No
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_classes(counts: Mapping[str, Mapping[str, int]], path: Path, title: str) -> None:
+    """Draw how many images there are of each class: bars, or for very many classes curves.
+
+    Args:
+        counts: For each split, the number of images of each class.
+        path: PNG to write.
+        title: Heading.
+    """
+    names = list(dict.fromkeys(name for split in counts.values() for name in split))
+    if len(names) <= MANY_CLASSES:
+        _class_bars(counts, names, path, title)
+        return
+    figure = _figure(8, 4)
+    axis = figure.subplots()
+    for (split, images), colour in zip(counts.items(), cycle(COLOURS)):
+        ordered = sorted(images.values(), reverse=True)
+        label = f"{split}: {sum(ordered):,} images"
+        axis.plot(range(1, len(ordered) + 1), ordered, color=colour, label=label, drawstyle="steps-mid")
+    axis.set(xlabel="class, from the largest to the smallest", ylabel="images", title=title)
+    axis.set_yscale("symlog", linthresh=1)
+    axis.set_ylim(bottom=0)
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def _class_bars(
+    counts: Mapping[str, Mapping[str, int]], names: Sequence[str], path: Path, title: str
+) -> None:
+    """A panel per split with a bar per class, zeros in red."""
+    figure = _figure(3.2 + 3.2 * len(counts), 1.3 + 0.28 * len(names))
+    axes = figure.subplots(1, len(counts), squeeze=False, sharey=True)[0]
+    for axis, (split, images), colour in zip(axes, counts.items(), cycle(COLOURS)):
+        values = [images.get(name, 0) for name in names]
+        bars = axis.barh(range(len(names)), values, color=colour, height=0.75)
+        labels = axis.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=8)
+        for label, value in zip(labels, values, strict=True):
+            label.set_color("black" if value else RED)
+        axis.set(xlabel="images", title=f"{split}: {sum(values):,}", ylim=(len(names) - 0.5, -0.5))
+        axis.margins(x=0.15)
+        axis.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:27]}..." for name in names])
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+        axis.grid(alpha=0.3, axis="x")
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_probes(
+    knn: Mapping[str, Mapping[int, float]], linear: Mapping[str, float], path: Path, title: str
+) -> None:
+    """Draw how well classes are told from frozen features, for each model.
+
+    Args:
+        knn: Accuracies (0..1) by the number of neighbours.
+        linear: Accuracy of a linear classifier.
+        path: PNG to write.
+        title: Heading.
+    """
+    figure = _figure(10, max(3.6, 1.6 + 0.4 * len(linear)))
+    left, right = figure.subplots(1, 2)
+    for (name, accuracies), colour in zip(knn.items(), cycle(COLOURS)):
+        left.plot([*accuracies], [*accuracies.values()], color=colour, label=name, marker="o", markersize=4)
+    counts = sorted({count for accuracies in knn.values() for count in accuracies})
+    left.set_xscale("log")
+    left.set_xticks(counts, map(str, counts))
+    left.minorticks_off()
+    left.set(xlabel="nearest neighbours that vote", ylabel="accuracy on the validation images")
+    left.yaxis.set_major_formatter("{x:.0%}")
+    colours = [colour for _, colour in zip(linear, cycle(COLOURS))]
+    bars = right.barh(range(len(linear)), list(linear.values()), 0.6, color=colours)
+    right.bar_label(bars, [f"{value:.1%}" for value in linear.values()], padding=3)
+    right.set(xlabel="accuracy of a linear classifier", xlim=(0, 1.12), ylim=(len(linear) - 0.4, -0.6))
+    right.set_yticks(range(len(linear)), list(linear))
+    right.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    right.xaxis.set_major_formatter("{x:.0%}")
+    for axis in (left, right):
+        axis.grid(alpha=0.3, axis="y" if axis is left else "x")
+        axis.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False)
     figure.suptitle(title)
     _save(figure, path)
 

@@ -14,9 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from timm.layers import to_2tuple
-from torch import Tensor
 from torch.utils.data import Subset
-from torchvision.datasets import VisionDataset
 
 from v2m import create_model
 from v2m.analysis import (
@@ -27,10 +25,14 @@ from v2m.analysis import (
     plot_predictions,
     plot_refinement,
 )
-from v2m.cli import bench, study
+from v2m.cli import bench, embed, recipes, study
+from v2m.cli import data as data_cli
 from v2m.cli.parser import train_config
-from v2m.data import DataError, find_images, open_dataset
-from v2m.engine.evaluate import best_device, classify_files, collect_logits
+from v2m.data import DataError, LabelledImages, find_images, open_dataset
+from v2m.data.loading import EvalLoader
+from v2m.engine import parallel
+from v2m.engine.evaluate import Evaluation, classify_files, evaluate
+from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 from v2m.engine.run import RunFolder
 from v2m.engine.train import train
@@ -39,9 +41,8 @@ from v2m.models.convert import convert_checkpoint
 from v2m.models.flops import CONVENTION, count_flops
 from v2m.ops.kernels import build
 from v2m.tasks.classification.config import InputConfig
-from v2m.tasks.classification.data import open_val_data, resolve_image_spec, val_loader
+from v2m.tasks.classification.data import open_val_data, resolve_image_spec
 from v2m.tasks.classification.head import WEIGHTS, load_model
-from v2m.tasks.classification.metrics import Scores, score
 
 SHEET_IMAGES = 40
 
@@ -56,21 +57,26 @@ def run_train(options: Any) -> int:
 
     out = console()
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
-    run, scores = result.run, result.scores
+    if not result.is_main:
+        return 0
+    run, scores = result.run, result.evaluation.scores
     data = open_dataset(config.data, "val", Path(config.data_dir), [c.name for c in scores.classes])
-    _draw_evaluation(run, title, data, scores, result.logits, result.targets)
+    _draw_evaluation(run, title, data, result.evaluation)
     out.print()
-    _print_scores(out, scores)
+    _print_scores(out, result.evaluation)
     out.print(f"\nEverything is in {run.path}:")
     for name, meaning in (
         (WEIGHTS, "weights, with config.json in timm's hub format"),
+        (f"{run.best.name}/", "the same of the epoch with the highest accuracy"),
         (run.config.name, "the resolved configuration"),
         (run.metrics.name, "metrics of every epoch"),
+        (run.unreadable.name, "images that could not be read"),
         (run.learning_curve.name, "loss and accuracy over the epochs"),
         (run.confusion_matrix.name, "which class was taken for which"),
         (run.predictions.name, "images and their predicted classes, the mistakes first"),
     ):
-        out.print(f"  {name:<24}{meaning}")
+        if (run.path / name).exists():
+            out.print(f"  {name:<24}{meaning}")
     out.print("\nTry next:")
     load = f"import timm, v2m; timm.create_model({f'local-dir:{run.path}'!r}, pretrained=True)"
     out.print(f"  {_program('v2m')} eval {shlex.quote(str(run.path))}")
@@ -85,27 +91,39 @@ def run_eval(options: Any) -> int:
     folder = path if path.is_dir() else path.parent
     model, name, classes, spec = load_model(path)
     source = options.data or _own_data(folder)
-    data = open_val_data(source, Path(options.data_dir), spec, classes)
-    loader = val_loader(data, options.batch_size, options.workers)
-    device, out = best_device(), console()
-    batches = collect_logits(model.to(device), loader, device)
-    pairs = list(track(batches, "evaluating: batch", len(loader), out))
-    logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
-    scores = score(logits, targets, classes)
+    accelerator = parallel.start()
+    with accelerator.local_main_process_first():  # which may have to download
+        data = open_val_data(source, Path(options.data_dir), spec, classes)
+    batches = EvalLoader(
+        data,
+        options.batch_size,
+        workers=options.workers,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    out = console() if accelerator.is_main_process else Console(quiet=True)
+    with parallel.lost_processes(accelerator):
+        watched = track(batches, "evaluating: batch", len(batches), out)
+        found = evaluate(model.to(accelerator.device), watched, classes, accelerator)
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return 0
+    scores = found.scores
 
     pictures = RunFolder(
         options.output or (folder / f"eval-{Path(source).resolve().name}" if options.data else folder)
     )
     pictures.path.mkdir(parents=True, exist_ok=True)
     data.transform = None
-    _draw_evaluation(pictures, f"{name} on {Path(source).resolve().name}", data, scores, logits, targets)
+    _draw_evaluation(pictures, f"{name} on {Path(source).resolve().name}", data, found)
+    pictures.write_unreadable(("val", *item) for item in found.unreadable)
     table = _table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
         shares = (row.precision, row.recall, row.f1)
         table.add_row(row.name, str(row.images), *(f"{v:.1%}" if row.images else "-" for v in shares))
     out.print(table)
     out.print()
-    _print_scores(out, scores)
+    _print_scores(out, found)
     out.print(f"pictures: {pictures.confusion_matrix}, {pictures.predictions}")
     return 0
 
@@ -153,15 +171,17 @@ def run_refine(options: Any) -> int:
     source = options.data or _own_data(folder)
     data = open_val_data(source, Path(options.data_dir), spec, classes)
     step = max(1, len(data) // options.images)  # spread over the dataset, which may be sorted
-    images, targets = next(iter(val_loader(Subset(data, range(0, len(data), step)), options.images, 0)))
+    batch = next(iter(EvalLoader(Subset(data, range(0, len(data), step)), options.images)))
     out, device = console(), best_device()
     iterations = range(options.most + 1)
-    found = measure_refinement(model.to(device), images.to(device), targets.to(device), iterations)
+    found = measure_refinement(
+        model.to(device), batch.images.to(device), batch.targets.to(device), iterations
+    )
     rows = list(track(found, "sweeps", options.most + 2, out))
     output = Path(options.output or folder)
     output.mkdir(parents=True, exist_ok=True)
     picture = RunFolder(output).refinement
-    plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(images):,} images")
+    plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images")
     table = _table("sweeps", "largest error", "same class", "accuracy")
     for row in rows:
         sweeps = "exact" if row.iterations is None else str(row.iterations)
@@ -224,6 +244,26 @@ def run_study(options: Any) -> int:
     return study.run(options, console(), console(stderr=True))
 
 
+def run_recipes(options: Any) -> int:
+    """``v2m recipes``."""
+    return recipes.run(options, console())
+
+
+def run_data(options: Any) -> int:
+    """``v2m data``: 1 if images cannot be used, or are in more than one split."""
+    return data_cli.run(options, console(), console(stderr=True))
+
+
+def run_embed(options: Any) -> int:
+    """``v2m embed``."""
+    return embed.run_embed(options, console(), console(stderr=True))
+
+
+def run_probe(options: Any) -> int:
+    """``v2m probe``."""
+    return embed.run_probe(options, console(), console(stderr=True))
+
+
 def run_convert(options: Any) -> int:
     """``v2m convert``."""
     model = convert_checkpoint(options.checkpoint)
@@ -272,25 +312,31 @@ def _own_data(folder: Path) -> str:
     return run.read_config()["data"]
 
 
-def _print_scores(out: Console, scores: Scores) -> None:
+def _print_scores(out: Console, found: Evaluation) -> None:
+    scores = found.scores
     top5 = f"top-5 {scores.top5:.2%}, " if len(scores.classes) > 5 else ""
     out.print(
         f"test accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
         style="bold",
     )
+    if found.unreadable:
+        first = found.unreadable[0]
+        out.print(
+            f"warning: {len(found.unreadable)} of {scores.images + len(found.unreadable):,} images cannot be "
+            f"read and do not count, the first is {first.name} ({first.reason})"
+        )
 
 
-def _draw_evaluation(
-    run: RunFolder, title: str, data: VisionDataset, scores: Scores, logits: Tensor, targets: Tensor
-) -> None:
+def _draw_evaluation(run: RunFolder, title: str, data: LabelledImages, found: Evaluation) -> None:
+    scores = found.scores
     classes = [c.name for c in scores.classes]
     heading = f"{title}: {scores.top1:.1%} of {scores.images:,} images right"
     plot_confusion_matrix(scores.confusion, classes, run.confusion_matrix, heading)
-    chosen = choose_images(logits, targets, SHEET_IMAGES)
-    probabilities, predicted = logits[chosen].softmax(-1).max(-1)
+    chosen = choose_images(found.logits, found.targets, SHEET_IMAGES)
+    probabilities, predicted = found.logits[chosen].softmax(-1).max(-1)
     plot_predictions(
-        [data[i][0] for i in chosen],
-        [classes[i] for i in targets[chosen].tolist()],
+        [data[i][0] for i in found.indices[chosen].tolist()],
+        [classes[i] for i in found.targets[chosen].tolist()],
         [classes[i] for i in predicted.tolist()],
         probabilities.tolist(),
         run.predictions,
@@ -308,5 +354,9 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "kernels": run_kernels,
     "bench": run_bench,
     "study": run_study,
+    "recipes": run_recipes,
+    "data": run_data,
+    "embed": run_embed,
+    "probe": run_probe,
 }
 """Function of each command: options in, exit code out."""

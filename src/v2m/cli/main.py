@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser, resume_arguments
-from v2m.engine.train import Interrupted
+from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141

@@ -4,16 +4,24 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from v2m import __version__
 from v2m.engine.config import TrainConfig, default_data_dir
 from v2m.engine.run import RunFolder
-from v2m.recipes import RECIPES
+from v2m.recipes import RECIPES, find_recipe, recipe_of
 from v2m.recipes.studies import describe_studies
+
+AUTO = "auto"
+
+MODEL = (
+    "Run folder, or another in hub format; timm/NAME for timm's weights, random/NAME for an untrained model."
+)
 
 
 class Parser(ArgumentParser):
@@ -52,7 +60,10 @@ class Parser(ArgumentParser):
 def build_parser(arguments: Sequence[str] = ()) -> Parser:
     """The parser of ``v2m`` and its commands.
 
-    Where ``arguments`` name a dataset that has a recipe, the settings of ``v2m train`` start from that.
+    Where ``arguments`` name a recipe, or a dataset that has one, ``v2m train`` starts from its settings.
+
+    Raises:
+        ValueError: there is no such recipe.
     """
     parser = Parser(
         prog="v2m", description="Visual 2-Dimensional Mamba.", version=__version__, allow_abbrev=False
@@ -61,9 +72,21 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
 
     train = _command("Train a classifier.")
     train.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    train.add_argument(
+        "--recipe", type=str | None, metavar="NAME", help="Where the settings start from; see v2m recipes."
+    )
     train.add_class_arguments(_recipe(arguments), None)
-    train.add_argument("--resume", type=str | None, metavar="RUN", help="Continue the run in this folder.")
+    train.add_argument(
+        "--resume",
+        type=str | None,
+        metavar="RUN",
+        help="Continue the run in this folder; auto is the one in --output if it is there, else a new one.",
+    )
     commands.add_subcommand("train", train, help="train a classifier")
+
+    recipes = _command("List the recipes of v2m train, or show one of them.")
+    recipes.add_argument("name", type=str | None, nargs="?", help=f"Which: {', '.join(RECIPES)}.")
+    commands.add_subcommand("recipes", recipes, help="list the recipes of v2m train")
 
     evaluate = _command("Score a model: top-1, top-5, a table per class, the confusion matrix.")
     evaluate.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
@@ -142,7 +165,60 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
     commands.add_subcommand("study", study, help="compare variants of a model over several seeds")
+
+    data = _command("Look after datasets.")
+    commands.add_subcommand("data", data, help="check a dataset")
+    _add_check(data)
+
+    embed = _command("Write the features of a frozen model, before its head. Goes on where it was stopped.")
+    embed.add_argument("model", type=str, help=MODEL)
+    embed.add_argument("--data", type=str, required=True, help="Dataset by name or folder.")
+    embed.add_argument("--split", type=Literal["train", "val"], default="val", help="Which images.")
+    embed.add_argument("--output", type=str, required=True, help="File to write: .npz or .parquet.")
+    _add_embedding(embed)
+    commands.add_subcommand("embed", embed, help="write the features of a frozen model")
+
+    probe = _command(
+        "Score frozen features: nearest neighbours, and a linear classifier. Goes on where it was stopped."
+    )
+    probe.add_argument("models", type=str, nargs="*", default=[], help=f"{MODEL} Several are compared.")
+    probe.add_argument("--data", type=str | None, help="Dataset by name or folder.")
+    probe.add_argument("--train", type=str | None, help="Features of training images, instead of models.")
+    probe.add_argument("--val", type=str | None, help="Features of validation images, likewise.")
+    probe.add_argument(
+        "--output", type=str | None, help="Folder; by default in the model's, for several runs/probe-DATA."
+    )
+    _add_embedding(probe)
+    commands.add_subcommand("probe", probe, help="score the features of frozen models")
     return parser
+
+
+def _add_embedding(parser: Parser) -> None:
+    parser.add_argument(
+        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
+    )
+    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
+    parser.add_argument("--workers", type=NonNegativeInt, default=0, help="Processes that read images.")
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu"], default="auto", help="auto takes a GPU if there is one."
+    )
+
+
+def _add_check(data: Parser) -> None:
+    check = _command(
+        "Look at every image of a dataset. Exits with 1 if images cannot be read, have too many pixels, or are "
+        "in more than one split."
+    )
+    check.add_argument("source", type=str, help="Dataset by name or folder, as for v2m train --data.")
+    check.add_argument(
+        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
+    )
+    check.add_argument(
+        "--workers", type=NonNegativeInt | None, help="Processes that read images; by default a core each."
+    )
+    check.add_argument("--tiny", type=NonNegativeInt, default=8, help="Pixels that a side should have.")
+    check.add_argument("--output", type=str | None, help="Folder; by default runs/data-check-NAME.")
+    data.add_subcommands(dest="action").add_subcommand("check", check, help="look at every image")
 
 
 def _add_benchmarks(bench: Parser) -> None:
@@ -202,24 +278,53 @@ def _command(description: str) -> Parser:
 
 
 def _option(arguments: Sequence[str], option: str) -> str | None:
-    """The value of an option before it is parsed; None if it is not there."""
+    """The value of an option before it is parsed, the last where it is repeated; None if it is not there."""
+    found = None
     for i, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == option and (value or i + 1 < len(arguments)):
-            return value or arguments[i + 1]
-    return None
+            found = value or arguments[i + 1]
+    return found
+
+
+def _setting(arguments: Sequence[str], name: str) -> str | None:
+    """A setting of ``v2m train`` before it is parsed: its option, else what the configuration file says."""
+    if value := _option(arguments, f"--{name}"):
+        return value
+    file = Path(_option(arguments, "--config") or "")
+    try:
+        written = yaml.safe_load(file.read_text()).get(name)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):  # which is told where the file is parsed
+        return None
+    return written if isinstance(written, str) else None
 
 
 def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
-    return RECIPES.get(_option(arguments, "--data") or "", TrainConfig)
+    if arguments[:1] != ["train"]:
+        return TrainConfig
+    name = _setting(arguments, "recipe")
+    return find_recipe(name) if name else recipe_of(_setting(arguments, "data"))
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
-    """Put the configuration of the run to resume before the other settings of ``v2m train --resume RUN``."""
+    """Put the configuration of the run to resume before the other settings of ``v2m train --resume RUN``.
+
+    ``--resume auto`` is the run in ``--output`` if there is one to continue, else a new one.
+    """
     arguments = list(arguments)
     resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
     if resumed is None:
         return arguments
+    recipe = _option(arguments, "--recipe")
+    if recipe and resumed != AUTO:
+        raise ValueError(f"recipe: {recipe} with --resume, expected none: the run has all its settings")
+    if resumed == AUTO:
+        output = _option(arguments, "--output")
+        if output is None:
+            raise ValueError(f"resume: {AUTO} looks for a run in --output, which is not given")
+        if not RunFolder(output).has_checkpoint:
+            return _without(arguments, "--resume")
+        resumed = output
     run = RunFolder(resumed)
     if not run.config.is_file():
         raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
@@ -228,5 +333,5 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
 
 def train_config(options: Any) -> TrainConfig:
     """The parsed options of ``v2m train`` as a configuration."""
-    values = {k: v for k, v in vars(options).items() if k not in ("config", "resume")}
+    values = {k: v for k, v in vars(options).items() if k not in ("config", "recipe", "resume")}
     return TrainConfig(**values)

@@ -1,5 +1,6 @@
 """What can be wrong with data."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -21,3 +22,17 @@ class UnreadableImageError(DataError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.reason)
+
+
+class DecompressionBombError(UnreadableImageError):
+    """An image that would have more pixels than PIL allows."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where there is none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names of a list, and how many there are if there are more."""
+    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

@@ -1,34 +1,84 @@
 """Class scores of a model over a dataset or over image files."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from v2m.data import DataError, ImageSpec, eval_transform, read_image
+from v2m.data.loading import Batch, Unreadable
+from v2m.engine.parallel import gather, gather_items
+from v2m.tasks.classification.metrics import Scores, score
 
 
-def best_device() -> torch.device:
-    """A GPU if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model makes of a dataset; images that cannot be read are left out of everything else.
+
+    Attributes:
+        scores: The scores.
+        logits: Class scores ``[images, classes]``.
+        targets: Class indices ``[images]``.
+        indices: Places in the dataset ``[images]``, in order.
+        unreadable: The images that cannot be read.
+    """
+
+    scores: Scores
+    logits: Tensor
+    targets: Tensor
+    indices: Tensor
+    unreadable: list[Unreadable]
 
 
-@torch.inference_mode()
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], classes: Sequence[str], accelerator: Accelerator
+) -> Evaluation:
+    """Score a model; every process has its share of the images, and gets the result.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    found = collect_logits(model, batches, accelerator.device, accelerator.autocast)
+    parts, indices, targets, unreadable = [], [], [], []
+    for logits, batch in found:
+        parts.append(logits)
+        indices.append(batch.indices)
+        targets.append(batch.targets)
+        unreadable += batch.unreadable
+    nothing = torch.empty(0, dtype=torch.long)
+    places = gather(accelerator, torch.cat([nothing, *indices]))
+    order = places.argsort()
+    unreadable = gather_items(accelerator, unreadable)
+    if not len(order):
+        raise DataError(f"data: none of {len(unreadable)} images can be read ({unreadable[0].reason})")
+    none = torch.empty(0, len(classes), device=accelerator.device)
+    all_logits = gather(accelerator, torch.cat([none, *parts]))[order]
+    all_targets = gather(accelerator, torch.cat([nothing, *targets]))[order]
+    scores = score(all_logits, all_targets, list(classes))
+    return Evaluation(scores, all_logits, all_targets, places[order], unreadable)
+
+
+@torch.no_grad()
 def collect_logits(
     model: nn.Module,
-    loader: Iterable[Any],
+    batches: Iterable[Batch],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits ``[B, classes]`` (float32) and class indices ``[B]`` of each batch, on ``device``."""
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Logits ``[B, classes]`` (float32, on ``device``) of each batch that has images, and the batch."""
     model.eval()
-    for images, targets in loader:
-        with autocast():
-            logits = model(images.to(device))
-        yield logits.float(), targets.to(device)
+    for batch in batches:
+        if len(batch.targets):
+            with autocast():
+                logits = model(batch.images.to(device, non_blocking=True))
+            yield logits.float(), batch
+        else:
+            yield torch.empty(0, device=device), batch
 
 
 def classify_files(

@@ -1,18 +1,34 @@
 """Progress: a live bar in a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress import track as rich_track
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
+from v2m.engine.machine import cores
 from v2m.engine.run import Metrics
 
 SECONDS_BETWEEN_LINES = 30.0
+
+LEAST_BAR, MOST_BAR = 4, 14
+FIRST_LEFT_OUT = ("memory", "lr", "waiting", "accuracy", "rate")
+"""Fields of the bar that go, in this order, where the terminal is narrow."""
+
+MOST_WAITING = 0.3
+"""Share of the time above which waiting is worth a warning: training could take 0.7 times as long."""
+WARNING_STEPS, WARNING_SECONDS = 20, 10.0
+"""Steps and seconds of an epoch before that: workers take a few seconds to start, and are waited for."""
 
 T = TypeVar("T")
 
@@ -32,66 +48,174 @@ def track(items: Iterable[T], what: str, total: int, console: Console) -> Iterat
             console.print(f"{what} {done}/{total}  {left:.0f} s left", highlight=False)
 
 
+@dataclass(frozen=True)
+class StepStatus:
+    """Where a training run is after a step.
+
+    Attributes:
+        epoch: The epoch, from 1.
+        step: Steps of it that are done, skipped ones too.
+        images_per_s: Images per second of this epoch, over all processes.
+        loss: Mean training loss of this epoch so far.
+        accuracy: Share of the training images of this epoch that were classified correctly.
+        lr: Learning rate of the step.
+        memory_mb: What ``v2m.engine.machine.memory_mb`` tells.
+        data_wait: Share of the time of this epoch in which the model waited for images.
+        skipped: Steps of this epoch that were skipped.
+    """
+
+    epoch: int
+    step: int
+    images_per_s: float
+    loss: float
+    accuracy: float
+    lr: float
+    memory_mb: float
+    data_wait: float
+    skipped: int = 0
+
+
 class TrainProgress:
-    """Shows rate, time left, loss and accuracy while a model trains.
+    """Shows how a model trains, and warns once where it waits for images.
 
     Args:
         console: Where to write.
         epochs: Epochs of the whole run.
         steps: Steps of an epoch.
         done: Steps done before this process started.
+        workers: Processes that read images for this one.
+        processes: Processes that train on this machine.
     """
 
-    def __init__(self, console: Console, epochs: int, steps: int, done: int = 0) -> None:
+    def __init__(
+        self, console: Console, epochs: int, steps: int, done: int = 0, workers: int = 0, processes: int = 1
+    ) -> None:
         self._console, self._epochs, self._steps, self._first = console, epochs, steps, done
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=14),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(
-            "", total=epochs * steps, completed=done, epoch=1, epochs=epochs, status=""
-        )
+        self._workers, self._cores = workers, max(1, cores() // processes)
+        self._done = done
+        self._status: StepStatus | None = None
+        # Since the first step that was told of an epoch: a resumed run starts in the midst of one.
+        self._epoch, self._epoch_steps, self._epoch_start = 0, 0, 0.0
+        self._has_warned = False
+        self._live = Live(get_renderable=self._row, console=console, transient=True)
 
     def __enter__(self) -> "TrainProgress":
-        self._start = self._last_line = time.monotonic()
-        self._bar.start()
+        self._start = self._last_step = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
-    def step(self, epoch: int, step: int, images_per_s: float, loss: float, accuracy: float) -> None:
-        """Tell that ``step`` steps of ``epoch`` (both from 1) are done, with the epoch's means so far."""
-        status = f"{images_per_s:,.0f} images/s  loss {loss:.3f}  acc {accuracy:.1%}"
-        done = (epoch - 1) * self._steps + step
-        self._bar.update(self._task, completed=done, epoch=epoch, status=status)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
-            left = (now - self._start) / (done - self._first) * (self._epochs * self._steps - done)
-            self._print(
-                f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  {status}  {left:.0f} s left"
-            )
+    def step(self, status: StepStatus) -> None:
+        """Tell where training is."""
+        self._status, self._last_step = status, time.monotonic()
+        if status.epoch != self._epoch:
+            self._epoch, self._epoch_steps, self._epoch_start = status.epoch, 0, self._last_step
+        self._epoch_steps += 1
+        self._done = (status.epoch - 1) * self._steps + status.step
+        if not self._console.is_terminal and self._last_step - self._last_line > SECONDS_BETWEEN_LINES:
+            epoch, *others = self._fields().values()
+            self._print("  ".join([epoch, f"step {status.step}/{self._steps}", *others]))
+        self._warn_of_waiting(status)
 
     def epoch(self, row: Metrics) -> None:
-        """Tell the metrics of a finished epoch."""
-        self._print(
+        """Tell the metrics of a finished epoch, and of ``skipped`` steps and ``unreadable`` images if any."""
+        line = (
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
             f"  train loss {row['train_loss']:.3f}  accuracy {row['train_top1']:6.2%}"
             f"  |  val loss {row['val_loss']:.3f}  accuracy {row['val_top1']:6.2%}"
             f"  |  {row['images_per_s']:,.0f} images/s"
         )
+        lr = f"  |  lr {row['lr']:.2g}"
+        if not self._console.is_terminal or len(line + lr) <= self._console.width:
+            line += lr
+        for key, what in (("skipped", "step{s} skipped"), ("unreadable", "image{s} unreadable")):
+            if number := row.get(key):
+                line += f"  |  {number:.0f} {what.format(s='' if number == 1 else 's')}"
+        self._print(line)
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _fields(self) -> dict[str, str]:
+        """Everything that is shown, in order."""
+        epoch = f"epoch {self._epoch or min(self._epochs, 1 + self._first // self._steps)}/{self._epochs}"
+        left = f"{self._time_left()} left"
+        if self._status is None:
+            return dict(epoch=epoch, left=left)
+        status = self._status
+        memory = status.memory_mb
+        fields = dict(
+            epoch=epoch,
+            rate=f"{status.images_per_s:,.0f} images/s",
+            loss=f"loss {status.loss:.3f}",
+            accuracy=f"acc {status.accuracy:.1%}",
+            lr=f"lr {status.lr:.2g}",
+            memory=f"{memory / 1000:.1f} GB" if memory >= 1000 else f"{memory:.0f} MB",
+            waiting=f"waiting {status.data_wait:.0%}",
+        )
+        if status.skipped:
+            fields |= dict(skipped=f"{status.skipped} skipped")
+        return fields | dict(left=left)
+
+    def _time_left(self) -> str:
+        """By the mean pace of this process, evaluations included; counts down between steps."""
+        if self._done <= self._first:
+            return "-:--:--"
+        pace = (self._last_step - self._start) / (self._done - self._first)
+        left = pace * (self._epochs * self._steps - self._done) - (time.monotonic() - self._last_step)
+        return str(timedelta(seconds=round(max(0.0, left))))
+
+    def _row(self) -> RenderableType:
+        """The live bar, with the fields that the terminal has room for."""
+        fields = self._fields()
+        for name in (None, *FIRST_LEFT_OUT):
+            fields.pop(name or "", None)
+            epoch, *others = fields.values()
+            text = "  ".join(others)
+            room = self._console.width - len(epoch) - len(text) - 2
+            if room >= LEAST_BAR:
+                break
+        if room < LEAST_BAR:
+            return Text(f"{epoch} {text}", no_wrap=True, overflow="crop")
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            epoch, ProgressBar(self._epochs * self._steps, self._done, width=min(room, MOST_BAR)), Text(text)
+        )
+        return row
+
+    def _warn_of_waiting(self, status: StepStatus) -> None:
+        if (
+            self._has_warned
+            or status.data_wait <= MOST_WAITING
+            or self._epoch_steps < WARNING_STEPS
+            or self._last_step - self._epoch_start < WARNING_SECONDS
+        ):
+            return
+        self._has_warned = True
+        if self._workers < self._cores:
+            advice = f"try --workers {enough_workers(self._workers, status.data_wait, self._cores)}"
+        else:
+            advice = (
+                "there are as many workers as cores: store smaller images, use a faster disk, or augment less"
+            )
+        self._print(f"the model waits for images {status.data_wait:.0%} of the time; {advice}")
+
+
+def enough_workers(workers: int, data_wait: float, cores: int) -> int:
+    """Workers with which reading would keep up with the model, as far as there are cores.
+
+    Reading takes ``data_wait`` of a step where the process of the model does it, and the whole step where it
+    waits for ``workers``.
+    """
+    model = max(1 - data_wait, 1e-3)
+    needed = data_wait / model if workers == 0 else workers / model
+    return min(cores, max(workers + 1, math.ceil(needed)))
 
 
 class StudyProgress:

@@ -3,16 +3,16 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 import yaml
 from torch import nn
 
 from v2m.data import ImageSpec, first_line, replace_file
+from v2m.engine.checkpoint import Checkpoints
 from v2m.engine.config import TrainConfig
 from v2m.tasks.classification.head import WEIGHTS, save_model
 
@@ -30,19 +30,21 @@ class RunFolder:
 
     config = property(lambda self: self.path / "train.yaml", doc="The resolved configuration.")
     metrics = property(lambda self: self.path / "metrics.jsonl", doc="One line per epoch.")
-    state = property(lambda self: self.path / "checkpoint.pt", doc="What resuming needs.")
+    unreadable = property(lambda self: self.path / "unreadable.jsonl", doc="One line per unreadable image.")
+    best = property(lambda self: self.path / "best", doc="The weights with the highest accuracy.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
     confusion_matrix = property(lambda self: self.path / "confusion_matrix.png", doc="Picture.")
     refinement = property(lambda self: self.path / "refinement.png", doc="Picture of errors over sweeps.")
     predictions = property(lambda self: self.path / "predictions.png", doc="Picture of images and classes.")
 
     def create(self) -> None:
-        """Make the folder.
+        """Make the folder; one of a run that had saved nothing will do.
 
         Raises:
             FileExistsError: it is there and is not empty.
         """
-        if self.path.is_dir() and any(self.path.iterdir()):
+        was_run = self.config.is_file() and not self.has_checkpoint
+        if self.path.is_dir() and any(self.path.iterdir()) and not was_run:
             raise FileExistsError(
                 f"output: {self.path} is not empty, choose another folder "
                 f"(a run is continued with: v2m train --resume {shlex.quote(str(self.path))})"
@@ -60,46 +62,78 @@ class RunFolder:
 
     def write_metrics(self, history: list[Metrics]) -> None:
         """Write one JSON line per epoch."""
-        lines = "".join(json.dumps(row) + "\n" for row in history)
-        self._write(self.metrics, lambda path: path.write_text(lines))
+        self._write_lines(self.metrics, history)
 
     def read_metrics(self) -> list[Metrics]:
         """The rows of ``write_metrics``; none where there is no file yet."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        return self._read_lines(self.metrics)
 
-    def write_state(self, state: dict[str, Any]) -> None:
-        """Write what resuming needs: tensors and plain data."""
-        self._write(self.state, lambda path: torch.save(state, path))
+    def write_unreadable(self, images: Iterable[tuple[str, str, str]]) -> None:
+        """Add images that could not be read: split, name and reason. None is listed twice."""
+        listed = self._read_lines(self.unreadable)
+        known = {(row["split"], row["image"]) for row in listed}
+        new = {(split, name): reason for split, name, reason in images if (split, name) not in known}
+        if new:
+            rows = [dict(split=split, image=name, reason=reason) for (split, name), reason in new.items()]
+            self._write_lines(self.unreadable, [*listed, *rows])
 
-    def read_state(self) -> dict[str, Any]:
-        """The state that was written last.
+    def read_unreadable(self) -> list[dict[str, str]]:
+        """The rows of ``write_unreadable``."""
+        return self._read_lines(self.unreadable)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a run to continue."""
+        return bool(self._checkpoints(1).paths)
+
+    def write_checkpoint(self, state: dict[str, Any], keep_last: int) -> None:
+        """Write what resuming needs: tensors and plain data, with ``epoch`` and ``step``."""
+        checkpoints = self._checkpoints(keep_last)
+        try:
+            checkpoints.save(state["epoch"], state["step"], state)
+        except Exception as error:  # torch.save raises RuntimeError where the disk is full
+            raise _unsaved(checkpoints.folder, error) from None
+
+    def find_checkpoint(self, warn: Callable[[str], None]) -> Path:
+        """The last checkpoint that is whole.
 
         Raises:
             FileNotFoundError: there is none.
-            OSError: it cannot be read.
+            OSError: all are damaged.
         """
-        if not self.state.is_file():
-            raise FileNotFoundError(
-                f"resume: {self.path} has no {self.state.name}; nothing was saved there yet"
-            )
-        try:
-            return torch.load(self.state, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises whatever a damaged file makes its readers raise
-            raise OSError(f"resume: {self.state} cannot be read ({first_line(error)})") from None
+        return self._checkpoints(1).last_whole(warn)
+
+    def _checkpoints(self, keep_last: int) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep_last)
 
     def write_model(self, model: nn.Module, classes: list[str], spec: ImageSpec) -> None:
         """Write the weights in timm's hub format."""
+        self._save_model(model, self.path, classes, spec)
+
+    def write_best(self, model: nn.Module, classes: list[str], spec: ImageSpec) -> None:
+        """Write the weights to the folder of the best ones."""
+        self.best.mkdir(exist_ok=True)
+        self._save_model(model, self.best, classes, spec)
+
+    def _save_model(self, model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:
         try:
-            save_model(model, self.path, classes, spec)
+            save_model(model, folder, classes, spec)
         except Exception as error:  # safetensors has its own error for a full disk
-            raise _unsaved(self.path / WEIGHTS, error) from None
+            raise _unsaved(folder / WEIGHTS, error) from None
+
+    def _read_lines(self, path: Path) -> list[Any]:
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def _write_lines(self, path: Path, rows: Iterable[Any]) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        self._write(path, lambda partial: partial.write_text(lines, encoding="utf-8"))
 
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
         try:
             replace_file(path, write)
-        except Exception as error:  # torch.save raises RuntimeError where the disk is full
+        except OSError as error:
             raise _unsaved(path, error) from None
 
 

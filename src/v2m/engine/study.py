@@ -13,9 +13,11 @@ from functools import reduce
 from rich.console import Console
 
 from v2m.engine.config import TrainConfig, settings
+from v2m.engine.machine import cores
 from v2m.engine.progress import StudyProgress
+from v2m.engine.resolve import resolve
 from v2m.engine.run import RunFolder
-from v2m.engine.train import Interrupted, resolve, stop_requests
+from v2m.engine.stopping import Interrupted, stop_requests
 
 SECONDS_BETWEEN_LOOKS = 0.5
 PLACES = ("output", "data_dir", "workers")
@@ -141,11 +143,6 @@ def run_study(
     return failures
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Process:
     """``v2m train`` in a session of its own: Ctrl-C in the terminal reaches it once, through us."""
 
@@ -154,10 +151,7 @@ class _Process:
         self.errors = run.folder.path.with_name(f"{run.name}.log")
         self.errors.parent.mkdir(parents=True, exist_ok=True)
         arguments = [*run.arguments]
-        if run.folder.state.is_file():
-            arguments += ["--resume", str(run.folder.path)]
-        else:
-            run.folder.config.unlink(missing_ok=True)  # it was stopped before anything was saved
+        arguments += ["--resume", "auto"]
         with open(self.errors, "w") as errors:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "v2m", "train", *arguments],

@@ -1,64 +1,60 @@
-"""The training loop: accelerate around timm's parts."""
+"""The training loop: timm's tasks in accelerate's processes."""
 
+import copy
 import math
 import shlex
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from difflib import get_close_matches
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import set_seed
 from rich.console import Console
-from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from v2m.data import DATASETS
+from v2m.data import DataError
+from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable, seed_everything
+from v2m.engine import parallel
+from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.config import TrainConfig
-from v2m.engine.evaluate import collect_logits
-from v2m.engine.progress import TrainProgress
+from v2m.engine.evaluate import Evaluation, evaluate
+from v2m.engine.finite import NOWHERE, find_nonfinite
+from v2m.engine.machine import memory_mb
+from v2m.engine.progress import StepStatus, TrainProgress
+from v2m.engine.resolve import build_optimizer, resolve
 from v2m.engine.run import Metrics, RunFolder
-from v2m.tasks.classification.config import InputConfig
-from v2m.tasks.classification.data import (
-    open_train_data,
-    open_val_data,
-    resolve_augment,
-    resolve_image_spec,
-    train_loader,
-    val_loader,
-)
+from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.tasks.classification.data import changed_classes, open_train_data, open_val_data, resolve_image_spec
 from v2m.tasks.classification.head import build_model, model_defaults
-from v2m.tasks.classification.loss import build_loss, build_mixup
-from v2m.tasks.classification.metrics import Scores, score
+from v2m.tasks.classification.loss import build_mixup, build_task
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-
-
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """Training stopped on request, with everything saved."""
+STEP = 1
+"""The last part of a seed of a step; those of images have none."""
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or NaN; what was saved before is kept."""
+    """Losses or gradients stayed infinite or NaN; what was saved before is kept."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The outcome of a finished run: its folder, and the last evaluation."""
+    """The outcome of a finished run.
+
+    Attributes:
+        run: Its folder.
+        evaluation: The last evaluation.
+        is_main: Whether this process is the one that writes and tells.
+    """
 
     run: RunFolder
-    scores: Scores
-    logits: Tensor
-    targets: Tensor
+    evaluation: Evaluation
+    is_main: bool
 
 
 def train(
@@ -69,73 +65,97 @@ def train(
 ) -> TrainResult:
     """Train a classifier and keep everything in its run folder.
 
-    The moving average of the weights is evaluated after every epoch, and saved whatever its score: no weights
-    are chosen by looking at the validation images, so the last score is an honest one.
+    In several processes (torchrun) each calls this, and the main one writes. The moving average of the weights
+    is evaluated after every epoch, and saved whatever its score: the last score is of weights that were not
+    chosen by looking at the validation images.
 
     Args:
         config: The run.
         console: Where progress goes.
         resume: Continue in ``config.output`` from what was saved last.
-        on_epoch: Called with the run folder after each epoch.
+        on_epoch: Called with the run folder after each epoch, by the main process.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
-        NonFiniteLossError: the loss is NaN or infinite.
+        NonFiniteLossError: losses or gradients stayed NaN or infinite.
         ValueError: a setting or the data cannot be used.
-        OSError: something could not be read or written.
+        OSError: something could not be read or written, or another process is gone.
     """
-    trainer = _Trainer(config, console)
-    if resume:
-        trainer.restore()
-    else:
-        trainer.run.create()
-    trainer.run.write_config(trainer.config)
-    return trainer.fit(on_epoch)
+    accelerator = parallel.start(config.device, config.precision)
+    with parallel.lost_processes(accelerator):
+        trainer = _Trainer(config, console, accelerator, resume)
+        result = trainer.fit(on_epoch)
+        accelerator.end_training()
+    return result
 
 
 class _Trainer:
-    def __init__(self, config: TrainConfig, console: Console) -> None:
-        set_seed(config.seed)
-        self.console = console
-        self.config = config = resolve(config)
+    def __init__(self, config: TrainConfig, console: Console, accelerator: Accelerator, resume: bool) -> None:
+        self.accelerator, self.is_main = accelerator, accelerator.is_main_process
+        self.console = console if self.is_main else Console(quiet=True)
+        self.config = config = parallel.from_main(accelerator, lambda: _resolved(config, resume))
         self.spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
         self.run = RunFolder(config.output or "")
+        set_seed(config.seed)
+        self._open_data()
+        self._build(None if resume else config.pretrained)
+        self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
+        self.sums, self.skipped_in_row = _Sums(), 0
+        self.history: list[Metrics] = []
+        self.unreadable: list[tuple[str, Unreadable]] = []  # since the last save, by split
+        if resume:
+            self._restore()
+        elif self.is_main:
+            self.run.create()
+        if self.is_main:
+            self.run.write_config(config)
+        self.saved_at = time.monotonic()
 
-        data_dir = Path(config.data_dir)
-        train_data = open_train_data(config.data, data_dir, self.spec, config.augment)
-        self.classes: list[str] = list(train_data.classes)
-        val_data = open_val_data(config.data, data_dir, self.spec, self.classes)
-
-        self.accelerator = Accelerator(
-            cpu=config.device == "cpu",
-            mixed_precision=PRECISIONS[config.precision],
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        )
-        model = build_model(config.model, config.model_args, len(self.classes), self.spec)
-        if config.optimizer.name not in list_optimizers():
-            nearest = get_close_matches(config.optimizer.name, list_optimizers(), n=3) or ["adamw"]
-            raise ValueError(
-                f"optimizer.name: {config.optimizer.name!r} is no optimiser, nearest: {', '.join(nearest)}"
-            )
+    def _open_data(self) -> None:
+        config, folder = self.config, Path(self.config.data_dir)
+        with self.accelerator.local_main_process_first():  # which may have to download
+            train_data = open_train_data(config.data, folder, self.spec, config.augment)
+            self.classes: list[str] = list(train_data.classes)
+            val_data = open_val_data(config.data, folder, self.spec, self.classes)
         self.mixup = build_mixup(config.loss, config.augment, len(self.classes))
-        self.loss = build_loss(config.loss, self.mixup)
-        optimizer = create_optimizer_v2(
-            model,
-            opt=config.optimizer.name,
-            lr=config.optimizer.lr,
-            weight_decay=config.optimizer.weight_decay,
-            layer_decay=config.optimizer.layer_decay,
+        share: dict[str, Any] = dict(
+            workers=config.workers,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
         )
-        self.model, self.optimizer, self.train_batches, self.val_batches = self.accelerator.prepare(
-            model,
-            optimizer,
-            train_loader(train_data, config.batch_size, config.workers),
-            val_loader(val_data, 4 * config.batch_size, config.workers),
+        self.train_batches = TrainLoader(
+            train_data,
+            config.batch_size,
+            accumulate=config.accumulate,
+            even=self.mixup is not None,
+            repeats=config.augment.repeats,
+            seed=config.seed,
+            **share,
         )
-        self.ema = (
-            ModelEmaV3(self._bare_model, config.ema_decay, use_warmup=True) if config.ema_decay else None
-        )
-        self.steps = len(self.train_batches)
+        self.images, self.steps = len(train_data), self.train_batches.steps
+        part = self.train_batches.batch_size // self.accelerator.num_processes // config.accumulate
+        self.val_batches = EvalLoader(val_data, 4 * part, **share)
+
+    def _build(self, pretrained: str | None) -> None:
+        config, device = self.config, self.accelerator.device
+        model = build_model(config.model, config.model_args, len(self.classes), self.spec, pretrained)
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=self.memory_format)
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing(True)
+        self.ema = ModelEmaV3(model, config.ema_decay, use_warmup=True) if config.ema_decay else None
+        self.whole_model = copy.deepcopy(model).cpu() if config.fsdp else None
+        self.task = build_task(model, config.loss, config.distill, self.mixup, self.spec, self.classes)
+        self.task.to(device)
+        self.trained = self.task.trainable_module
+        if config.compile:
+            self.trained.compile()
+        self.task.trainable_module = parallel.distribute(self.trained, self.accelerator, config.fsdp)
+        if self.ema and config.fsdp:
+            parallel.shard(self.ema.module)
+        optimizer = build_optimizer(self.trained, config.optimizer)
+        self.optimizer = self.accelerator.prepare(optimizer)
         total = config.epochs * self.steps
         self.schedule = CosineLRScheduler(
             optimizer,
@@ -145,204 +165,284 @@ class _Trainer:
             warmup_lr_init=config.schedule.warmup_lr,
             t_in_epochs=False,
         )
-        self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
-        self.sums = _Sums()
-        self.history: list[Metrics] = []
 
     @property
-    def _bare_model(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.model)
+    def _steps_done(self) -> int:
+        return (self.epoch - 1) * self.steps + self.step
 
     @property
     def _eval_model(self) -> nn.Module:
-        return self.ema.module if self.ema else self._bare_model
+        return self.ema.module if self.ema else self.model
 
     def fit(self, on_epoch: Callable[[RunFolder], None]) -> TrainResult:
-        done = (self.epoch - 1) * self.steps + self.step
-        result = None
-        with (
-            stop_requests() as stop_requested,
-            TrainProgress(self.console, self.config.epochs, self.steps, done) as progress,
-        ):
+        """Train what is left."""
+        evaluation = None
+        progress = TrainProgress(
+            self.console,
+            self.config.epochs,
+            self.steps,
+            self._steps_done,
+            self.config.workers,
+            self.accelerator.num_processes,
+        )
+        with stop_requests() as stop_requested, progress:
             while self.epoch <= self.config.epochs:
-                lr = self._train_epoch(progress, stop_requested)
-                result = self._evaluate()
-                row = dict(
-                    epoch=self.epoch,
-                    lr=lr,
-                    train_loss=self.sums.loss / self.sums.images,
-                    train_top1=self.sums.correct / self.sums.images,
-                    val_loss=result.scores.loss,
-                    val_top1=result.scores.top1,
-                    val_top5=result.scores.top5,
-                    images_per_s=self.sums.images * self.accelerator.num_processes / self.sums.seconds,
-                    seconds=self.sums.seconds,
-                )
-                self.history.append(row)
-                self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
-                self._save()
-                if self.accelerator.is_main_process:
+                self._train_epoch(progress, stop_requested)
+                evaluation = self._evaluate()
+                row = self._end_epoch(evaluation)
+                if self.is_main:
                     progress.epoch(row)
                     on_epoch(self.run)
-        return result or self._evaluate()
+        return TrainResult(self.run, evaluation or self._evaluate(), self.is_main)
 
-    def _train_epoch(self, progress: TrainProgress, stop_requested: Callable[[], bool]) -> float:
-        """Train to the end of the epoch; returns the last learning rate."""
-        set_seed(self.config.seed + self.epoch, device_specific=True)
-        self.train_batches.set_epoch(self.epoch)
-        batches = self.accelerator.skip_first_batches(self.train_batches, self.step)
-        self.model.train()
+    def _end_epoch(self, evaluation: Evaluation) -> Metrics:
+        sums, scores = self.sums, evaluation.scores
+        self._list_unreadable()
+        row = dict(
+            epoch=self.epoch,
+            lr=self.optimizer.param_groups[0]["lr"],
+            train_loss=sums.loss / sums.images,
+            train_top1=sums.correct / sums.images,
+            val_loss=scores.loss,
+            val_top1=scores.top1,
+            val_top5=scores.top5,
+            val_images=scores.images,
+            images_per_s=sums.images / sums.seconds,
+            seconds=sums.seconds,
+            data_wait=sums.waited / sums.seconds,
+            skipped=sums.skipped,
+            unreadable=len(self.run.read_unreadable()),
+        )
+        is_best = all(row["val_top1"] > before["val_top1"] for before in self.history)
+        self.history.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
+        self._save(is_best)
+        return row
+
+    def _train_epoch(self, progress: TrainProgress, stop_requested: Callable[[], bool]) -> None:
+        self.task.train()
         last = time.monotonic()
-        for inputs, targets in batches:
-            mixed, soft_targets = self.mixup(inputs, targets) if self.mixup else (inputs, targets)
-            with self.accelerator.autocast():
-                logits = self.model(mixed)
-                loss = self.loss(logits.float(), soft_targets)
-            value = loss.item()
-            self._check_finite(value)
-            self._update(loss)
+        for parts in self.train_batches.epoch(self.epoch, self.step):
+            waited = time.monotonic() - last
+            lr = self.optimizer.param_groups[0]["lr"]
+            is_late = self.is_main and time.monotonic() - self.saved_at > 60 * self.config.checkpoint.minutes
+            is_stopped, is_due = self._train_step(parts, stop_requested(), is_late)
             self.step += 1
-
-            sums, now = self.sums, time.monotonic()
-            sums.images += len(inputs)
-            sums.correct += int((logits.argmax(-1) == targets).sum())
-            sums.loss += value * len(inputs)
-            sums.seconds, last = sums.seconds + now - last, now
-            rate = sums.images * self.accelerator.num_processes / sums.seconds
-            progress.step(self.epoch, self.step, rate, sums.loss / sums.images, sums.correct / sums.images)
-            if stop_requested():
+            now = time.monotonic()
+            self.sums.seconds, self.sums.waited, last = (
+                self.sums.seconds + now - last,
+                self.sums.waited + waited,
+                now,
+            )
+            progress.step(self._status(lr))
+            if is_stopped or is_due:
+                self._list_unreadable()
                 self._save()
+            if is_stopped:
                 raise Interrupted(
                     f"stopped and saved in epoch {self.epoch}, step {self.step} of {self.steps}; "
                     f"continue with: v2m train --resume {shlex.quote(str(self.run.path))}"
                 )
-        return self.optimizer.param_groups[0]["lr"]
+        if not self.sums.images:
+            raise self._non_finite(parts, f"in all {self.step} steps of epoch {self.epoch}")
 
-    def _update(self, loss: Tensor) -> None:
+    def _train_step(self, parts: list[Batch], *flags: bool) -> list[bool]:
+        """Train on the parts of a step; returns whether any process has each of the flags up."""
+        totals = self._backward(parts)
+        limit = self.config.optimizer.clip_grad or math.inf
+        self.accelerator.unscale_gradients(self.optimizer)
+        norm = parallel.whole(nn.utils.clip_grad_norm_(self.trained.parameters(), limit))
+        raised = torch.tensor(flags, dtype=totals.dtype, device=totals.device)
+        loss, correct, images, *ups = self.accelerator.reduce(torch.cat([totals, raised])).tolist()
+        is_finite = math.isfinite(loss) and math.isfinite(norm.item())
+        if is_finite or self.accelerator.scaler:  # which skips the step itself, and lowers the scale
+            self.optimizer.step()
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        if self.config.optimizer.clip_grad:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_grad)
-        self.optimizer.step()
-        updates = (self.epoch - 1) * self.steps + self.step + 1
+        updates = self._steps_done + 1
         self.schedule.step_update(updates)
-        if self.ema:
-            self.ema.update(self._bare_model, step=updates)
-
-    def _check_finite(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
-        kept = (
-            f"{self.run.path} keeps the weights of epoch {self.epoch - 1}"
-            if self.history
-            else "nothing was saved"
-        )
-        raise NonFiniteLossError(
-            f"the loss is {loss} in epoch {self.epoch}, step {self.step + 1} "
-            f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); {kept}. "
-            "Try a lower --optimizer.lr or --optimizer.clip_grad"
-        )
-
-    def _evaluate(self) -> TrainResult:
-        pairs = [
-            self.accelerator.gather_for_metrics(pair)
-            for pair in collect_logits(
-                self._eval_model, self.val_batches, self.accelerator.device, self.accelerator.autocast
-            )
-        ]
-        logits, targets = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
-        return TrainResult(self.run, score(logits, targets, self.classes), logits, targets)
-
-    def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        self.run.write_state(
-            dict(
-                epoch=self.epoch,
-                step=self.step,
-                steps=self.steps,
-                sums=asdict(self.sums),
-                history=self.history,
-                model=self._bare_model.state_dict(),
-                ema=self.ema.module.state_dict() if self.ema else None,
-                optimizer=self.optimizer.state_dict(),
-            )
-        )
-        self.run.write_model(self._eval_model, self.classes, self.spec)
-        self.run.write_metrics(self.history)
-
-    def restore(self) -> None:
-        """Go on from what was saved last; settings that changed since then count."""
-        state = self.run.read_state()
-        try:
-            self._bare_model.load_state_dict(state["model"])
+        if is_finite:
+            self.sums.add(loss, correct, images)
+            self.skipped_in_row = 0
             if self.ema:
-                self.ema.module.load_state_dict(state["ema"])
-            settings = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict(state["optimizer"] | dict(param_groups=settings))
+                self.ema.update(self.model, step=updates)
+        else:
+            self.sums.skipped += 1
+            self.skipped_in_row += 1
+            if self.skipped_in_row > self.config.skip_limit:
+                raise self._non_finite(parts, f"in {self.skipped_in_row} steps in a row")
+        return [up > 0 for up in ups]
+
+    def _backward(self, parts: list[Batch]) -> Tensor:
+        """Add up the gradients of the parts; returns sum of losses, correct images and images."""
+        self._seed_step()
+        totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
+        for number, batch in enumerate(parts, 1):
+            images, targets, mixed, soft_targets = self._inputs(batch)
+            with nullcontext() if number == len(parts) else self.task.no_sync():
+                with self.accelerator.autocast():
+                    result = self.task(mixed, soft_targets)
+                self.accelerator.backward(result["loss"] / len(parts))
+            totals[0] += result["loss"].detach() * len(images)
+            totals[1] += (result["output"].argmax(-1) == targets).sum()
+            totals[2] += len(images)
+            self.unreadable += [("train", item) for item in batch.unreadable]
+        return totals
+
+    def _seed_step(self) -> None:
+        """Seed what is random in a step: mixing of images, and depth or units that are dropped."""
+        seed_everything(self.config.seed, self.epoch, self.step, self.accelerator.process_index, STEP)
+        if self.accelerator.device.type != "cpu":
+            torch.manual_seed(torch.initial_seed())
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images and targets on the device, as they are and mixed."""
+        device = self.accelerator.device
+        images = batch.images.to(device, non_blocking=True, memory_format=self.memory_format)
+        targets = batch.targets.to(device, non_blocking=True)
+        return images, targets, *(self.mixup(images, targets) if self.mixup else (images, targets))
+
+    def _non_finite(self, parts: list[Batch], where: str) -> NonFiniteLossError:
+        def repeat() -> Tensor:
+            self._seed_step()
+            *_, images, targets = self._inputs(parts[0])
+            with self.accelerator.autocast():
+                return self.task(images, targets)["loss"]
+
+        places = parallel.gather_items(self.accelerator, [find_nonfinite(repeat, self.trained)])
+        found = [place for place in places if place != NOWHERE] or [NOWHERE]
+        saved = self.run.path if self.run.has_checkpoint else "nothing"
+        return NonFiniteLossError(
+            f"loss or gradient was NaN or infinite {where}, until epoch {self.epoch}, step {self.step + 1} "
+            f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); it began in {found[0]}. "
+            f"Kept: {saved}. Try a lower --optimizer.lr or --optimizer.clip_grad"
+        )
+
+    def _evaluate(self) -> Evaluation:
+        with parallel.gathered(self._eval_model):
+            found = evaluate(self._eval_model, self.val_batches, self.classes, self.accelerator)
+        self.unreadable += [("val", item) for item in found.unreadable if self.is_main]
+        return found
+
+    def _status(self, lr: float) -> StepStatus:
+        sums = self.sums
+        return StepStatus(
+            self.epoch,
+            self.step,
+            sums.images / sums.seconds,
+            sums.loss / max(sums.images, 1),
+            sums.correct / max(sums.images, 1),
+            lr,
+            memory_mb(self.accelerator.device),
+            sums.waited / sums.seconds,
+            sums.skipped,
+        )
+
+    def _list_unreadable(self) -> None:
+        found = parallel.gather_items(self.accelerator, self.unreadable)
+        self.unreadable = []
+        if self.is_main:
+            self.run.write_unreadable([(split, *item) for split, item in found])
+
+    def _save(self, is_best: bool = False) -> None:
+        """Write the checkpoint last: it says that all else is there. In bad times the good one stays."""
+        self.saved_at = time.monotonic()
+        if self.skipped_in_row:
+            return
+        model, ema = (parallel.whole(m.state_dict()) if m else None for m in (self.trained, self._average))
+        moments = parallel.whole(self.optimizer.state_dict()["state"])
+        if not self.is_main:
+            return
+        best = self._whole_eval_model(ema or model)
+        self.run.write_model(best, self.classes, self.spec)
+        if is_best and self.config.checkpoint.keep_best:
+            self.run.write_best(best, self.classes, self.spec)
+        self.run.write_metrics(self.history)
+        scaler = self.accelerator.scaler
+        state = dict(
+            epoch=self.epoch,
+            step=self.step,
+            steps=self.steps,
+            images=self.images,
+            classes=self.classes,
+            sums=asdict(self.sums),
+            history=self.history,
+            model=model,
+            ema=ema,
+            optimizer=moments,
+            scaler=scaler.state_dict() if scaler else None,
+        )
+        self.run.write_checkpoint(state, self.config.checkpoint.keep_last)
+
+    def _restore(self) -> None:
+        """Go on from what was saved last; settings that changed since then count."""
+        path = parallel.from_main(self.accelerator, lambda: self.run.find_checkpoint(self._warn))
+        state = read_checkpoint(path)
+        if state["classes"] != self.classes:
+            raise DataError(f"resume: {changed_classes(state['classes'], self.classes)}")
+        try:
+            parallel.load_module(self.trained, state["model"])
+            if self.ema:
+                parallel.load_module(self.ema.module, state["ema"])
+            parallel.load_optimizer(self.optimizer, state["optimizer"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"resume: {self.run.state} does not fit this configuration ({reason})") from None
+            raise ValueError(f"resume: {path} does not fit this configuration ({reason})") from None
         self.epoch, self.history = state["epoch"], state["history"]
+        if state["images"] != self.images:
+            self._warn(
+                f"data: {self.images:,} training images now, {state['images']:,} before: another order"
+            )
         if state["steps"] == self.steps:
             self.step, self.sums = state["step"], _Sums(**state["sums"])
         elif state["step"]:
-            self.console.print(
+            self._warn(
                 f"epoch {self.epoch} starts again: it has {self.steps} steps now, not {state['steps']}"
             )
-        self.schedule.step_update((self.epoch - 1) * self.steps + self.step)
+        self.schedule.step_update(self._steps_done)
         if self.epoch > self.config.epochs:
             self.console.print(f"nothing left to train: {len(self.history)} epochs are done")
+        else:
+            self.console.print(f"going on in epoch {self.epoch}, after step {self.step} of {self.steps}")
+
+    @property
+    def _average(self) -> nn.Module | None:
+        return self.ema.module if self.ema else None
+
+    def _whole_eval_model(self, state: dict[str, Tensor]) -> nn.Module:
+        """The model to save, which is not divided over the processes."""
+        if self.whole_model is None:
+            return self._eval_model
+        self.whole_model.load_state_dict(state)
+        return self.whole_model
+
+    def _warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", highlight=False, soft_wrap=True)
+
+
+def _resolved(config: TrainConfig, resume: bool) -> TrainConfig:
+    """The resolved configuration; a run that goes on needs nothing of what it started from."""
+    if not resume:
+        return resolve(config)
+    return replace(resolve(replace(config, pretrained=None)), pretrained=config.pretrained)
 
 
 @dataclass
 class _Sums:
-    """What the steps of an epoch add up to, in this process."""
+    """What the steps of an epoch add up to, over all processes; times are those of the main one."""
 
     images: int = 0
     correct: int = 0
     loss: float = 0.0
     seconds: float = 0.0
+    waited: float = 0.0
+    skipped: int = 0
 
-
-def resolve(config: TrainConfig) -> TrainConfig:
-    """The configuration with nothing left open, and folders of data by their whole path.
-
-    Raises:
-        ValueError: there is no such model, or it takes no such images.
-    """
-    data = Path(config.data)
-    spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
-    return replace(
-        config,
-        data=str(data.resolve()) if data.is_dir() and config.data not in DATASETS else config.data,
-        output=config.output or _new_folder(f"{data.resolve().name}-{config.model.replace('/', '_')}"),
-        augment=resolve_augment(config.augment, config.data),
-        input=InputConfig(spec.img_size, spec.in_chans, spec.mean, spec.std, spec.crop_pct),
-    )
-
-
-def _new_folder(name: str) -> str:
-    """A folder in runs/ that is not there yet, named by the time, and by a number where that is taken."""
-    path = str(Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-    candidates = chain([path], (f"{path}-{number}" for number in count(2)))
-    return next(candidate for candidate in candidates if not Path(candidate).exists())
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C stops at once."""
-    requested = False
-
-    def request(number: int, frame: Any) -> None:
-        nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: requested
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def add(self, loss: float, correct: float, images: float) -> None:
+        """Add a step."""
+        self.loss, self.correct, self.images = (
+            self.loss + loss,
+            self.correct + int(correct),
+            self.images + int(images),
+        )

@@ -1,9 +1,55 @@
-"""Recipes: training runs as typed configurations, each with its command, score and time."""
+"""Recipes: training runs as typed configurations, each with its command, score, hardware and time."""
 
+from difflib import get_close_matches
+
+from v2m.data import DATASETS
 from v2m.engine.config import TrainConfig
+from v2m.recipes.digits import DigitsConfig, DigitsDistillConfig, DigitsFineTuneConfig
 from v2m.recipes.fashion_mnist import FashionMNISTConfig
+from v2m.recipes.imagenet import (
+    FineTune384Config,
+    ImageNetDistillConfig,
+    ImageNetHierarchicalBaseConfig,
+    ImageNetHierarchicalSmallConfig,
+    ImageNetSmallConfig,
+    ImageNetSmallLocalConfig,
+    ImageNetTinyConfig,
+    ImageNetTinyLocalConfig,
+)
+from v2m.recipes.recipe import Recipe
 
-RECIPES: dict[str, type[TrainConfig]] = {"fashion-mnist": FashionMNISTConfig}
-"""The recipe of each dataset that has one of its own; the others start from ``TrainConfig``."""
+RECIPES: dict[str, type[Recipe]] = {
+    "digits": DigitsConfig,
+    "digits-finetune": DigitsFineTuneConfig,
+    "digits-distill": DigitsDistillConfig,
+    "fashion-mnist": FashionMNISTConfig,
+    "imagenet-tiny": ImageNetTinyConfig,
+    "imagenet-tiny-local": ImageNetTinyLocalConfig,
+    "imagenet-small": ImageNetSmallConfig,
+    "imagenet-small-local": ImageNetSmallLocalConfig,
+    "imagenet-hierarchical-small": ImageNetHierarchicalSmallConfig,
+    "imagenet-hierarchical-base": ImageNetHierarchicalBaseConfig,
+    "imagenet-distill": ImageNetDistillConfig,
+    "finetune-384": FineTune384Config,
+}
+"""The recipes by name. That of a dataset has the dataset's name."""
 
-__all__ = ["RECIPES", "FashionMNISTConfig"]
+
+def find_recipe(name: str) -> type[Recipe]:
+    """The recipe of this name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest ones.
+    """
+    if name not in RECIPES:
+        nearest = get_close_matches(name, RECIPES, n=3) or list(RECIPES)
+        raise ValueError(f"recipe: {name!r} is no recipe, nearest: {', '.join(nearest)} (see 'v2m recipes')")
+    return RECIPES[name]
+
+
+def recipe_of(data: str | None) -> type[TrainConfig]:
+    """Where the settings for a dataset start: its recipe, where it comes by name and has one."""
+    return RECIPES[data] if data in DATASETS and data in RECIPES else TrainConfig
+
+
+__all__ = ["RECIPES", "FashionMNISTConfig", "Recipe", "find_recipe", "recipe_of"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from v2m.engine.config import OptimizerConfig, TrainConfig, settings
 from v2m.engine.study import StudyRun
-from v2m.recipes import RECIPES, FashionMNISTConfig
+from v2m.recipes import FashionMNISTConfig, recipe_of
 from v2m.tasks.classification.config import InputConfig
 
 SHARED = ("data", "data_dir", "output", "seed")
@@ -66,7 +66,7 @@ class Study:
 
 def train_arguments(config: TrainConfig) -> list[str]:
     """What follows ``v2m train`` to get this configuration: the dataset, and where its recipe differs."""
-    recipe = settings(RECIPES.get(config.data, TrainConfig)(data=config.data))
+    recipe = settings(recipe_of(config.data)(data=config.data))
     changed = {name: value for name, value in settings(config).items() if value != recipe[name]}
     arguments = []
     for name, value in (dict(data=config.data) | changed).items():

@@ -41,7 +41,7 @@ class DistillConfig:
     Attributes:
         teacher: A timm model with its pretrained weights, a run folder or another in timm's hub format; None
             for no teacher.
-        kind: soft learns the teacher's probabilities, hard its best class, feature its features before the head.
+        kind: soft learns the teacher's probabilities, hard its best class, feature its features.
         weight: Share of the teacher in the loss; the labels have the rest.
         temperature: What both sides' logits are divided by, for soft.
     """

@@ -1,22 +1,21 @@
-"""Loaders of labelled images, and the images' specification."""
+"""Labelled images with their transforms, and the images' specification."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from timm.layers import to_2tuple
-from torch.utils.data import DataLoader
-from torchvision.datasets import VisionDataset
 
 from v2m.data import (
     DATASETS,
     AugmentConfig,
-    DataError,
     ImageSpec,
+    LabelledImages,
     eval_transform,
     open_dataset,
     train_transform,
 )
+from v2m.data.errors import few
 from v2m.tasks.classification.config import InputConfig
 
 
@@ -55,39 +54,23 @@ def resolve_augment(config: AugmentConfig, data: str) -> AugmentConfig:
     )
 
 
-def open_train_data(data: str, data_dir: Path, spec: ImageSpec, augment: AugmentConfig) -> VisionDataset:
+def open_train_data(data: str, data_dir: Path, spec: ImageSpec, augment: AugmentConfig) -> LabelledImages:
     """Training images with augmentation (resolved)."""
     dataset = open_dataset(data, "train", data_dir)
     dataset.transform = train_transform(spec, augment)
     return dataset
 
 
-def open_val_data(data: str, data_dir: Path, spec: ImageSpec, classes: list[str]) -> VisionDataset:
+def open_val_data(data: str, data_dir: Path, spec: ImageSpec, classes: list[str]) -> LabelledImages:
     """Validation images, labelled by their place in ``classes``."""
     dataset = open_dataset(data, "val", data_dir, classes)
     dataset.transform = eval_transform(spec)
     return dataset
 
 
-def train_loader(dataset: VisionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Shuffled full batches; a dataset smaller than ``batch_size`` is one batch, of an even size for mixup.
-
-    Raises:
-        DataError: there are fewer than two images.
-    """
-    if len(dataset) < 2:
-        raise DataError(f"data: {len(dataset)} training image, expected at least 2")
-    batch_size = min(batch_size, len(dataset) // 2 * 2)
-    return DataLoader(
-        dataset,
-        batch_size,
-        shuffle=True,
-        num_workers=workers,
-        drop_last=True,
-        persistent_workers=workers > 0,
-    )
-
-
-def val_loader(dataset: VisionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Every image once, in order."""
-    return DataLoader(dataset, batch_size, num_workers=workers, persistent_workers=workers > 0)
+def changed_classes(before: list[str], now: list[str]) -> str:
+    """How the classes of a dataset differ from those it had, in words."""
+    gone = [name for name in before if name not in now]
+    new = [name for name in now if name not in before]
+    changes = [f"{what}: {few(names)}" for what, names in (("gone", gone), ("new", new)) if names]
+    return f"the classes are not those it was trained on ({'; '.join(changes) or 'in another order'})"

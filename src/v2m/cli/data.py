@@ -1,0 +1,108 @@
+"""``v2m data check``: look at every image of a dataset, show what was found, keep a list of it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from v2m.analysis import plot_classes
+from v2m.data import DataError, find_splits
+from v2m.data.check import (
+    KINDS,
+    SERIOUS,
+    CheckedSplit,
+    Problem,
+    Summary,
+    find_problems,
+    inspect_images,
+    summarise,
+    write_problems,
+)
+from v2m.engine.machine import cores
+from v2m.engine.progress import track
+
+PROBLEMS, PICTURE = "problems.jsonl", "classes.png"
+
+
+def run(options: Any, out: Console, errors: Console) -> int:
+    """Check a dataset: 1 if images are unreadable or bombs, or are in more than one split.
+
+    Args:
+        options: Parsed options of ``v2m data``.
+        out: Where tables go.
+        errors: Where progress goes.
+    """
+    settings = options[options.action]
+    source, data_dir = settings.source, Path(settings.data_dir)
+    workers = cores() if settings.workers is None else settings.workers
+    openers = find_splits(source, data_dir)
+    if not openers:
+        raise DataError(f"data: {source} has no folder train/, nor train*.tar, nor train*.parquet")
+    title = Path(source).resolve().name
+    output = Path(settings.output or f"runs/data-check-{title}")
+    splits = []
+    for name, opener in openers.items():
+        data = opener()
+        facts = track(inspect_images(data, workers), f"{name}: image", len(data), errors)
+        splits.append(CheckedSplit(name, data, list(facts)))
+    problems = find_problems(splits, settings.tiny)
+    summaries = {split.name: summarise(split) for split in splits}
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_problems(problems, output / PROBLEMS)
+    plot_classes({name: s.counts for name, s in summaries.items()}, output / PICTURE, f"Classes of {title}")
+    out.print(_summary_table(summaries))
+    out.print()
+    out.print(_problem_table(problems, list(summaries)) if problems else "no problems found")
+    out.print(f"\nlist: {output / PROBLEMS}\npicture: {output / PICTURE}")
+    return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
+
+
+def _summary_table(summaries: dict[str, Summary]) -> Table:
+    rows = ("images", "classes", "largest class", "smallest class", "ratio", "widths", "heights", "modes")
+    table = Table("", *summaries, box=None, header_style="bold")
+    columns = [_summary_cells(summary) for summary in summaries.values()]
+    for row, *cells in zip(rows, *columns, strict=True):
+        table.add_row(row, *cells)
+    return table
+
+
+def _summary_cells(summary: Summary) -> list[str]:
+    counts = summary.counts
+    images = sum(counts.values())
+    largest, smallest = (choose(counts, key=counts.__getitem__) for choose in (max, min))
+    ratio = f"{counts[largest] / counts[smallest]:.1f}" if counts[smallest] else "-"
+    modes = (f"{mode} {count / images:.0%}" for mode, count in summary.modes.items())
+    return [
+        f"{images:,}",
+        f"{len(counts):,}",
+        f"{counts[largest]:,} {largest}",
+        f"{counts[smallest]:,} {smallest}",
+        ratio,
+        _spread(summary.widths),
+        _spread(summary.heights),
+        ", ".join(modes) or "-",
+    ]
+
+
+def _spread(values: Sequence[int]) -> str:
+    if not values:
+        return "-"
+    least, middle, most = values
+    return f"{least}" if least == most else f"{least} to {most}, median {middle}"
+
+
+def _problem_table(problems: Sequence[Problem], splits: Sequence[str]) -> Table:
+    table = Table("problem", *splits, "meaning", "first", box=None, header_style="bold")
+    for column in table.columns[1 : 1 + len(splits)]:
+        column.justify = "right"
+    counts = Counter((problem.kind, problem.split) for problem in problems)
+    for kind, meaning in KINDS.items():
+        first = next((problem for problem in problems if problem.kind == kind), None)
+        if first:
+            shown = f"{first.image}: {first.detail}" if first.image else first.detail
+            table.add_row(kind, *(f"{counts[kind, split]:,}" for split in splits), meaning, shown)
+    return table

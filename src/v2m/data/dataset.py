@@ -1,0 +1,162 @@
+"""What every dataset is: images by index, each with a name and the index of its class."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torchvision.datasets import VisionDataset
+
+from v2m.data.errors import DataError, few
+from v2m.data.images import decode_image
+
+
+class LabelledImages(VisionDataset):
+    """Images of one split of a dataset, in any order.
+
+    An image that cannot be read raises ``UnreadableImageError``; none is skipped or replaced.
+
+    Attributes:
+        source: What the split was read from, for messages.
+        classes: Names of the classes.
+        targets: Index in ``classes`` of each image.
+        declared: Whether the classes were listed apart from the images, so that some may have none.
+        transform: What ``[]`` applies to an image; None for nothing.
+    """
+
+    def __init__(
+        self, source: str, classes: Sequence[str], targets: Sequence[int], declared: bool = True
+    ) -> None:
+        super().__init__(root=source)
+        self.source, self.declared = source, declared
+        self.classes, self.targets = list(classes), list(targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = self.read(index)
+        return (self.transform(image) if self.transform else image), self.targets[index]
+
+    def name(self, index: int) -> str:
+        """Where an image is."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> Image.Image:
+        """The image as it is stored, 8 bits a channel.
+
+        Raises:
+            UnreadableImageError: it cannot be read.
+        """
+        raise NotImplementedError
+
+    def empty_classes(self) -> list[str]:
+        """Classes without an image."""
+        used = set(self.targets)
+        return [name for index, name in enumerate(self.classes) if index not in used]
+
+    def relabel(self, classes: Sequence[str]) -> None:
+        """Count labels in another list of classes, by name.
+
+        Raises:
+            DataError: it lacks one of the classes.
+        """
+        places = {name: place for place, name in enumerate(classes)}
+        unknown = [name for name in self.classes if name not in places]
+        if unknown:
+            raise DataError(f"data: {self.source} has classes that are not known: {few(unknown)}")
+        moved = [places[name] for name in self.classes]
+        self.classes, self.targets = list(classes), [moved[target] for target in self.targets]
+
+
+class ArrayImages(LabelledImages):
+    """Images in memory.
+
+    Args:
+        source: What the images are, for their names.
+        images: Gray images ``[N, H, W]``.
+        targets: Their class indices ``[N]``.
+        classes: Names of the classes.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        images: npt.NDArray[np.uint8],
+        targets: npt.NDArray[np.int64],
+        classes: Sequence[str],
+    ) -> None:
+        super().__init__(source, classes, targets.tolist())
+        self.images = images
+
+    def name(self, index: int) -> str:
+        """The dataset and the index."""
+        return f"{self.source} image {index}"
+
+    def read(self, index: int) -> Image.Image:
+        """The image."""
+        return Image.fromarray(self.images[index])
+
+
+class EncodedImages(LabelledImages):
+    """Images in files of an image format, or in pieces of larger files."""
+
+    def file(self, index: int) -> str | BinaryIO:
+        """The path of an image file, or its bytes as a file.
+
+        Raises:
+            UnreadableImageError: it cannot be had.
+        """
+        raise NotImplementedError
+
+    def read(self, index: int) -> Image.Image:
+        """The decoded image."""
+        return decode_image(self.file(index), self.name(index))
+
+
+def read_class_names(root: Path) -> list[str] | None:
+    """The lines of ``classes.txt`` or ``labels.txt`` in a folder; None where there is neither.
+
+    Raises:
+        DataError: a name is there twice, or there are none.
+    """
+    path = next((root / name for name in ("classes.txt", "labels.txt") if (root / name).is_file()), None)
+    if path is None:
+        return None
+    names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice or not names:
+        raise DataError(f"data: {path} has {f'{few(twice)} twice' if twice else 'no lines'}, expected names")
+    return names
+
+
+def place_labels(
+    labels: Sequence[int | str], names: Sequence[str] | None, where: Any
+) -> tuple[list[str], list[int]]:
+    """Classes and targets from labels that are indices or names.
+
+    Args:
+        labels: Of every image; indices are of ``names``.
+        names: The list of classes; None to take the indices, or the sorted names that there are.
+        where: Function of an image's index that says where it is.
+
+    Raises:
+        DataError: a label is not one of the classes.
+    """
+    if names is None:
+        found = set(labels)
+        numbers = {label for label in found if isinstance(label, int)}
+        names = [str(i) for i in range(max(numbers) + 1)] if found == numbers else sorted(map(str, found))
+        if found != numbers:
+            labels = [str(label) for label in labels]
+    places = {name: place for place, name in enumerate(names)}
+    targets = []
+    for index, label in enumerate(labels):
+        target = label if isinstance(label, int) else places.get(label, -1)
+        if not 0 <= target < len(names):
+            raise DataError(f"data: {where(index)} has label {label!r}, expected one of {len(names)} classes")
+        targets.append(target)
+    return list(names), targets

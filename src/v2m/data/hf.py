@@ -1,0 +1,165 @@
+"""Datasets of Hugging Face, from parquet files or the hub, through timm's reader."""
+
+import hashlib
+import os
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from v2m.data.dataset import EncodedImages, place_labels, read_class_names
+from v2m.data.errors import DataError, UnreadableImageError, first_line
+
+PREFIX = "hfds/"
+IMAGE_COLUMNS = ("image", "img", "jpg", "png")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
+
+
+class HfImages(EncodedImages):
+    """Rows of a dataset that ``datasets`` has put into its cache.
+
+    Args:
+        reader: timm's reader of one split.
+        source: What was read.
+        names: The classes, where the dataset has none of its own.
+        files: Files that the rows come from, in order, and the number of rows in each.
+    """
+
+    def __init__(
+        self, reader: Any, source: str, names: Sequence[str] | None, files: Sequence[tuple[str, int]]
+    ) -> None:
+        self._reader, self._files = reader, [name for name, _ in files]
+        self._ends = list(accumulate(rows for _, rows in files))
+        labels = list(reader.dataset[reader.label_key])
+        names = list(reader.class_to_idx) or names
+        if not labels:
+            raise DataError(f"data: {source} holds no images")
+        if not all(isinstance(label, int | str) for label in labels):
+            raise DataError(f"data: {source} has labels in column {reader.label_key!r} that are no classes")
+        classes, targets = place_labels(labels, names, self.name)
+        super().__init__(source, classes, targets)
+
+    def name(self, index: int) -> str:
+        """The file and the row in it."""
+        place = bisect_right(self._ends, index)
+        return f"{self._files[place]} row {index - (self._ends[place - 1] if place else 0)}"
+
+    def file(self, index: int) -> BinaryIO:
+        """The bytes."""
+        try:
+            return self._reader[index][0]
+        except (AssertionError, OSError, TypeError) as error:  # no bytes, nor a file where they should be
+            reason = first_line(error) if isinstance(error, OSError) else "the row has no image"
+            raise UnreadableImageError(self.name(index), reason) from None
+
+
+def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) -> HfImages:
+    """Open parquet files of a split in a folder.
+
+    Args:
+        files: The files, in order.
+        root: The folder of the dataset, where ``classes.txt`` may be.
+        split: The split by the name it has in the names of the files.
+        data_dir: Where ``datasets`` keeps its copy.
+
+    Raises:
+        DataError: ``datasets`` is not there, or the files cannot be read as images.
+    """
+    _require_datasets(files[0])
+    from pyarrow import ArrowException, parquet
+
+    try:
+        rows = [(str(file), parquet.read_metadata(file).num_rows) for file in files]
+        columns = parquet.read_schema(files[0]).names
+    except (ArrowException, OSError) as error:
+        raise DataError(f"data: {files[0].parent} has a damaged parquet file ({first_line(error)})") from None
+    reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
+    return HfImages(reader, str(files[0].parent / f"{split}*.parquet"), read_class_names(root), rows)
+
+
+def _link(files: Sequence[Path], cache: Path) -> Path:
+    """A folder with links to these files, as the reader takes a folder and guesses which files are of a split."""
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    folder = cache / "links" / hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, (path, _, _) in enumerate(stats):
+        with suppress(FileExistsError):
+            (folder / f"train-{place:05}-of-{len(stats):05}.parquet").symlink_to(path)
+    return folder
+
+
+def find_hub_splits(source: str, data_dir: Path) -> dict[str, Callable[[], HfImages]]:
+    """Splits of ``hfds/NAME``, a dataset on the hub.
+
+    Raises:
+        DataError: ``datasets`` is not there, there is no such dataset, or a local folder has its name.
+    """
+    name = source.removeprefix(PREFIX)
+    if os.path.exists(name):
+        raise DataError(f"data: {source} is also a local folder; name it without {PREFIX}, or run elsewhere")
+    _require_datasets(source)
+    import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    if name in _PACKAGED_DATASETS_MODULES:  # would read whatever is in the current folder
+        raise DataError(
+            f"data: {source} is a format and not a dataset, expected the path of the folder itself"
+        )
+
+    try:
+        info = datasets.get_dataset_config_info(name, cache_dir=str(_cache(data_dir)))
+    except Exception as error:  # of many kinds, for names, networks and formats
+        raise DataError(f"data: {source} cannot be had ({first_line(error)})") from None
+
+    def open_split(split: str) -> HfImages:
+        reader = _read(name, split, list(info.features or ()), source, data_dir)
+        return HfImages(reader, f"{source} {split}", None, [(f"{source} {split}", len(reader))])
+
+    return {split: partial(open_split, split) for split in info.splits or ()}
+
+
+def _read(name: str, split: str, columns: Sequence[str], source: str, data_dir: Path) -> Any:
+    """The reader of a split, which is timm's."""
+    from timm.data.readers.reader_hfds import ReaderHfds
+
+    keys = [next((c for c in known if c in columns), None) for known in (IMAGE_COLUMNS, LABEL_COLUMNS)]
+    if None in keys:
+        raise DataError(
+            f"data: {source} has the columns {', '.join(columns)}, "
+            f"expected one of {', '.join(IMAGE_COLUMNS)} and one of {', '.join(LABEL_COLUMNS)}"
+        )
+    try:
+        with _quiet():
+            cache = str(_cache(data_dir))
+            return ReaderHfds(name, root=cache, split=split, input_key=keys[0], target_key=keys[1])
+    except Exception as error:  # the library's own and those of pyarrow, fsspec and the network
+        raise DataError(f"data: {source} cannot be read as images ({first_line(error)})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars where nobody looks."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _require_datasets(source: Any) -> None:
+    if find_spec("datasets") is None:
+        raise DataError(f"data: {source} needs the datasets library: pip install 'v2m[hf]'")
+
+
+def _cache(data_dir: Path) -> Path:
+    return data_dir / "huggingface"

@@ -1,0 +1,176 @@
+"""Images in tar files, by class folder or as WebDataset shards, read where they lie.
+
+The headers are read once, when the dataset is opened. Images are then read by position, in any order, and every
+sample counts once, whichever process reads it.
+"""
+
+import io
+import posixpath
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from v2m.data.dataset import EncodedImages, place_labels, read_class_names
+from v2m.data.errors import DataError, UnreadableImageError, first_line
+from v2m.data.images import IMG_EXTENSIONS, is_image
+
+BLOCK = tarfile.BLOCKSIZE
+CHUNK = 1 << 20
+LONGEST_LABEL = 1000
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a tar: its path there, and where its bytes are."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class TarImages(EncodedImages):
+    """Images of one or more uncompressed tars: ``<class>/<image>``, or ``KEY.jpg`` and ``KEY.cls``.
+
+    Args:
+        shards: The files, in order.
+        root: Folder where ``classes.txt`` may list the classes that a ``.cls`` counts in.
+        wrappers: Names of a folder that may be around all classes of a tar.
+    """
+
+    def __init__(self, shards: Sequence[Path], root: Path, wrappers: Sequence[str]) -> None:
+        self._images: list[tuple[str, Member]] = []
+        labels: list[int | str] = []
+        folders: set[str] = set()
+        keyed = []
+        for path in shards:
+            files, directories = read_members(path)
+            keyed.append(any(member.name.endswith(".cls") for member in files))
+            if keyed[-1]:
+                pairs = _keyed_samples(path, files)
+            else:
+                pairs = _foldered_samples(path, files, directories, (*wrappers, path.stem), folders)
+            for member, label in pairs:
+                self._images.append((str(path), member))
+                labels.append(label)
+        source = str(shards[0]) if len(shards) == 1 else f"{shards[0]} (and {len(shards) - 1} more)"
+        if any(keyed) != all(keyed):
+            raise DataError(f"data: {shards[keyed.index(False)]} has no .cls files, unlike other shards")
+        if not labels:
+            raise DataError(f"data: {source} holds no images ({', '.join(IMG_EXTENSIONS)})")
+        names = read_class_names(root) if keyed[0] else sorted(folders)
+        classes, targets = place_labels(labels, names, self.name)
+        super().__init__(source, classes, targets, declared=keyed[0])
+
+    def name(self, index: int) -> str:
+        """The tar's path and the member's."""
+        path, member = self._images[index]
+        return f"{path}:{member.name}"
+
+    def file(self, index: int) -> BinaryIO:
+        """The bytes. The tar is opened anew, so threads, forks and thousands of shards are no matter."""
+        path, member = self._images[index]
+        try:
+            with open(path, "rb") as file:
+                file.seek(member.offset)
+                return io.BytesIO(file.read(member.size))
+        except OSError as error:
+            raise UnreadableImageError(self.name(index), first_line(error)) from None
+
+
+def read_members(path: Path) -> tuple[list[Member], list[str]]:
+    """Files and folders of a tar, without hidden ones.
+
+    Raises:
+        DataError: it is compressed, damaged or cut short, or has a file twice or as a link.
+    """
+    if path.suffix != ".tar":
+        raise DataError(f"data: {path} is compressed, unpack it to {path.name.partition('.tar')[0]}.tar")
+    files, folders = {}, []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while entry := tar.next():
+                tar.members.clear()  # they would add up
+                name = posixpath.normpath(entry.name)
+                if any(part.startswith(".") for part in name.split("/")):
+                    continue
+                if entry.isdir():
+                    folders.append(name)
+                elif name in files:
+                    raise DataError(f"data: {path} has {name} twice")
+                elif entry.isreg() and not entry.issparse():
+                    files[name] = Member(name, entry.offset_data, entry.size)
+                elif is_image(posixpath.basename(name)):
+                    raise DataError(f"data: {path} has {name} as a link or in pieces, expected plain files")
+            end = tar.offset
+        with open(path, "rb") as file:
+            _check_end(file, end)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"data: {path} is not a whole, uncompressed tar ({first_line(error)})") from None
+    return list(files.values()), folders
+
+
+def _check_end(file: BinaryIO, end: int) -> None:
+    """Raise where the tar does not end as it should: Python takes bad headers for the end."""
+    file.seek(end)
+    if file.read(BLOCK) != bytes(BLOCK):
+        raise tarfile.ReadError(f"bad header or end at byte {end:,}")
+    while rest := file.read(CHUNK):
+        if rest.count(0) != len(rest):
+            raise tarfile.ReadError(f"more data after its end at byte {end:,}")
+
+
+def _foldered_samples(
+    path: Path,
+    files: Sequence[Member],
+    directories: Sequence[str],
+    wrappers: Sequence[str],
+    classes: set[str],
+) -> Iterator[tuple[Member, str]]:
+    """Images with the names of their class folders; adds those of all class folders to ``classes``."""
+    images = [member for member in files if is_image(posixpath.basename(member.name))]
+    tops = {member.name.partition("/")[0] for member in images}
+    wrapped = len(tops) == 1 and tops <= set(wrappers) and all(m.name.count("/") > 1 for m in images)
+    depth = 1 if wrapped else 0
+    for folder in directories:
+        classes.update(folder.split("/")[depth : depth + 1])
+    for member in images:
+        parts = member.name.split("/")[depth:]
+        if len(parts) < 2:
+            raise DataError(f"data: {path}:{member.name} is in no class folder, and there are no .cls files")
+        classes.add(parts[0])
+        yield member, parts[0]
+
+
+def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member, int | str]]:
+    """Images with the contents of their ``.cls``; a key is a path up to the first dot of the file's name."""
+    images: dict[str, Member] = {}
+    labels: dict[str, Member] = {}
+    for member in files:
+        folder, name = posixpath.split(member.name)
+        stem, _, suffix = name.partition(".")
+        key = posixpath.join(folder, stem)
+        if suffix == "cls":
+            labels[key] = member
+        elif f".{suffix.lower()}" in IMG_EXTENSIONS:
+            if key in images:
+                raise DataError(f"data: {path} has two images for {key}: {images[key].name}, {member.name}")
+            images[key] = member
+    for key in labels.keys() ^ images.keys():
+        found = (labels.get(key) or images[key]).name
+        raise DataError(f"data: {path} has {found} without its {'.cls' if key in images else 'image'}")
+    with open(path, "rb") as file:
+        for key, member in images.items():
+            yield member, _read_label(file, path, labels[key])
+
+
+def _read_label(file: BinaryIO, path: Path, member: Member) -> int | str:
+    file.seek(member.offset)
+    try:
+        text = file.read(min(member.size, LONGEST_LABEL)).decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or member.size > LONGEST_LABEL or len(text.splitlines()) > 1:
+        raise DataError(f"data: {path}:{member.name} is not a class, expected an index or a name")
+    return int(text) if text.isdecimal() else text

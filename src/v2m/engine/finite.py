@@ -1,0 +1,5 @@
+NOWHERE = "nowhere"
+
+
+def find_nonfinite(step, model):
+    return NOWHERE

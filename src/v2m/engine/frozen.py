@@ -1,0 +1,77 @@
+"""Models whose features are wanted: trained, by timm's weights, or not trained at all."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from v2m.data import ImageSpec
+from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.data import resolve_image_spec
+from v2m.tasks.classification.head import CONFIG, TIMM, build_model, load_model, model_defaults
+
+KINDS = (TIMM, "random")
+
+
+class FrozenModel(NamedTuple):
+    """A model in evaluation mode: where it is from, its timm name, its images, and a hash of it."""
+
+    model: nn.Module
+    source: str
+    architecture: str
+    spec: ImageSpec
+    sha256: str
+
+
+def open_frozen(source: str, data: str) -> FrozenModel:
+    """Load or build a model whose features are wanted.
+
+    Args:
+        source: A run folder or another in hub format; ``timm/NAME`` for a timm model with its pretrained
+            weights; ``random/NAME`` for one that is not trained, as a baseline.
+        data: The dataset, whose images an untrained model is built for.
+
+    Raises:
+        ValueError: there is no such model, or no weights of it.
+    """
+    kind, _, name = source.partition("/")
+    if kind in KINDS and name:
+        pretrained, image_data = (TIMM, "") if kind == TIMM else (None, data)
+        spec = resolve_image_spec(InputConfig(), image_data, model_defaults(name))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build_model(name, {}, 0, spec, pretrained).eval()
+        return FrozenModel(model, source, name, spec, _digest(model, name))
+    path = Path(source)
+    saved = load_model(path)
+    folder = path if path.is_dir() else path.parent
+    sha256 = _digest(saved.model, (folder / CONFIG).read_text(encoding="utf-8"))
+    return FrozenModel(saved.model, str(folder.resolve()), saved.name, saved.spec, sha256)
+
+
+def _digest(model: nn.Module, about: str) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
+    """Features before the head ``[B, D]``, float32; for no images none.
+
+    Raises:
+        ValueError: the model does not pool its features.
+    """
+    if not len(images):
+        return torch.empty(0, 0)
+    timm_model: Any = model
+    features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
+    if features.ndim != 2:
+        raise ValueError(
+            f"model: its features have shape {list(features.shape)}, expected [images, features]"
+        )
+    return features.float()
