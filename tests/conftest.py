@@ -18,16 +18,21 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def image_folder(tmp_path):
+def make_image_folder(parent):
     """Three classes of noisy images of one colour, 14x10 pixels: 8 each to train on, 4 each to validate."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
         for channel, name in enumerate(("red", "green", "blue")):
-            folder = tmp_path / "images" / split / name
+            folder = parent / "images" / split / name
             folder.mkdir(parents=True)
             for i in range(count):
                 pixels = generator.integers(0, 100, (10, 14, 3), dtype=np.uint8)
                 pixels[..., channel] += 150
                 Image.fromarray(pixels).save(folder / f"{i}.png")
-    return tmp_path / "images"
+    return parent / "images"
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """The images of ``make_image_folder``."""
+    return make_image_folder(tmp_path)

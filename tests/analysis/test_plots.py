@@ -4,9 +4,11 @@ from PIL import Image
 
 from v2m.analysis import (
     choose_images,
+    plot_classes,
     plot_confusion_matrix,
     plot_learning_curve,
     plot_predictions,
+    plot_probes,
     plot_study,
 )
 
@@ -67,3 +69,25 @@ def test_sheet_starts_with_the_surest_mistakes_and_fills_up():
     assert sorted(choose_images(logits, targets, 10)) == [0, 1, 2, 3, 4, 5]
     assert choose_images(logits, targets, 2)[0] == 0
     assert choose_images(logits, targets, 5) == choose_images(logits, targets, 5)
+
+
+def test_probes_draw_a_line_and_a_bar_for_each_model_with_any_name(tmp_path):
+    knn = {"a": {10: 0.8, 24: 0.7}, "runs/" + 40 * "long": {10: 0.6, 24: 0.5}}
+    plot_probes(knn, dict.fromkeys(knn, 0.9), tmp_path / "probes.png", "title")
+    _, colours = ink(tmp_path / "probes.png")
+    assert {(0x21, 0x66, 0xAC), (0xE0, 0x82, 0x14)} <= colours
+
+
+def test_classes_are_bars_with_zeros_in_red_or_curves(tmp_path):
+    full, lacking = dict(a=5, b=3), dict(a=5, c=1)
+    plot_classes(dict(train=full, val=full), tmp_path / "full.png", "title")
+    plot_classes(dict(train=full, val=lacking), tmp_path / "lacking.png", "title")
+    many = {f"class {i}": i + 1 for i in range(60)}
+    plot_classes(dict(train=many, val=full), tmp_path / "many.png", "title")
+    for name in ("full", "lacking", "many"):
+        assert {(0x21, 0x66, 0xAC), (0xE0, 0x82, 0x14)} <= ink(tmp_path / f"{name}.png")[1]
+
+    def reds(name):
+        return sum(red > 150 and green < 100 for red, green, _ in ink(tmp_path / f"{name}.png")[1])
+
+    assert reds("full") == 0 < reds("lacking")

@@ -1,146 +1,178 @@
-import gzip
+import pickle
 import shutil
-import struct
 
-import numpy as np
 import pytest
-from PIL import Image
+from torch.utils.data import DataLoader
 
-from v2m.data import DataError, datasets, find_images, open_dataset, read_image
+from tests.data.formats import as_parquet, as_tar_shards, as_tars, as_webdataset, contents, write_tar
+from v2m.data import DataError, LabelledImages, UnreadableImageError, find_splits, open_dataset
 
-
-def test_digits_are_the_bundled_ones_split_without_overlap(tmp_path):
-    train, val = (open_dataset("digits", split, tmp_path) for split in ("train", "val"))
-    assert (len(train), len(val)) == (1437, 360)
-    assert train.classes == [str(i) for i in range(10)]
-    image, label = val[0]
-    assert (image.mode, image.size, type(label)) == ("L", (8, 8), int)
-    assert image.getextrema()[1] == 255
-    assert np.bincount(val.targets).min() >= 34
-
-    from sklearn.datasets import load_digits
-
-    both = np.concatenate([train.images, val.images]).reshape(1797, -1)
-    original = np.round(load_digits().images.reshape(1797, -1) * 255 / 16)
-    assert sorted(map(bytes, both)) == sorted(map(bytes, original.astype(np.uint8)))
+FORMATS = {
+    "folder": lambda source, root: shutil.copytree(source, root),
+    "tars": as_tars,
+    "tar shards": as_tar_shards,
+    "webdataset": as_webdataset,
+    "parquet": as_parquet,
+}
 
 
-@pytest.fixture
-def fashion_archives(tmp_path):
-    """Four archives in Fashion-MNIST's format, of 20 training and 10 test images."""
-    folder = tmp_path / "debian"
-    folder.mkdir()
-    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
-    for part, count in (("train", 20), ("t10k", 10)):
-        with gzip.open(folder / f"{part}-images-idx3-ubyte.gz", "wb") as file:
-            file.write(struct.pack(">IIII", 2051, count, 28, 28) + images[:count].tobytes())
-        with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz", "wb") as file:
-            file.write(struct.pack(">II", 2049, count) + bytes(i % 10 for i in range(count)))
-    return folder, images
+@pytest.fixture(params=FORMATS)
+def any_format(request, image_folder, tmp_path):
+    """The image folder in one of the formats, in a place with an unusual name."""
+    root = tmp_path / "vält train [x] test" / "data set"
+    root.parent.mkdir()
+    FORMATS[request.param](image_folder, root)
+    return root
 
 
-def test_fashion_mnist_is_read_from_the_debian_package(fashion_archives, tmp_path, monkeypatch):
-    folder, images = fashion_archives
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", folder)
-    train, val = (open_dataset("fashion-mnist", split, tmp_path / "cache") for split in ("train", "val"))
-    assert (len(train), len(val)) == (20, 10)
-    image, label = train[13]
-    np.testing.assert_array_equal(np.asarray(image), images[13])
-    assert label == 3
-    assert train.classes[9] == "Ankle boot"
-
-    shutil.rmtree(folder)
-    assert len(open_dataset("fashion-mnist", "val", tmp_path / "cache")) == 10
+def message(source, split, data_dir):
+    """The one line of the error of opening a split."""
+    with pytest.raises(DataError) as caught:
+        open_dataset(str(source), split, data_dir)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_fashion_mnist_without_files_or_network_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "none")
-    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(DataError, match=r"fashion-mnist is not in .* could not be downloaded .*apt install"):
-        open_dataset("fashion-mnist", "train", tmp_path)
+def test_every_format_gives_the_same_images_and_labels(any_format, image_folder, tmp_path):
+    for split, count in (("train", 24), ("val", 12)):
+        data = open_dataset(str(any_format), split, tmp_path / "cache")
+        assert isinstance(data, LabelledImages)
+        assert (len(data), data.classes) == (count, ["blue", "green", "red"])
+        assert sorted(data.targets) == sorted(data[i][1] for i in range(count))
+        assert len({data.name(i) for i in range(count)}) == count
+        assert all(data.name(i).startswith(str(any_format)) for i in range(count))
+        assert contents(any_format, split, tmp_path / "cache") == contents(image_folder, split, tmp_path)
 
 
-def test_classes_of_another_model_are_refused(tmp_path):
-    with pytest.raises(DataError, match="classes of digits are 0, 1"):
-        open_dataset("digits", "val", tmp_path, classes=["cat", "dog"])
+def test_every_format_is_read_by_worker_processes(any_format, tmp_path):
+    data = open_dataset(str(any_format), "val", tmp_path / "cache")
+    here = [(data.read(i).tobytes(), data.targets[i]) for i in range(len(data))]
+    data.transform = bytes_of
+    assert [tuple(pair) for pair in DataLoader(data, None, num_workers=2)] == here
+    again = pickle.loads(pickle.dumps(data))
+    assert [again[i] for i in range(len(again))] == here
+    assert again.name(11) == data.name(11)
+
+
+def test_an_error_comes_back_from_a_worker_process(image_folder, tmp_path):
+    (image_folder / "val" / "blue" / "0.png").write_bytes(b"")
+    data = open_dataset(str(image_folder), "val", tmp_path)
+    with pytest.raises(UnreadableImageError, match=r"blue/0\.png: not a readable image \(empty, or of no"):
+        next(iter(DataLoader(data, None, num_workers=1)))
+
+
+def bytes_of(image):
+    return image.tobytes()
+
+
+def test_every_format_needs_its_validation_images(any_format, tmp_path):
+    for path in [*any_format.glob("val*"), *any_format.glob("data/val*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert len(open_dataset(str(any_format), "train", tmp_path / "cache")) == 24
+    assert "has no folder val/" in message(any_format, "val", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_labels_are_those_of_the_training_classes_in_every_format(format, image_folder, tmp_path):
+    shutil.rmtree(image_folder / "val" / "blue")
+    FORMATS[format](image_folder, tmp_path / "other")
+    data = open_dataset(str(tmp_path / "other"), "val", tmp_path / "cache")
+    assert data.classes == ["blue", "green", "red"]
+    assert sorted(data.targets) == [1] * 4 + [2] * 4
+    for i in range(len(data)):
+        assert data.read(i).resize((1, 1)).getpixel((0, 0))[2 - data.targets[i]] > 150
+
+
+@pytest.mark.parametrize("format", ["folder", "tars", "tar shards"])
+def test_a_class_that_only_validation_has_is_an_error(format, image_folder, tmp_path):
+    (image_folder / "val" / "green").rename(image_folder / "val" / "purple")
+    FORMATS[format](image_folder, tmp_path / "other")
+    assert "classes that are not known: purple" in message(tmp_path / "other", "val", tmp_path)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_classes_of_a_model_count(format, image_folder, tmp_path):
+    FORMATS[format](image_folder, tmp_path / "other")
+    source = str(tmp_path / "other")
+    data = open_dataset(source, "val", tmp_path / "cache", classes=["red", "white", "green", "blue"])
+    assert sorted(set(data.targets)) == [0, 2, 3]
+    assert data.classes[data.targets[0]] == "blue"
+    with pytest.raises(DataError, match="no images of the classes white"):
+        open_dataset(source, "train", tmp_path / "cache", classes=["red", "white", "green", "blue"])
+    with pytest.raises(DataError, match="classes that are not known: blue"):
+        open_dataset(source, "val", tmp_path / "cache", classes=["red", "green"])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_corrupt_image_is_an_error_and_not_replaced(format, image_folder, tmp_path):
+    broken = image_folder / "val" / "green" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    FORMATS[format](image_folder, tmp_path / "other")
+    data = open_dataset(str(tmp_path / "other"), "val", tmp_path / "cache")
+    assert len(data) == 12
+    failures = []
+    for i in range(len(data)):
+        try:
+            data[i]
+        except UnreadableImageError as error:
+            failures.append((i, error))
+    ((index, error),) = failures
+    assert data.targets[index] == 1
+    assert error.name == data.name(index)
+    assert str(error) == f"{error.name}: not a readable image ({error.reason})"
 
 
 @pytest.mark.parametrize("val", ["val", "validation", "valid", "test"])
-def test_a_folder_is_labelled_by_the_training_classes(image_folder, tmp_path, val):
+def test_validation_has_many_names(image_folder, tmp_path, val):
     (image_folder / "val").rename(image_folder / val)
-    shutil.rmtree(image_folder / val / "blue")
-    data = open_dataset(str(image_folder), "val", tmp_path)
-    assert data.classes == ["blue", "green", "red"]
-    assert {label for _, label in data.samples} == {1, 2}
+    assert len(open_dataset(str(image_folder), "val", tmp_path)) == 12
+    assert list(find_splits(str(image_folder), tmp_path)) == ["train", val]
 
 
-def test_a_folder_reads_many_formats_and_skips_hidden_folders(image_folder, tmp_path):
-    picture = Image.new("RGB", (9, 7), "red")
-    for suffix in ("webp", "JPEG", "bmp", "tif"):
-        picture.save(image_folder / "train" / "red" / f"more.{suffix}")
-    (image_folder / "train" / ".ipynb_checkpoints").mkdir()
-    before = len(open_dataset(str(image_folder), "val", tmp_path)) * 2
-    data = open_dataset(str(image_folder), "train", tmp_path)
-    assert len(data) == before + 4
-    assert data.classes == ["blue", "green", "red"]
+def test_validation_goes_before_test(image_folder, tmp_path):
+    shutil.copytree(image_folder / "val", image_folder / "test")
+    shutil.rmtree(image_folder / "test" / "red")
+    assert len(open_dataset(str(image_folder), "val", tmp_path)) == 12
+    assert list(find_splits(str(image_folder), tmp_path)) == ["train", "val", "test"]
 
 
-def test_trouble_with_a_folder_is_named(image_folder, tmp_path):
-    def message(split="train", source=image_folder):
-        with pytest.raises(DataError) as caught:
-            open_dataset(str(source), split, tmp_path)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+def test_a_folder_goes_before_the_tar_that_it_was_in(image_folder, tmp_path):
+    (image_folder / "train.tar.gz").write_bytes(b"not looked at")
+    (image_folder / "val.tar").write_bytes(b"not looked at")
+    assert len(open_dataset(str(image_folder), "train", tmp_path)) == 24
+    assert len(open_dataset(str(image_folder), "val", tmp_path)) == 12
 
-    assert "neither a dataset (digits, fashion-mnist, fashion-relations) nor a folder" in message(
-        source="/no/such/place"
-    )
-    (image_folder / "val" / "purple").mkdir()
-    assert "classes that are not known: purple" in message("val")
+
+def test_splits_may_be_of_different_formats(image_folder, tmp_path):
+    as_tars(image_folder, tmp_path / "tars")
     shutil.rmtree(image_folder / "val")
-    assert "no folder val/" in message("val")
-    for image in (image_folder / "train" / "green").iterdir():
-        image.unlink()
-    assert "green" in message()
+    (tmp_path / "tars" / "val.tar").rename(image_folder / "val.tar")
+    assert len(open_dataset(str(image_folder), "val", tmp_path)) == 12
+
+
+def test_names_of_files_say_the_split(image_folder, tmp_path):
+    as_tars(image_folder, tmp_path / "tars")
+    (tmp_path / "tars" / "train.tar").rename(tmp_path / "tars" / "birds-TRAIN_0001.tar")
+    (tmp_path / "tars" / "val.tar").rename(tmp_path / "tars" / "birds-validation_0001.tar")
+    write_tar(tmp_path / "tars" / "trainer.tar", {"a/b.png": b""})
+    write_tar(tmp_path / "tars" / ".train.tar", {"a/b.png": b""})
+    assert len(open_dataset(str(tmp_path / "tars"), "train", tmp_path)) == 24
+    assert len(open_dataset(str(tmp_path / "tars"), "val", tmp_path)) == 12
+
+
+def test_compressed_tars_are_to_be_unpacked(image_folder, tmp_path):
+    as_tars(image_folder, tmp_path / "tars")
+    (tmp_path / "tars" / "train.tar").rename(tmp_path / "tars" / "train.tar.gz")
+    assert "train.tar.gz is compressed, unpack it to train.tar" in message(
+        tmp_path / "tars", "train", tmp_path
+    )
+
+
+def test_trouble_is_named(image_folder, tmp_path):
+    place = "neither a dataset (digits, fashion-mnist, fashion-relations) nor a folder"
+    assert place in message("/no/such/place", "train", tmp_path)
+    assert message("digitz", "train", tmp_path).endswith("; did you mean digits?")
     (image_folder / "train").rename(image_folder / "trian")
-    assert "no folder train/" in message()
-
-
-def test_a_corrupt_image_is_an_error_and_not_replaced(image_folder, tmp_path):
-    broken = image_folder / "val" / "green" / "0.png"
-    broken.write_bytes(broken.read_bytes()[:60])
-    data = open_dataset(str(image_folder), "val", tmp_path)
-    index = [path for path, _ in data.samples].index(str(broken))
-    with pytest.raises(DataError, match=r"val/green/0\.png: not a readable image"):
-        data[index]
-
-
-def test_sixteen_bits_are_reduced_to_eight_and_floats_refused(tmp_path):
-    ramp = np.arange(0, 65536, 8192, dtype=np.uint16).reshape(1, 8)
-    Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "ramp.tiff")
-    for name in ("ramp.png", "ramp.tiff"):
-        assert np.asarray(read_image(tmp_path / name)).tolist() == [list(range(0, 256, 32))]
-    Image.fromarray(ramp.astype(np.float32) / 65535).save(tmp_path / "float.tiff")
-    with pytest.raises(DataError, match=r"float\.tiff: not a readable image \(floating point"):
-        read_image(tmp_path / "float.tiff")
-
-
-def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
-    Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match=r"bomb\.png: not a readable image"):
-        read_image(tmp_path / "bomb.png")
-
-
-def test_find_images(image_folder):
-    (image_folder / "notes.txt").write_text("no image")
-    found = find_images(image_folder)
-    assert len(found) == len(list(image_folder.rglob("*.png")))
-    assert found == sorted(found)
-    assert find_images(found[0]) == found[:1]
-    with pytest.raises(DataError, match="no such file or folder"):
-        find_images(image_folder / "missing")
-    (image_folder / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no images"):
-        find_images(image_folder / "empty")
+    assert "no folder train/" in message(image_folder, "train", tmp_path)
+    assert "no folder train/" in message(image_folder, "val", tmp_path)
+    assert "split is 'vall', expected 'train' or 'val'" in message(image_folder, "vall", tmp_path)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.data.test_datasets import fashion_archives  # noqa: F401 - a fixture
-from v2m.data import DATASETS, datasets, open_dataset
+from tests.data.test_named import fashion_archives  # noqa: F401 - a fixture
+from v2m.data import DATASETS, named, open_dataset
 from v2m.data.relations import BAG, GARMENT, RELATIONS, SNEAKER, build_scenes
 
 GRAY = np.array([20, 40, 60, 80, 100, 120, 140, 160, 180, 200], np.uint8)
@@ -60,7 +60,7 @@ def test_scenes_are_the_same_each_time_and_others_for_another_seed():
 
 
 def test_scenes_come_by_name_from_the_images_of_their_split(fashion_archives, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", fashion_archives[0])
+    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", fashion_archives[0])
     halved = fashion_archives[1].reshape(20, GARMENT, 2, GARMENT, 2).mean((2, 4)).round()
     windows = (40 - GARMENT + 1) ** 2
     for split, count, images in (("train", 20_000, 20), ("val", 4_000, 10)):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, RED = "#2166ac", "#e08214", "#c0392b"
 COLOURS = (BLUE, ORANGE, "#4d9221", "#8073ac")
 MANY_CLASSES = 40
+LONGEST_NAME = 24
 
 
 def plot_learning_curve(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
@@ -183,7 +184,7 @@ def plot_classes(counts: Mapping[str, Mapping[str, int]], path: Path, title: str
     figure = _figure(8, 4)
     axis = figure.subplots()
     for (split, images), colour in zip(counts.items(), cycle(COLOURS)):
-        ordered = sorted(images.values(), reverse=True)
+        ordered = sorted((images.get(name, 0) for name in names), reverse=True)
         label = f"{split}: {sum(ordered):,} images"
         axis.plot(range(1, len(ordered) + 1), ordered, color=colour, label=label, drawstyle="steps-mid")
     axis.set(xlabel="class, from the largest to the smallest", ylabel="images", title=title)
@@ -209,7 +210,7 @@ def _class_bars(
         for label, value in zip(labels, values, strict=True):
             label.set_color("black" if value else RED)
         axis.set(xlabel="images", title=f"{split}: {sum(values):,}", ylim=(len(names) - 0.5, -0.5))
-        axis.margins(x=0.15)
+        axis.set_xlim(0, 1.18 * max(1, *values))
         axis.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:27]}..." for name in names])
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
@@ -233,19 +234,20 @@ def plot_probes(
     """
     figure = _figure(10, max(3.6, 1.6 + 0.4 * len(linear)))
     left, right = figure.subplots(1, 2)
-    for (name, accuracies), colour in zip(knn.items(), cycle(COLOURS)):
-        left.plot([*accuracies], [*accuracies.values()], color=colour, label=name, marker="o", markersize=4)
+    labels = [name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}" for name in linear]
+    for label, accuracies, colour in zip(labels, knn.values(), cycle(COLOURS)):
+        left.plot([*accuracies], [*accuracies.values()], color=colour, label=label, marker="o", markersize=4)
     counts = sorted({count for accuracies in knn.values() for count in accuracies})
     left.set_xscale("log")
     left.set_xticks(counts, map(str, counts))
     left.minorticks_off()
     left.set(xlabel="nearest neighbours that vote", ylabel="accuracy on the validation images")
-    left.yaxis.set_major_formatter("{x:.0%}")
+    left.yaxis.set_major_formatter("{x:.1%}")
     colours = [colour for _, colour in zip(linear, cycle(COLOURS))]
     bars = right.barh(range(len(linear)), list(linear.values()), 0.6, color=colours)
     right.bar_label(bars, [f"{value:.1%}" for value in linear.values()], padding=3)
-    right.set(xlabel="accuracy of a linear classifier", xlim=(0, 1.12), ylim=(len(linear) - 0.4, -0.6))
-    right.set_yticks(range(len(linear)), list(linear))
+    right.set(xlabel="accuracy of a linear classifier", xlim=(0, 1.2), ylim=(len(linear) - 0.4, -0.6))
+    right.set_yticks(range(len(linear)), labels)
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter("{x:.0%}")
     for axis in (left, right):

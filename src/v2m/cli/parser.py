@@ -206,8 +206,8 @@ def _add_embedding(parser: Parser) -> None:
 
 def _add_check(data: Parser) -> None:
     check = _command(
-        "Look at every image of a dataset. Exits with 1 if images cannot be read, have too many pixels, or are "
-        "in more than one split."
+        "Look at every image of a dataset. Exits with 1 if images cannot be read, have too many pixels, or "
+        "are in more than one split."
     )
     check.add_argument("source", type=str, help="Dataset by name or folder, as for v2m train --data.")
     check.add_argument(
@@ -300,10 +300,18 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
-    if arguments[:1] != ["train"]:
+    if not arguments or arguments[0] != "train":
         return TrainConfig
     name = _setting(arguments, "recipe")
     return find_recipe(name) if name else recipe_of(_setting(arguments, "data"))
+
+
+def _without(arguments: Sequence[str], option: str) -> list[str]:
+    """The arguments without an option and its value."""
+    kept = [argument for argument in arguments if not argument.startswith(f"{option}=")]
+    if option in kept:
+        del kept[kept.index(option) : kept.index(option) + 2]
+    return kept
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:

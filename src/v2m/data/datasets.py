@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from v2m.data.dataset import LabelledImages
 from v2m.data.errors import DataError, few
@@ -37,6 +38,8 @@ def open_dataset(
     Raises:
         DataError: there is no such dataset, a split or class is missing or unknown, or a download failed.
     """
+    if split not in get_args(Split):
+        raise DataError(f"data: split is {split!r}, expected 'train' or 'val'")
     splits = find_splits(source, data_dir)
     data = _open(splits, source, split)
     if classes is None:

@@ -13,11 +13,11 @@ class UnreadableImageError(DataError):
 
     Attributes:
         name: Where the image is.
-        reason: What is wrong with it.
+        reason: What is wrong with it; empty where PyTorch made a worker's error anew, from its text.
     """
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: not a readable image ({reason})")
+    def __init__(self, name: str, reason: str = "") -> None:
+        super().__init__(f"{name}: not a readable image ({reason})" if reason else name)
         self.name, self.reason = name, reason
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -83,7 +83,7 @@ def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) 
 
 
 def _link(files: Sequence[Path], cache: Path) -> Path:
-    """A folder with links to these files, as the reader takes a folder and guesses which files are of a split."""
+    """A folder with links to these files: the reader takes a folder, and guesses what in it is of a split."""
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     folder = cache / "links" / hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

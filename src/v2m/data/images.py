@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
@@ -38,6 +38,8 @@ def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image
                 yield image
     except Image.DecompressionBombError as error:
         raise DecompressionBombError(name, first_line(error)) from None
+    except UnidentifiedImageError:  # PIL names the file, or the object in memory
+        raise UnreadableImageError(name, "empty, or of no known format") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise UnreadableImageError(name, first_line(error)) from None
 

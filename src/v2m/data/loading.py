@@ -128,7 +128,7 @@ class TrainLoader:
 class _Place(NamedTuple):
     """An image of the dataset at a place of an epoch."""
 
-    index: int
+    image: int
     epoch: int
     position: int
 
@@ -165,7 +165,7 @@ class _Augmented(Dataset[Any]):
     def __getitem__(self, place: _Place) -> tuple[Any, int, int, list[Unreadable]]:
         unreadable: list[Unreadable] = []
         for offset in range(min(MOST_REPLACEMENTS, len(self._dataset))):
-            index = (place.index + offset) % len(self._dataset)
+            index = (place.image + offset) % len(self._dataset)
             seed_everything(self._seed, place.epoch, place.position)
             try:
                 return *self._dataset[index], index, unreadable
@@ -251,4 +251,5 @@ def _collate_eval(samples: Sequence[tuple[Any, int, int] | Unreadable]) -> Batch
         return Batch(
             torch.empty(0), torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), unreadable
         )
-    return Batch(*default_collate(read), unreadable)
+    images, targets, indices = default_collate(read)
+    return Batch(images, targets, indices, unreadable)

@@ -1,7 +1,7 @@
 """Images in tar files, by class folder or as WebDataset shards, read where they lie.
 
-The headers are read once, when the dataset is opened. Images are then read by position, in any order, and every
-sample counts once, whichever process reads it.
+The headers are read once, when the dataset is opened. Images are then read by position, in any order. So each
+counts once, whichever process reads it.
 """
 
 import io
@@ -91,7 +91,7 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
     try:
         with tarfile.open(path, "r:") as tar:
             while entry := tar.next():
-                tar.members.clear()  # they would add up
+                tar.members.clear()  # type: ignore[attr-defined]  # they would add up
                 name = posixpath.normpath(entry.name)
                 if any(part.startswith(".") for part in name.split("/")):
                     continue

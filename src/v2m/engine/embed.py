@@ -248,7 +248,7 @@ class _Parts:
     def _read(self, start: int) -> _Part:
         path = self._path(start)
         try:
-            with np.load(path) as arrays:
+            with path.open("rb") as file, np.load(file) as arrays:
                 part = _Part(*(arrays[name] for name in _Part._fields))
             part = part._replace(unreadable=json.loads(str(part.unreadable)))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -95,7 +95,7 @@ def _write_npz(path: Path, features: Features) -> None:
 
 
 def _read_npz(path: Path) -> Features:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
         return Features(
             arrays["features"],
             arrays["targets"],
@@ -106,7 +106,7 @@ def _read_npz(path: Path) -> Features:
 
 
 def _npz_facts(path: Path) -> dict[str, Any]:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         return json.loads(arrays["facts"].item())
 
 

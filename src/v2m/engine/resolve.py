@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from v2m.data import DATASETS
 from v2m.engine.config import OptimizerConfig, TrainConfig
+from v2m.engine.trackers import check_trackers
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_augment, resolve_image_spec
 from v2m.tasks.classification.head import model_defaults, resolve_model_args
@@ -21,7 +22,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     """The configuration with nothing left open, and folders by their whole path.
 
     Raises:
-        ValueError: there is no such model or optimiser, or the model takes no such images.
+        ValueError: there is no such model or optimiser, the model takes no such images, or a tracker is not
+            installed.
     """
     data = Path(config.data)
     spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
@@ -30,6 +32,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
         raise ValueError(
             f"optimizer.name: {config.optimizer.name!r} is no optimiser, nearest: {', '.join(nearest)}"
         )
+    check_trackers(config.trackers)
     return replace(
         config,
         model_args=resolve_model_args(config.model_args, config.pretrained),

@@ -22,18 +22,20 @@ from v2m.data import DataError
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable, seed_everything
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
-from v2m.engine.config import TrainConfig
+from v2m.engine.config import TrainConfig, settings
 from v2m.engine.evaluate import Evaluation, evaluate
-from v2m.engine.finite import NOWHERE, find_nonfinite
+from v2m.engine.finite import find_nonfinite
 from v2m.engine.machine import memory_mb
 from v2m.engine.progress import StepStatus, TrainProgress
 from v2m.engine.resolve import build_optimizer, resolve
 from v2m.engine.run import Metrics, RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.engine.trackers import Trackers
 from v2m.tasks.classification.data import changed_classes, open_train_data, open_val_data, resolve_image_spec
 from v2m.tasks.classification.head import build_model, model_defaults
 from v2m.tasks.classification.loss import build_mixup, build_task
 
+STEPS_BETWEEN_LOGS = 20
 STEP = 1
 """The last part of a seed of a step; those of images have none."""
 
@@ -141,9 +143,9 @@ class _Trainer:
         config, device = self.config, self.accelerator.device
         model = build_model(config.model, config.model_args, len(self.classes), self.spec, pretrained)
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model = model.to(device, memory_format=self.memory_format)
+        self.model = model.to(device).to(memory_format=self.memory_format)
         if config.grad_checkpointing:
-            model.set_grad_checkpointing(True)
+            model.set_grad_checkpointing(True)  # type: ignore[operator]
         self.ema = ModelEmaV3(model, config.ema_decay, use_warmup=True) if config.ema_decay else None
         self.whole_model = copy.deepcopy(model).cpu() if config.fsdp else None
         self.task = build_task(model, config.loss, config.distill, self.mixup, self.spec, self.classes)
@@ -185,11 +187,15 @@ class _Trainer:
             self.config.workers,
             self.accelerator.num_processes,
         )
-        with stop_requests() as stop_requested, progress:
+        trackers = Trackers(
+            self.config.trackers, self.run.path, settings(self.config), self._steps_done, self.console
+        )
+        with stop_requests() as stop_requested, progress, trackers:
             while self.epoch <= self.config.epochs:
-                self._train_epoch(progress, stop_requested)
+                self._train_epoch(progress, trackers, stop_requested)
                 evaluation = self._evaluate()
                 row = self._end_epoch(evaluation)
+                trackers.log({f"epoch/{name}": value for name, value in row.items()}, self._steps_done)
                 if self.is_main:
                     progress.epoch(row)
                     on_epoch(self.run)
@@ -219,7 +225,9 @@ class _Trainer:
         self._save(is_best)
         return row
 
-    def _train_epoch(self, progress: TrainProgress, stop_requested: Callable[[], bool]) -> None:
+    def _train_epoch(
+        self, progress: TrainProgress, trackers: Trackers, stop_requested: Callable[[], bool]
+    ) -> None:
         self.task.train()
         last = time.monotonic()
         for parts in self.train_batches.epoch(self.epoch, self.step):
@@ -234,13 +242,16 @@ class _Trainer:
                 self.sums.waited + waited,
                 now,
             )
-            progress.step(self._status(lr))
+            status = self._status(lr)
+            progress.step(status)
+            if self._steps_done % STEPS_BETWEEN_LOGS == 0:
+                trackers.log({f"step/{name}": v for name, v in asdict(status).items()}, self._steps_done)
             if is_stopped or is_due:
                 self._list_unreadable()
-                self._save()
+                saved = "and saved" if self._save() else "without saving, since steps are being skipped,"
             if is_stopped:
                 raise Interrupted(
-                    f"stopped and saved in epoch {self.epoch}, step {self.step} of {self.steps}; "
+                    f"stopped {saved} in epoch {self.epoch}, step {self.step} of {self.steps}; "
                     f"continue with: v2m train --resume {shlex.quote(str(self.run.path))}"
                 )
         if not self.sums.images:
@@ -302,18 +313,22 @@ class _Trainer:
         return images, targets, *(self.mixup(images, targets) if self.mixup else (images, targets))
 
     def _non_finite(self, parts: list[Batch], where: str) -> NonFiniteLossError:
-        def repeat() -> Tensor:
+        def repeat(model: nn.Module) -> Tensor:
             self._seed_step()
-            *_, images, targets = self._inputs(parts[0])
+            *_, images, targets = self._inputs(batch)
+            self.task.trainable_module = model
             with self.accelerator.autocast():
                 return self.task(images, targets)["loss"]
 
-        places = parallel.gather_items(self.accelerator, [find_nonfinite(repeat, self.trained)])
-        found = [place for place in places if place != NOWHERE] or [NOWHERE]
+        found = []
+        for batch in parts:
+            found.append(find_nonfinite(repeat, self.task.trainable_module))
+        found = parallel.gather_items(self.accelerator, found)
+        place = next((place for place in found if not place.startswith("nowhere")), found[0])
         saved = self.run.path if self.run.has_checkpoint else "nothing"
         return NonFiniteLossError(
             f"loss or gradient was NaN or infinite {where}, until epoch {self.epoch}, step {self.step + 1} "
-            f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); it began in {found[0]}. "
+            f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); it began in {place}. "
             f"Kept: {saved}. Try a lower --optimizer.lr or --optimizer.clip_grad"
         )
 
@@ -343,19 +358,20 @@ class _Trainer:
         if self.is_main:
             self.run.write_unreadable([(split, *item) for split, item in found])
 
-    def _save(self, is_best: bool = False) -> None:
-        """Write the checkpoint last: it says that all else is there. In bad times the good one stays."""
+    def _save(self, is_best: bool = False) -> bool:
+        """Save everything, unless steps are being skipped; the checkpoint last, since it commits to the rest."""
         self.saved_at = time.monotonic()
         if self.skipped_in_row:
-            return
-        model, ema = (parallel.whole(m.state_dict()) if m else None for m in (self.trained, self._average))
+            return False
+        model = parallel.whole(self.trained.state_dict())
+        ema = parallel.whole(self.ema.module.state_dict()) if self.ema else None
         moments = parallel.whole(self.optimizer.state_dict()["state"])
+        evaluated = self._whole_eval_model()
         if not self.is_main:
-            return
-        best = self._whole_eval_model(ema or model)
-        self.run.write_model(best, self.classes, self.spec)
+            return True
+        self.run.write_model(evaluated, self.classes, self.spec)
         if is_best and self.config.checkpoint.keep_best:
-            self.run.write_best(best, self.classes, self.spec)
+            self.run.write_best(evaluated, self.classes, self.spec)
         self.run.write_metrics(self.history)
         scaler = self.accelerator.scaler
         state = dict(
@@ -372,6 +388,7 @@ class _Trainer:
             scaler=scaler.state_dict() if scaler else None,
         )
         self.run.write_checkpoint(state, self.config.checkpoint.keep_last)
+        return True
 
     def _restore(self) -> None:
         """Go on from what was saved last; settings that changed since then count."""
@@ -406,15 +423,11 @@ class _Trainer:
         else:
             self.console.print(f"going on in epoch {self.epoch}, after step {self.step} of {self.steps}")
 
-    @property
-    def _average(self) -> nn.Module | None:
-        return self.ema.module if self.ema else None
-
-    def _whole_eval_model(self, state: dict[str, Tensor]) -> nn.Module:
-        """The model to save, which is not divided over the processes."""
+    def _whole_eval_model(self) -> nn.Module:
+        """The model to save, put together where it is divided over the processes."""
         if self.whole_model is None:
             return self._eval_model
-        self.whole_model.load_state_dict(state)
+        self.whole_model.load_state_dict(parallel.whole(self._eval_model.state_dict()))
         return self.whole_model
 
     def _warn(self, text: str) -> None:

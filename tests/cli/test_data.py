@@ -1,0 +1,106 @@
+import json
+import re
+import shutil
+
+import pytest
+from PIL import Image
+
+from tests.cli.test_cli import fails
+from v2m.cli import main
+
+
+def check(capsys, source, output, *arguments):
+    """Run the check: exit code, the rows of its tables by their first words, and the listed problems."""
+    code = main(["data", "check", str(source), "--output", str(output), "--workers=0", *arguments])
+    out, error = capsys.readouterr()
+    assert error == ""
+    cells = (re.split(r"\s{2,}", line.strip()) for line in out.splitlines())
+    rows = {first: others for first, *others in cells}
+    lines = (output / "problems.jsonl").read_text().splitlines()
+    return code, rows, [json.loads(line) for line in lines], out
+
+
+def test_a_good_dataset_is_counted_and_drawn(image_folder, tmp_path, capsys):
+    code, rows, problems, out = check(capsys, image_folder, tmp_path / "out")
+    assert (code, problems) == (0, [])
+    assert rows["images"] == ["24", "12"]
+    assert rows["classes"] == ["3", "3"]
+    assert rows["ratio"] == ["1.0", "1.0"]
+    assert rows["widths"] == ["14", "14"]
+    assert rows["modes"] == ["colour 100%"] * 2
+    assert "no problems found" in out
+    assert str(tmp_path / "out" / "problems.jsonl") in out
+    with Image.open(tmp_path / "out" / "classes.png") as picture:
+        assert picture.size > (600, 200)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "code"),
+    [
+        (lambda root: (root / "val/red/0.png").write_bytes(b"broken"), "unreadable", 1),
+        (lambda root: shutil.copy(root / "train/red/0.png", root / "val/red/new.png"), "leak", 1),
+        (lambda root: shutil.copy(root / "val/red/0.png", root / "val/red/new.png"), "duplicate", 0),
+        (lambda root: Image.new("RGB", (7, 9)).save(root / "val/red/0.png"), "tiny", 0),
+        (lambda root: shutil.rmtree(root / "val/red"), "empty class", 0),
+        (lambda root: (root / "val/purple").mkdir(), "unknown class", 0),
+    ],
+)
+def test_problems_are_counted_and_the_serious_ones_make_it_fail(
+    image_folder, tmp_path, capsys, trouble, kind, code
+):
+    trouble(image_folder)
+    got, rows, problems, _ = check(capsys, image_folder, tmp_path / "out")
+    assert got == code
+    assert problems[0]["kind"] == kind
+    assert rows[kind][:2] == ["0", "1"]
+
+
+def test_sizes_have_a_spread_and_tiny_is_what_one_says(image_folder, tmp_path, capsys):
+    Image.new("RGB", (20, 30)).save(image_folder / "val" / "red" / "0.png")
+    _, rows, problems, _ = check(capsys, image_folder, tmp_path / "out", "--tiny", "11")
+    assert rows["widths"] == ["14", "14 to 20, median 14"]
+    assert len(problems) == 24 + 11
+    assert rows["tiny"][:3] == ["24", "11", "has a side of very few pixels"]
+
+
+def test_files_go_to_the_runs_by_default(image_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "check", "images", "--workers=1"]) == 0
+    assert (tmp_path / "runs" / "data-check-images" / "classes.png").is_file()
+
+
+def test_very_many_classes_are_a_curve(tmp_path, capsys):
+    for split, count in (("train", 60), ("val", 50)):
+        for name in range(count):
+            folder = tmp_path / "many" / split / f"class {name}"
+            folder.mkdir(parents=True)
+            level = name + 100 * (split == "val")
+            Image.new("RGB", (8, 8), (level, 0, 0)).save(folder / "0.png")
+    code, rows, problems, _ = check(capsys, tmp_path / "many", tmp_path / "out")
+    assert (code, rows["classes"]) == (0, ["60", "50"])
+    assert [problem["kind"] for problem in problems] == ["empty class"] * 10
+    with Image.open(tmp_path / "out" / "classes.png") as picture:
+        assert picture.size > (600, 300)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["check", "/no/such/place"], 1, ["'/no/such/place' is neither a dataset"]),
+        (["check", "digits", "--tiny", "-1"], 2, ["tiny", "-1"]),
+        (["check", "digits", "--worker", "1"], 2, ["did you mean --workers?"]),
+        (["chek"], 2, ["did you mean 'check'?"]),
+        ([], 2, ["check"]),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(capsys, arguments, code, words):
+    got, error = fails(capsys, "data", *arguments)
+    assert got == code
+    for word in words:
+        assert word in error
+
+
+def test_a_folder_without_splits_is_one_line(tmp_path, capsys):
+    (tmp_path / "cats").mkdir()
+    code, error = fails(capsys, "data", "check", str(tmp_path))
+    assert (code, "has no folder train/, nor train*.tar, nor train*.parquet" in error) == (1, True)

@@ -1,0 +1,170 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import timm
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from tests.cli.test_cli import fails
+from v2m.cli import embed, main
+from v2m.data import ImageSpec
+from v2m.engine.features import read_features
+from v2m.tasks.classification.head import save_model
+
+SPEC = ImageSpec((8, 8), 1, (0.305,), (0.376,), 1.0, "bicubic")
+PARTS = 3
+"""Of the training images of the digits."""
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A model that takes a few tenths of a second for a part."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    model = timm.create_model("v2m_nano", in_chans=1, num_classes=10, img_size=8)
+    save_model(model, folder, list("0123456789"), SPEC)
+    return folder
+
+
+def embed_digits(run, output, *options):
+    return ["embed", str(run), "--data", "digits", "--split", "train", "--output", str(output), *options]
+
+
+def test_a_killed_command_goes_on_to_the_same_bytes(run, tmp_path, capsys):
+    output = tmp_path / "features.npz"
+    arguments = embed_digits(run, output, "--device", "cpu")
+    process = subprocess.Popen([sys.executable, "-m", "v2m", *arguments], stderr=subprocess.DEVNULL)
+    folder = tmp_path / "features.npz.parts"
+    while not list(folder.glob("part-*.npz")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    left = len(list(folder.glob("part-*.npz")))
+    assert 1 <= left < PARTS
+    assert not output.exists()
+
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"goes on: {left} of 3 parts are there\n"
+    assert captured.out == f"{output}: features of 1,437 images, digits train by {run}\n"
+    whole = tmp_path / "whole.npz"
+    assert main(embed_digits(run, whole, "--device", "cpu")) == 0
+    assert output.read_bytes() == whole.read_bytes()
+    assert not folder.exists()
+
+
+def test_two_processes_equal_one(run, tmp_path):
+    one, two = tmp_path / "one.npz", tmp_path / "two.npz"
+    assert main(embed_digits(run, one)) == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "v2m", *embed_digits(run, two)]
+    environment = os.environ | dict(ACCELERATE_USE_CPU="1", OMP_NUM_THREADS="1")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{two}: features of 1,437 images, digits train by {run}\n"
+    first, second = read_features(one), read_features(two)
+    np.testing.assert_allclose(second.features, first.features, rtol=1e-5, atol=1e-6)
+    assert second.index.tolist() == first.index.tolist() == list(range(1437))
+    assert second.targets.tolist() == first.targets.tolist()
+    assert (second.names, second.facts) == (first.names, first.facts)
+
+
+def test_ctrl_c_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embed, "embed", interrupted)
+    assert main(embed_digits(run, tmp_path / "f.npz")) == 130
+    assert capsys.readouterr().err == "v2m: stopped; the same command goes on after the last whole part\n"
+
+
+def test_unreadable_images_are_named_and_counted(run, image_folder, tmp_path, capsys):
+    bad = image_folder / "val" / "red" / "1.png"
+    bad.write_bytes(b"broken")
+    output = tmp_path / "f.parquet"
+    assert main(["embed", str(run), "--data", str(image_folder), "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{output}: features of 11 images, 1 left out, {image_folder} val by {run}\n"
+    assert captured.err.startswith(f"v2m: left out: {bad}: not a readable image (")
+    assert captured.err.count("\n") == 1
+
+
+def test_probe_compares_models_and_keeps_their_features(run, tmp_path, capsys):
+    output = tmp_path / "results"
+    random = "random/v2m_nano"
+    arguments = ["probe", str(run), random, "--data", "digits", "--output", str(output)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert rows["model"] == [
+        *("features", "10-NN", "20-NN", "100-NN", "200-NN", "linear"),
+        *("20-NN", "top-5", "linear", "top-5"),
+    ]
+    results = json.loads((output / "probe.json").read_text())
+    for name, result in zip((str(run), random), results, strict=True):
+        scores = [result["knn"][k]["top1"] for k in ("10", "20", "100", "200")] + [result["linear"]["top1"]]
+        assert rows[name][1:6] == [f"{score:.2%}" for score in scores]
+        assert result["linear"]["top1"] > 0.7
+        assert result["facts"]["data"]["split"] == "val"
+    with Image.open(output / "probe.png") as image:
+        assert image.size > (800, 300)
+
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("has them already") == 4
+    assert captured.out == out
+    files = [str(output / "random_v2m_nano" / f"{split}.npz") for split in ("train", "val")]
+    assert main(["probe", "--train", files[0], "--val", files[1]]) == 0
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" v2m_nano")]
+    assert row[1:] == rows[random]
+    assert json.loads((output / "random_v2m_nano" / "probe.json").read_text()) == results[1:]
+
+
+def test_probe_of_one_run_goes_into_its_folder(run, image_folder, capsys):
+    assert main(["probe", str(run), "--data", str(image_folder)]) == 0
+    folder = run / "probe-images"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "probe.json",
+        "probe.png",
+        "train.npz",
+        "val.npz",
+    ]
+    out = capsys.readouterr().out
+    assert "12 validation images by 24 training images" in out
+    assert "24-NN" in out
+    assert "top-5" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["embed", "x", "--data", "digits", "--output", "f.csv"], 1, ["f.csv ends in '.csv', expected .npz"]),
+        (["embed", "/no/run", "--data", "digits", "--output", "f.npz"], 1, ["/no/run: no model there"]),
+        (["embed", "x", "--output", "f.npz"], 2, ["required", "data"]),
+        (["embed", "x", "--data", "digits", "--output", "f.npz", "--split", "all"], 2, ["split", "all"]),
+        (["probe", "--data", "digits"], 1, ["models: expected models and --data"]),
+        (["probe", "x"], 1, ["models: expected models and --data"]),
+        (["probe", "x", "--train", "a.npz", "--val", "b.npz"], 1, ["train: expected both --train and --val"]),
+        (["probe", "--train", "a.npz"], 1, ["train: expected both --train and --val"]),
+        (["probe", "--train", "/no/a.npz", "--val", "/no/b.npz"], 1, ["/no/a.npz: no such file"]),
+        (["probe", "timm/v2m_nano", "--data", "digits"], 1, ["timm has no weights of v2m_nano"]),
+        (["probe", "random/v2m_nano", "--data", "digitz"], 1, ["'digitz' is neither a dataset"]),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(capsys, arguments, code, words):
+    got, error = fails(capsys, *arguments)
+    assert got == code
+    for word in words:
+        assert word in error

@@ -1,0 +1,144 @@
+import io
+import os
+import subprocess
+import sys
+
+import datasets
+import pytest
+from PIL import Image
+
+from tests.data.formats import as_parquet, contents
+from v2m.data import DataError, UnreadableImageError, find_splits, hf, open_dataset
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the training and the validation file: images are red, unless they are given."""
+    file = io.BytesIO()
+    Image.new("RGB", (9, 7), "red").save(file, "PNG")
+    red = dict(bytes=file.getvalue(), path=None)
+
+    def write(**columns):
+        for column in ("image", "img", "picture"):
+            if column in columns:
+                columns[column] = [red if value == "red" else value for value in columns[column]]
+        for split in ("train", "val"):
+            (tmp_path / "files").mkdir(exist_ok=True)
+            datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "files" / f"{split}.parquet")
+        return str(tmp_path / "files")
+
+    return write
+
+
+@pytest.mark.parametrize(("folder", "validation"), [("", "valid"), ("data", "val"), (".", "test")])
+def test_files_are_found_where_people_put_them(image_folder, tmp_path, folder, validation):
+    as_parquet(image_folder, tmp_path / "files", folder, validation)
+    (tmp_path / "files" / folder / "extra.parquet").write_bytes(b"not looked at")
+    (tmp_path / "files" / "README.md").write_text("---\nconfigs: [{config_name: odd, data_files: no}]\n---\n")
+    for split in ("train", "val"):
+        assert contents(tmp_path / "files", split, tmp_path) == contents(image_folder, split, tmp_path)
+
+
+def test_rows_are_named_by_file(image_folder, tmp_path):
+    as_parquet(image_folder, tmp_path / "files")
+    data = open_dataset(str(tmp_path / "files"), "train", tmp_path)
+    folder = tmp_path / "files" / "data"
+    assert data.name(11) == f"{folder / 'train-00000-of-00002.parquet'} row 11"
+    assert data.name(12) == f"{folder / 'train-00001-of-00002.parquet'} row 0"
+    assert data.name(23) == f"{folder / 'train-00001-of-00002.parquet'} row 11"
+
+
+def test_a_file_that_changed_is_read_anew(write, tmp_path):
+    source = write(image=["red"] * 2, label=[0, 1])
+    assert len(open_dataset(source, "val", tmp_path)) == 2
+    write(image=["red"] * 3, label=[0, 1, 1])
+    assert len(open_dataset(source, "val", tmp_path)) == 3
+
+
+def test_plain_columns_take_their_classes_from_a_list(write, tmp_path):
+    source = write(img=["red"] * 2, fine_label=[0, 1])
+    assert open_dataset(source, "train", tmp_path).classes == ["0", "1"]
+    (tmp_path / "files" / "classes.txt").write_text("ant\nbee\ncat\n")
+    assert open_dataset(source, "train", tmp_path).classes == ["ant", "bee", "cat"]
+    source = write(img=["red"] * 2, label=["dog", "cat"])
+    (tmp_path / "files" / "classes.txt").unlink()
+    assert open_dataset(source, "train", tmp_path).targets == [1, 0]
+
+
+def test_rows_without_an_image_are_unreadable(write, tmp_path):
+    there = dict(bytes=None, path=str(tmp_path / "gone.png"))
+    images = ["red", None, dict(bytes=b"broken", path=None), there]
+    source = write(image=images, label=[0] * 4)
+    data = open_dataset(source, "val", tmp_path)
+    assert data[0][0].size == (9, 7)
+    for index, reason in ((1, "no image"), (2, "no known format"), (3, "No such file")):
+        with pytest.raises(UnreadableImageError, match=rf"row {index}: not a readable image \(.*{reason}"):
+            data[index]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (dict(picture=["red"], label=[0]), "has the columns picture, label, expected one of image, img"),
+        (dict(image=["red"], label=[0.5]), "has labels in column 'label' that are no classes"),
+        (dict(image=["red"], label=[-1]), "row 0 has label -1"),
+        (dict(image=[5], label=[0]), "cannot be read as images"),
+    ],
+)
+def test_tables_that_do_not_fit_are_named(write, tmp_path, columns, words):
+    with pytest.raises(DataError) as caught:
+        open_dataset(write(**columns), "train", tmp_path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_named(write, tmp_path):
+    source = write(image=["red"], label=[0])
+    path = tmp_path / "files" / "val.parquet"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match="has a damaged parquet file"):
+        open_dataset(source, "val", tmp_path)
+
+
+def test_without_the_library_one_line_says_what_to_install(write, tmp_path, monkeypatch):
+    source = write(image=["red"], label=[0])
+    monkeypatch.setattr(hf, "find_spec", lambda name: None)
+    for place in (source, "hfds/someone/something"):
+        with pytest.raises(DataError, match=r"needs the datasets library: pip install 'v2m\[hf\]'"):
+            open_dataset(place, "train", tmp_path)
+
+
+def test_a_format_is_no_dataset_and_the_current_folder_not_looked_at(image_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(image_folder)
+    with pytest.raises(DataError, match="hfds/imagefolder is a format and not a dataset"):
+        open_dataset("hfds/imagefolder", "train", tmp_path)
+    with pytest.raises(DataError, match="hfds/train is also a local folder; name it without hfds/"):
+        find_splits("hfds/train", tmp_path)
+
+
+def test_a_dataset_that_cannot_be_had_is_one_line(tmp_path):
+    code = f"""
+from pathlib import Path
+from v2m.data import DataError, open_dataset
+try:
+    open_dataset("hfds/nobody/nothing", "train", Path({str(tmp_path)!r}))
+except DataError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)),
+        timeout=120,
+    )
+    assert result.stdout.startswith("data: hfds/nobody/nothing cannot be had ("), result.stderr
+    assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.network
+def test_a_dataset_of_the_hub(tmp_path):
+    data = open_dataset("hfds/ylecun/mnist", "val", tmp_path)
+    assert (len(data), data.classes) == (10_000, [str(i) for i in range(10)])
+    assert data.name(7) == "hfds/ylecun/mnist test row 7"
+    assert data[7][0].size == (28, 28)

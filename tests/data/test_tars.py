@@ -1,0 +1,168 @@
+import gzip
+import io
+import tarfile
+
+import pytest
+from PIL import Image
+
+from tests.data.formats import as_tars, as_webdataset, contents, write_tar
+from v2m.data import DataError, open_dataset
+
+
+@pytest.fixture
+def png():
+    file = io.BytesIO()
+    Image.new("RGB", (9, 7), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def tars(image_folder, tmp_path):
+    as_tars(image_folder, tmp_path / "tars")
+    return tmp_path / "tars"
+
+
+def message(root, split="train"):
+    """The one line of the error of opening a split."""
+    with pytest.raises(DataError) as caught:
+        open_dataset(str(root), split, root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_image_is_named_by_tar_and_member(tars, tmp_path):
+    data = open_dataset(str(tars), "val", tmp_path)
+    assert data.name(0) == f"{tars / 'val.tar'}:blue/000.png"
+
+
+def test_a_folder_packed_as_it_is_is_read(image_folder, tmp_path):
+    (image_folder / "train" / "red" / "._0.png").write_bytes(b"what macOS leaves")
+    (image_folder / "train" / "red" / ("long name " * 12)).mkdir()
+    (image_folder / "train" / "red" / "0.png").rename(
+        image_folder / "train" / "red" / ("long name " * 12) / "ünusual.PNG"
+    )
+    (tmp_path / "tars").mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / "tars" / f"{split}.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+            tar.add(image_folder / split, split)
+    for split in ("train", "val"):
+        assert contents(tmp_path / "tars", split, tmp_path) == contents(image_folder, split, tmp_path)
+    assert any(
+        "ünusual" in open_dataset(str(tmp_path / "tars"), "train", tmp_path).name(i) for i in range(24)
+    )
+
+
+def test_one_class_with_folders_in_it_stays_one_class(tmp_path, png):
+    write_tar(tmp_path / "train.tar", {"cat/a/1.png": png, "cat/b/2.png": png})
+    assert open_dataset(str(tmp_path), "train", tmp_path).classes == ["cat"]
+
+
+def test_empty_class_folders_are_named_in_training_and_allowed_in_validation(tmp_path, png):
+    write_tar(tmp_path / "train.tar", {"cat/1.png": png, "dog/1.png": png})
+    write_tar(tmp_path / "val.tar", {"dog/2.png": png})
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"{split}.tar", "a") as tar:
+            folder = tarfile.TarInfo("cat" if split == "val" else "bee")
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+    assert "train.tar has no images of the classes bee" in message(tmp_path)
+    assert open_dataset(str(tmp_path), "val", tmp_path, ["cat", "dog"]).targets == [1]
+
+
+def test_damaged_tars_are_named(tars):
+    path = tars / "train.tar"
+    content = path.read_bytes()
+    start = content.index(b"blue/003.png")
+    damages = {
+        "cut within an image": content[: start + 700],
+        "cut between images": content[:start],
+        "cut within a header": content[: start + 100],
+        "a bad header": content[:start] + b"x" * 512 + content[start + 512 :],
+        "two tars in one": content + content,
+        "empty": b"",
+        "gzip": gzip.compress(content),
+        "no tar": b"x" * 2000,
+    }
+    for damage, damaged in damages.items():
+        path.write_bytes(damaged)
+        assert "train.tar is not a whole, uncompressed tar (" in message(tars), damage
+
+
+def test_members_that_cannot_be_counted_are_named(tars):
+    with tarfile.open(tars / "val.tar", "a") as tar:
+        link = tarfile.TarInfo("blue/link.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "blue/000.png"
+        tar.addfile(link)
+    assert "val.tar has blue/link.png as a link or in pieces" in message(tars, "val")
+    with tarfile.open(tars / "train.tar", "a") as tar:
+        tar.addfile(tarfile.TarInfo("blue/000.png"))
+    assert "train.tar has blue/000.png twice" in message(tars)
+
+
+def test_images_without_a_class_are_named(tmp_path, png):
+    write_tar(tmp_path / "train.tar", {"1.png": png})
+    assert "train.tar:1.png is in no class folder, and there are no .cls files" in message(tmp_path)
+    write_tar(tmp_path / "train.tar", {"notes.txt": b"none"})
+    assert "train.tar holds no images (.jpg" in message(tmp_path)
+
+
+def test_webdataset_labels_are_indices_or_names(image_folder, tmp_path, png):
+    as_webdataset(image_folder, tmp_path / "wds", names=False)
+    data = open_dataset(str(tmp_path / "wds"), "val", tmp_path)
+    assert data.classes == ["0", "1", "2"]
+    assert data.name(0) == f"{tmp_path / 'wds' / 'val-000000.tar'}:000000.png"
+    write_tar(
+        tmp_path / "named" / "train.tar", {"a.png": png, "a.cls": b"dog\n", "b.png": png, "b.cls": b"cat"}
+    )
+    data = open_dataset(str(tmp_path / "named"), "train", tmp_path)
+    assert (data.classes, data.targets) == (["cat", "dog"], [1, 0])
+
+
+def test_webdataset_validation_without_some_classes_keeps_the_training_labels(tmp_path, png):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png, "a.cls": b"0", "b.png": png, "b.cls": b"2"})
+    write_tar(tmp_path / "val-0.tar", {"a.webp": png, "a.cls": b"1"})
+    data = open_dataset(str(tmp_path), "val", tmp_path)
+    assert (data.classes, data.targets, data.read(0).size) == (["0", "1", "2"], [1], (9, 7))
+    write_tar(tmp_path / "val-0.tar", {"a.png": png, "a.cls": b"3"})
+    assert "val-0.tar has classes that are not known: 3" in message(tmp_path, "val")
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\n")
+    assert "val-0.tar:a.png has label 3, expected one of 3 classes" in message(tmp_path, "val")
+
+
+def test_other_files_of_a_sample_are_left_alone(tmp_path, png):
+    files = {
+        "x/1.jpg": png,
+        "x/1.cls": b"0",
+        "x/1.seg.png": png,
+        "x/1.json": b"{}",
+        "x/.1.cls": b"",
+        "read.me": b"",
+    }
+    write_tar(tmp_path / "train.tar", files)
+    data = open_dataset(str(tmp_path), "train", tmp_path)
+    assert [data.name(i) for i in range(len(data))] == [f"{tmp_path / 'train.tar'}:x/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["a.png", "a.cls", "b.png"], "has b.png without its .cls"),
+        (["a.png", "a.cls", "b.cls"], "has b.cls without its image"),
+        (["a.png", "a.jpg", "a.cls"], "has two images for a: a.png, a.jpg"),
+    ],
+)
+def test_incomplete_samples_are_named(tmp_path, png, files, words):
+    write_tar(tmp_path / "train.tar", {name: b"0" if name.endswith("cls") else png for name in files})
+    assert words in message(tmp_path)
+
+
+@pytest.mark.parametrize("label", [b"", b"a\nb", b"\xff\xfe", b"x" * 2000])
+def test_labels_that_are_none_are_named(tmp_path, png, label):
+    write_tar(tmp_path / "train.tar", {"a.png": png, "a.cls": label})
+    assert "train.tar:a.cls is not a class, expected an index or a name" in message(tmp_path)
+
+
+def test_shards_are_all_of_one_kind(tmp_path, png):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png, "a.cls": b"0"})
+    write_tar(tmp_path / "train-1.tar", {"cat/a.png": png})
+    assert "train-1.tar has no .cls files, unlike other shards" in message(tmp_path)
