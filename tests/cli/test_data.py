@@ -5,7 +5,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.cli.test_cli import fails
+from tests.cli.test_cli import QUICK, _fresh_accelerator, fails  # noqa: F401 - a fixture
+from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.cli import main
 
 
@@ -104,3 +105,11 @@ def test_a_folder_without_splits_is_one_line(tmp_path, capsys):
     (tmp_path / "cats").mkdir()
     code, error = fails(capsys, "data", "check", str(tmp_path))
     assert (code, "has no folder train/, nor train*.tar, nor train*.parquet" in error) == (1, True)
+
+
+@pytest.mark.parametrize("pack", [as_tars, as_webdataset, as_parquet])
+def test_every_format_trains(image_folder, tmp_path, capsys, pack):
+    pack(image_folder, tmp_path / "packed")
+    arguments = ["--data", str(tmp_path / "packed"), "--data_dir", str(tmp_path / "cache"), "--epochs=1"]
+    assert main(["train", *arguments, "--output", str(tmp_path / "run"), *QUICK, "--workers=1"]) == 0
+    assert "12 images" in capsys.readouterr().out

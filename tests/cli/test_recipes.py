@@ -1,8 +1,19 @@
-import pytest
+import json
+import shutil
 
-from tests.cli.test_cli import fails
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from tests.cli.test_cli import QUICK, fails
 from v2m.cli import main
 from v2m.recipes import RECIPES
+from v2m.tasks.classification.head import load_model
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_the_table_names_every_recipe_and_where_it_is_from(capsys):
@@ -49,3 +60,45 @@ def test_help_shows_the_recipes_settings(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "(type: int, default: 512)" in shown
     assert "Images per step, over all processes." in shown
+
+
+def test_a_run_is_fine_tuned_at_another_size_and_resumed_without_the_first(image_folder, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    data = ["train", "--data", str(image_folder)]
+    assert main([*data, *QUICK, "--output", str(first), "--epochs", "1"]) == 0
+    options = ["--pretrained", str(first), "--output", str(second), "--epochs", "1", "--batch_size", "8"]
+    options += ["--input.img_size", "16", "--optimizer.layer_decay", "0.5", "--ema_decay", "0"]
+    options += ["--optimizer.lr", "1e-9", "--schedule.min_lr", "1e-9", "--schedule.warmup", "0"]
+    assert main([*data, *options]) == 0
+    before, after = load_model(first).model, load_model(second).model
+    assert after.config.depth == before.config.depth == 1
+    before.set_input_size(16)
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    shutil.rmtree(first)
+    assert main(["train", "--resume", str(second), "--epochs", "2"]) == 0
+    assert len((second / "metrics.jsonl").read_text().splitlines()) == 2
+
+    code, error = fails(capsys, *data, "--pretrained", str(second), "--model", "v2m_micro")
+    assert (code, "holds a v2m_nano, but the model is v2m_micro; give --model v2m_nano" in error) == (1, True)
+
+
+def test_a_run_is_the_teacher_of_another(image_folder, tmp_path, capsys):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    data = ["train", "--data", str(image_folder), *QUICK]
+    assert main([*data, "--output", str(teacher), "--epochs", "1"]) == 0
+    weights = (teacher / "model.safetensors").read_bytes()
+    options = ["--distill.teacher", str(teacher), "--distill.kind", "feature", "--model_args.embed_dim", "8"]
+    assert main([*data, *options, "--epochs", "1", "--output", str(student)]) == 0
+    assert load_model(student).model.config.embed_dim == 8
+    assert (teacher / "model.safetensors").read_bytes() == weights
+    assert main(["train", "--resume", str(student), "--epochs", "2"]) == 0
+    rows = [json.loads(line) for line in (student / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+
+    code, error = fails(
+        capsys, "train", "--data", "digits", "--distill.teacher", str(teacher), "--model", "v2m_nano"
+    )
+    assert code == 1
+    assert "distill.teacher: " in error
+    assert "has 3 classes, the data have 10" in error

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.data.formats import as_parquet, contents
-from v2m.data import DataError, UnreadableImageError, find_splits, hf, open_dataset
+from v2m.data import DataError, UnreadableImageError, find_splits, hf, open_dataset, read_image
 
 
 @pytest.fixture
@@ -65,6 +65,12 @@ def test_plain_columns_take_their_classes_from_a_list(write, tmp_path):
     assert open_dataset(source, "train", tmp_path).targets == [1, 0]
 
 
+def test_rows_may_name_files_instead_of_holding_bytes(image_folder, write, tmp_path):
+    path = image_folder / "val" / "red" / "0.png"
+    data = open_dataset(write(image=[dict(bytes=None, path=str(path))], label=[0]), "val", tmp_path)
+    assert data.read(0).tobytes() == read_image(path).tobytes()
+
+
 def test_rows_without_an_image_are_unreadable(write, tmp_path):
     there = dict(bytes=None, path=str(tmp_path / "gone.png"))
     images = ["red", None, dict(bytes=b"broken", path=None), there]
@@ -96,7 +102,7 @@ def test_damaged_files_are_named(write, tmp_path):
     source = write(image=["red"], label=[0])
     path = tmp_path / "files" / "val.parquet"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DataError, match="has a damaged parquet file"):
+    with pytest.raises(DataError, match=r"val\.parquet is not a whole parquet file"):
         open_dataset(source, "val", tmp_path)
 
 

@@ -1,10 +1,12 @@
+import io
 import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from v2m.data import DataError, DecompressionBombError, UnreadableImageError, find_images, read_image
+from v2m.data.images import decode_image
 
 
 def test_sixteen_bits_are_reduced_to_eight_and_floats_refused(tmp_path):
@@ -40,6 +42,24 @@ def test_truncated_files_are_errors(tmp_path, suffix):
             read_image(path)
         assert caught.value.name == str(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF"])
+def test_damaged_bytes_give_an_image_or_the_error_whatever_the_decoder_raises(format):
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("PIL was built without AVIF")
+    random = np.random.default_rng(0)
+    file = io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(file, format)
+    outcomes = set()
+    for _ in range(200):
+        damaged = np.frombuffer(file.getvalue(), np.uint8).copy()
+        damaged[random.integers(0, 300, 4)] = random.integers(0, 256, 4)
+        try:
+            outcomes.add(type(decode_image(io.BytesIO(damaged.tobytes()), "image")))
+        except UnreadableImageError as error:
+            outcomes.add(type(error))
+    assert UnreadableImageError in outcomes
 
 
 def test_palettes_with_transparency_convert_without_a_warning(tmp_path):

@@ -5,11 +5,14 @@ import re
 import sqlite3
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 
 import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.helpers import REPOSITORY
 from v2m.engine import trackers
 from v2m.engine.config import TrainConfig, settings
 from v2m.engine.trackers import Trackers, check_trackers
@@ -78,9 +81,14 @@ def test_trackio_goes_on_where_the_run_does(run, console, tmp_path):
         "for first, last in (1, 5), (4, 7):\n"
         "    track(['trackio'], Path(sys.argv[1]), Console(), first, last)"
     )
-    place = dict(TRACKIO_DIR=str(tmp_path / "trackio"), PYTHONPATH=os.getcwd())  # trackio reads it once
+    environment = os.environ | dict(TRACKIO_DIR=str(tmp_path / "trackio"))  # trackio reads it once
     shown = subprocess.run(
-        [sys.executable, "-c", code, run], env=os.environ | place, check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, run],
+        cwd=REPOSITORY,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert "warning" not in shown.stdout
     with sqlite3.connect(tmp_path / "trackio" / "v2m.db") as database:
@@ -90,7 +98,9 @@ def test_trackio_goes_on_where_the_run_does(run, console, tmp_path):
 
 
 def test_a_library_that_is_not_there_is_named_with_its_command(monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None if name != "tensorboard" else object())
+    folder = ModuleSpec("wandb", None)  # what wandb leaves in the working directory looks like a package
+    found = dict(tensorboard=find_spec("tensorboard"), wandb=folder, trackio=None)
+    monkeypatch.setattr(trackers, "find_spec", found.get)
     check_trackers([])
     check_trackers(["tensorboard"])
     message = re.escape("trackers: wandb, trackio not installed, try: pip install 'v2m[wandb,trackio]'")

@@ -14,10 +14,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from v2m.data import AugmentConfig, DataError
+from v2m.engine import resolve as resolve_module
 from v2m.engine import train as module
+from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from v2m.engine.run import RunFolder
-from v2m.engine.train import Interrupted, NonFiniteLossError, train
+from v2m.engine.stopping import Interrupted
+from v2m.engine.train import NonFiniteLossError, train
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.head import load_model
 
@@ -61,30 +64,34 @@ def stop_after(epochs):
 
 
 @contextmanager
-def interrupt_after(epoch, step):
-    """Press Ctrl-C when this step is done."""
-    original = module._Trainer._update
+def interrupt_in(epoch, step):
+    """Press Ctrl-C while this step is done."""
+    original = module._Trainer._backward
 
-    def update_then_signal(self, loss):
-        original(self, loss)
+    def signal_then_step(self, parts):
         if (self.epoch, self.step + 1) == (epoch, step):
             signal.raise_signal(signal.SIGINT)
+        return original(self, parts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Trainer, "_update", update_then_signal)
+        patch.setattr(module._Trainer, "_backward", signal_then_step)
         yield
+
+
+def saved_state(run):
+    return read_checkpoint(run.find_checkpoint(warn=pytest.fail))
 
 
 def test_a_run_leaves_everything_in_its_folder(config, console, image_folder):
     result = train(config, console)
     run = RunFolder(config.output)
     assert sorted(path.name for path in run.path.iterdir()) == [
-        "checkpoint.pt", "config.json", "metrics.jsonl", "model.safetensors", "train.yaml"
+        "best", "checkpoints", "config.json", "metrics.jsonl", "model.safetensors", "train.yaml"
     ]  # fmt: skip
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert rows[-1]["val_top1"] == result.scores.top1
+    assert rows[-1]["val_top1"] == result.evaluation.scores.top1
     assert rows[-1]["lr"] == pytest.approx(config.schedule.min_lr, abs=1e-6)
 
     saved = load_model(run.path)
@@ -94,7 +101,7 @@ def test_a_run_leaves_everything_in_its_folder(config, console, image_folder):
     assert (resolved["data"], resolved["augment"]["mixup"]) == (str(image_folder), 0.5)
     assert resolved["input"]["mean"] == list(saved.spec.mean)
 
-    state = torch.load(run.state, weights_only=True)
+    state = saved_state(run)
     assert torch.equal(state["ema"]["head.weight"], load_file(run.path / "model.safetensors")["head.weight"])
     assert not torch.equal(state["ema"]["head.weight"], state["model"]["head.weight"])
 
@@ -109,7 +116,7 @@ def test_training_learns(image_folder, tmp_path, console):
         ema_decay=0,
         **SMALL,
     )
-    assert train(config, console).scores.top1 == 1.0
+    assert train(config, console).evaluation.scores.top1 == 1.0
 
 
 def test_a_resumed_run_ends_with_the_same_weights(config, console, tmp_path):
@@ -129,14 +136,14 @@ def test_a_resumed_run_ends_with_the_same_weights(config, console, tmp_path):
 def test_resuming_a_finished_run_only_evaluates(config, console):
     first = train(config, console)
     weights = (RunFolder(config.output).path / "model.safetensors").read_bytes()
-    assert train(config, console, resume=True).scores.top1 == first.scores.top1
+    assert train(config, console, resume=True).evaluation.scores.top1 == first.evaluation.scores.top1
     assert (RunFolder(config.output).path / "model.safetensors").read_bytes() == weights
 
 
 def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console):
     message = r"epoch 2, step 2 of 3; continue with: v2m train --resume .*run"
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match=message), interrupt_after(epoch=2, step=2):
+    with pytest.raises(Interrupted, match=message), interrupt_in(epoch=2, step=2):
         train(config, console)
     assert signal.getsignal(signal.SIGINT) is before
     train(config, console, resume=True)
@@ -145,7 +152,7 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(config, console):
 
 def test_a_stop_at_the_end_of_an_epoch_keeps_its_sums(config, console):
     train(dataclasses.replace(config, output=config.output + "-whole"), console)
-    with pytest.raises(Interrupted, match="epoch 2, step 3 of 3"), interrupt_after(epoch=2, step=3):
+    with pytest.raises(Interrupted, match="epoch 2, step 3 of 3"), interrupt_in(epoch=2, step=3):
         train(config, console)
     train(config, console, resume=True)
     rows, whole = (RunFolder(path).read_metrics() for path in (config.output, config.output + "-whole"))
@@ -159,8 +166,7 @@ def test_changed_settings_count_and_are_recorded(config, console, image_folder):
     changed = dataclasses.replace(config, epochs=2, optimizer=OptimizerConfig(weight_decay=0.75))
     train(changed, console, resume=True)
     assert yaml.safe_load(run.config.read_text())["epochs"] == 2
-    decays = {group["weight_decay"] for group in run.read_state()["optimizer"]["param_groups"]}
-    assert decays == {0.0, 0.75}
+    assert yaml.safe_load(run.config.read_text())["optimizer"]["weight_decay"] == 0.75
 
 
 def test_data_is_recorded_by_its_whole_path(config, console, image_folder, monkeypatch):
@@ -178,24 +184,38 @@ def test_new_folders_get_names_of_their_own(tmp_path, monkeypatch):
             return cls(2024, 1, 2, 12)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "datetime", Noon)
+    monkeypatch.setattr(resolve_module, "datetime", Noon)
     names = []
     for _ in range(3):
-        names.append(module._new_folder("digits-nano"))
+        names.append(resolve_module._new_folder("digits-nano"))
         (tmp_path / names[-1]).mkdir(parents=True)
     assert names == [f"runs/digits-nano-20240102-120000{end}" for end in ("", "-2", "-3")]
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(config, console):
+def test_losses_that_stay_infinite_stop_and_keep_the_last_good_checkpoint(config, console):
     with pytest.raises(StopError):
         train(config, console, on_epoch=stop_after(1))
     weights = (RunFolder(config.output).path / "model.safetensors").read_bytes()
-    wild = dataclasses.replace(config, optimizer=OptimizerConfig(lr=1e30, clip_grad=None))
+    wild = dataclasses.replace(
+        config, optimizer=OptimizerConfig(lr=1e30, clip_grad=None), epochs=9, skip_limit=3
+    )
     with pytest.raises(
-        NonFiniteLossError, match=r"loss is (nan|inf) in epoch 2, step .*keeps the weights of epoch 1"
+        NonFiniteLossError,
+        match=r"in 4 steps in a row, until epoch 3, step . .*where it began: the .* of .*; kept: .*run",
     ):
         train(wild, console, resume=True)
     assert (RunFolder(config.output).path / "model.safetensors").read_bytes() == weights
+    assert saved_state(RunFolder(config.output))["epoch"] == 2
+
+
+def test_an_epoch_of_skipped_steps_stops(config, console):
+    with (
+        poisoned({(2, step) for step in (1, 2, 3)}),
+        pytest.raises(
+            NonFiniteLossError, match="in 3 steps in a row, until epoch 2, step 3.* began: the input images"
+        ),
+    ):
+        train(config, console)
 
 
 def test_an_occupied_folder_is_left_alone(config, console, tmp_path):
@@ -217,15 +237,16 @@ def test_resuming_needs_a_state_that_fits(config, console):
     train(without_average, console)
     with pytest.raises(ValueError, match="does not fit this configuration"):
         train(dataclasses.replace(without_average, ema_decay=0.9), console, resume=True)
-    RunFolder(config.output).state.write_bytes(b"damaged")
-    with pytest.raises(OSError, match=r"checkpoint\.pt cannot be read"):
+    for path in RunFolder(config.output).path.glob("checkpoints/*.pt"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(OSError, match=r"no checkpoint in .* is whole"):
         train(config, console, resume=True)
 
 
 def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path, monkeypatch):
     run = RunFolder(tmp_path / "run")
     run.create()
-    run.write_state(dict(epoch=1))
+    run.write_checkpoint(dict(epoch=1, step=0), keep_last=2)
 
     def full(state, path):
         path.write_bytes(b"half")
@@ -235,20 +256,115 @@ def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path, monkeypatch):
     with pytest.raises(
         OSError, match=r"could not be saved, with .* MB free on the disk \(.*No space left on device\); what"
     ):
-        run.write_state(dict(epoch=2))
-    assert run.read_state() == dict(epoch=1)
-    assert [path.name for path in run.path.iterdir()] == ["checkpoint.pt"]
+        run.write_checkpoint(dict(epoch=2, step=0), keep_last=2)
+    assert saved_state(run) == dict(epoch=1, step=0)
+    assert len(list(run.path.glob("checkpoints/*"))) == 1
 
 
-def test_a_corrupt_image_ends_training_with_its_name(config, console, image_folder):
-    (image_folder / "train" / "red" / "3.png").write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(DataError, match=r"red/3\.png: not a readable image"):
+def test_unreadable_images_are_named_and_do_not_count(config, console, image_folder):
+    for image in ("train/red/3.png", "train/blue/0.png", "val/green/1.png"):
+        (image_folder / image).write_bytes(b"\x89PNG\r\n")
+    result = train(config, console)
+    run = RunFolder(config.output)
+    found = {(row["split"], row["image"].removeprefix(f"{image_folder}/")) for row in run.read_unreadable()}
+    assert found == {
+        ("train", "train/red/3.png"), ("train", "train/blue/0.png"), ("val", "val/green/1.png")
+    }  # fmt: skip
+    assert all(row["reason"] for row in run.read_unreadable())
+    assert result.evaluation.scores.images == 11
+    assert result.evaluation.indices.tolist() == [i for i in range(12) if i != 5]
+    assert [row["val_images"] for row in run.read_metrics()] == [11, 11, 11]
+    assert run.read_metrics()[-1]["unreadable"] == 3
+
+
+def test_a_dataset_of_unreadable_images_is_an_error(config, console, image_folder):
+    for image in image_folder.glob("train/*/*.png"):
+        image.write_bytes(b"")
+    with pytest.raises(DataError, match=r"20 images in a row cannot be read, from .*\.png .* to .*\.png"):
         train(config, console)
+
+
+def test_classes_that_changed_are_named(config, console, image_folder):
+    train(dataclasses.replace(config, epochs=1), console)
+    for split in ("train", "val"):
+        (image_folder / split / "red").rename(image_folder / split / "crimson")
+    with pytest.raises(DataError, match=r"not those it was trained on \(gone: red; new: crimson\)"):
+        train(config, console, resume=True)
+
+
+def test_the_best_weights_are_kept_apart(config, console, monkeypatch):
+    """Of four epochs with these accuracies, the second one's; the fourth is no better."""
+    accuracies = iter([0.25, 0.5, 0.25, 0.5])
+    original = module.evaluate
+
+    def evaluate(*args):
+        found = original(*args)
+        return dataclasses.replace(found, scores=dataclasses.replace(found.scores, top1=next(accuracies)))
+
+    weights = []
+
+    def on_epoch(run):
+        weights.append(load_file(run.path / "model.safetensors")["head.weight"])
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    train(dataclasses.replace(config, epochs=4), console, on_epoch=on_epoch)
+    best = load_file(RunFolder(config.output).best / "model.safetensors")["head.weight"]
+    assert [best.equal(value) for value in weights] == [False, True, False, False]
+    assert load_model(RunFolder(config.output).best).classes == ["blue", "green", "red"]
+
+
+def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(config, console, tmp_path):
+    train(config, console)
+    parted = dataclasses.replace(config, output=str(tmp_path / "parted"))
+    with pytest.raises(StopError):
+        train(parted, console, on_epoch=stop_after(2))
+    last = max(RunFolder(parted.output).path.glob("checkpoints/*.pt"))
+    last.write_bytes(last.read_bytes()[:-1])
+    train(parted, console, resume=True)
+    one, other = (load_file(RunFolder(c.output).path / "model.safetensors") for c in (config, parted))
+    assert all(value.equal(other[name]) for name, value in one.items())
+
+
+@contextmanager
+def poisoned(steps):
+    """Make the images of these steps (epoch, step) infinite."""
+    original = module._Trainer._inputs
+
+    def inputs(self, batch):
+        images, *others = original(self, batch)
+        if (self.epoch, self.step + 1) in steps:
+            others[1] = others[1] * math.inf
+        return images, *others
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Trainer, "_inputs", inputs)
+        yield
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(config, console):
+    with poisoned({(1, 2), (2, 1), (2, 3)}):
+        train(config, console)
+    rows = RunFolder(config.output).read_metrics()
+    assert [row["skipped"] for row in rows] == [1, 2, 0]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+
+
+def test_no_checkpoint_is_written_while_steps_are_skipped(config, console):
+    with poisoned({(2, 3)}), pytest.raises(StopError):
+        train(config, console, on_epoch=stop_after(1))
+    with (
+        poisoned({(2, 3)}),
+        interrupt_in(epoch=2, step=3),
+        pytest.raises(Interrupted, match="without saving"),
+    ):
+        train(config, console, resume=True)
+    state = saved_state(RunFolder(config.output))
+    assert (state["epoch"], state["step"]) == (2, 0)
 
 
 def test_a_batch_larger_than_the_data_is_the_data(config, console):
     result = train(dataclasses.replace(config, batch_size=1000, epochs=1), console)
-    assert result.scores.images == 12
+    assert result.evaluation.scores.images == 12
 
 
 def test_one_image_is_too_few(config, console, image_folder):
@@ -263,7 +379,7 @@ def test_one_image_is_too_few(config, console, image_folder):
 
 def test_bfloat16_training_is_finite(config, console):
     result = train(dataclasses.replace(config, precision="bf16", epochs=1), console)
-    assert math.isfinite(result.scores.loss)
+    assert math.isfinite(result.evaluation.scores.loss)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Datasets of Hugging Face, from parquet files or the hub, through timm's reader."""
 
 import hashlib
+import io
 import os
 import sys
 from bisect import bisect_right
@@ -52,7 +53,8 @@ class HfImages(EncodedImages):
     def file(self, index: int) -> BinaryIO:
         """The bytes."""
         try:
-            return self._reader[index][0]
+            with self._reader[index][0] as file:
+                return io.BytesIO(file.read())
         except (AssertionError, OSError, TypeError) as error:  # no bytes, nor a file where they should be
             reason = first_line(error) if isinstance(error, OSError) else "the row has no image"
             raise UnreadableImageError(self.name(index), reason) from None
@@ -73,11 +75,13 @@ def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) 
     _require_datasets(files[0])
     from pyarrow import ArrowException, parquet
 
-    try:
-        rows = [(str(file), parquet.read_metadata(file).num_rows) for file in files]
-        columns = parquet.read_schema(files[0]).names
-    except (ArrowException, OSError) as error:
-        raise DataError(f"data: {files[0].parent} has a damaged parquet file ({first_line(error)})") from None
+    rows, columns = [], []
+    for file in files:
+        try:
+            rows.append((str(file), parquet.read_metadata(file).num_rows))
+            columns = parquet.read_schema(file).names
+        except (ArrowException, OSError) as error:
+            raise DataError(f"data: {file} is not a whole parquet file ({first_line(error)})") from None
     reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
     return HfImages(reader, str(files[0].parent / f"{split}*.parquet"), read_class_names(root), rows)
 
@@ -117,7 +121,7 @@ def find_hub_splits(source: str, data_dir: Path) -> dict[str, Callable[[], HfIma
         raise DataError(f"data: {source} cannot be had ({first_line(error)})") from None
 
     def open_split(split: str) -> HfImages:
-        reader = _read(name, split, list(info.features or ()), source, data_dir)
+        reader = _read(name, split, list(info.features or ("image", "label")), source, data_dir)
         return HfImages(reader, f"{source} {split}", None, [(f"{source} {split}", len(reader))])
 
     return {split: partial(open_split, split) for split in info.splits or ()}

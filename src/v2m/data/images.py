@@ -40,7 +40,7 @@ def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image
         raise DecompressionBombError(name, first_line(error)) from None
     except UnidentifiedImageError:  # PIL names the file, or the object in memory
         raise UnreadableImageError(name, "empty, or of no known format") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # decoders raise all kinds for damaged bytes
         raise UnreadableImageError(name, first_line(error)) from None
 
 

@@ -18,8 +18,8 @@ PARTIAL, DAMAGED = ".checkpoint.partial", ".damaged"
 class Checkpoints:
     """The checkpoints of a run, of which the last ones are kept.
 
-    A checkpoint is written beside its place and renamed into it. Its name ends with the start of the SHA-256 of
-    its content, so that a flipped byte or a missing end is noticed.
+    A checkpoint is written beside its place and renamed into it. Its name ends with the start of the SHA-256
+    of its content, so that a flipped byte or a missing end is noticed.
 
     Args:
         folder: Where they are; made when the first one is saved.

@@ -87,7 +87,7 @@ class TrainConfig:
         channels_last: Keep images and maps with their channels last in memory.
         compile: Compile the model by torch.compile.
         grad_checkpointing: Compute the inner maps of blocks again for the gradient, to save memory.
-        fsdp: Divide weights, gradients and optimiser over the processes (FSDP2), for models larger than a card.
+        fsdp: Divide weights, gradients and optimiser over the processes (FSDP2), where cards are small.
         skip_limit: Steps in a row that may be skipped for a loss or gradient that is not finite.
         ema_decay: Decay of the moving average of the weights, which is evaluated and saved; 0 for none.
         input: What the images are turned into.

@@ -15,8 +15,8 @@ def find_nonfinite(step: Callable[[nn.Module], Tensor], model: nn.Module) -> str
     Looked at in this order: parameters and buffers; the images; the innermost module whose input was finite
     and whose output is not, as they run; the loss; and, from the loss backwards, the gradients.
 
-    The model runs as it is inside of ``DistributedDataParallel`` and ``torch.compile``, so that one process can
-    look by itself. Gradients, buffers and PyTorch's random numbers are left as they were.
+    The model runs as it is inside ``DistributedDataParallel`` and ``torch.compile``, so that one process can
+    look by itself; with FSDP2 all have to. Gradients, buffers and PyTorch's random numbers stay as they were.
     Checkpoints of activations have to be those of ``use_reentrant=False``, timm's default.
 
     Args:
@@ -59,8 +59,8 @@ def find_nonfinite(step: Callable[[nn.Module], Tensor], model: nn.Module) -> str
 class _Search:
     """Hooks on every module, parameter and tensor between them, and the first finds.
 
-    Every module gets aliases of its inputs, and gives away aliases of its outputs: the gradient of a tensor is
-    a sum over all that was made of it, and that of an alias the part of one module.
+    Every module gets aliases of its inputs, and gives away aliases of its outputs: the gradient of a tensor
+    is a sum over all that was made of it, that of an alias the part of one module.
     """
 
     def __init__(self) -> None:
@@ -153,10 +153,10 @@ def _nonfinite_state(model: nn.Module) -> str:
 
 
 def _map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Apply the function to every tensor in tuples, lists and dictionaries."""
+    """Apply the function to every tensor in tuples, lists and plain dictionaries."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, dict):
+    if type(value) is dict:  # others may have attributes too
         return {key: _map_tensors(function, item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         items = [_map_tensors(function, item) for item in value]

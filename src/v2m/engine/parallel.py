@@ -1,5 +1,6 @@
 """Several processes that train one model: DDP, or FSDP2 where a model is larger than a card."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def start(device: str = "auto", precision: str = "fp32") -> Accelerator:
     """Join the processes that torchrun or accelerate started, or be the only one."""
     is_cpu = device == "cpu" or best_device().type == "cpu"
     return Accelerator(cpu=is_cpu, mixed_precision=PRECISIONS[precision])
+
+
+def local_processes() -> int:
+    """Processes that train on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def distribute(module: nn.Module, accelerator: Accelerator, fsdp: bool) -> nn.Module:

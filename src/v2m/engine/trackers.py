@@ -24,7 +24,8 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         ValueError: one is not.
     """
-    missing = [name for name in names if find_spec(name) is None]
+    # A folder of that name, as wandb leaves one in the working directory, has a specification but no origin.
+    missing = [name for name in names if getattr(find_spec(name), "origin", None) is None]
     if missing:
         raise ValueError(
             f"trackers: {', '.join(missing)} not installed, try: pip install 'v2m[{','.join(missing)}]'"

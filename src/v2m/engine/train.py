@@ -68,8 +68,8 @@ def train(
     """Train a classifier and keep everything in its run folder.
 
     In several processes (torchrun) each calls this, and the main one writes. The moving average of the weights
-    is evaluated after every epoch, and saved whatever its score: the last score is of weights that were not
-    chosen by looking at the validation images.
+    is evaluated after every epoch, and saved whatever its score: the last score is of weights that were
+    not chosen by looking at the validation images.
 
     Args:
         config: The run.
@@ -185,7 +185,7 @@ class _Trainer:
             self.steps,
             self._steps_done,
             self.config.workers,
-            self.accelerator.num_processes,
+            parallel.local_processes(),
         )
         trackers = Trackers(
             self.config.trackers, self.run.path, settings(self.config), self._steps_done, self.console
@@ -233,8 +233,7 @@ class _Trainer:
         for parts in self.train_batches.epoch(self.epoch, self.step):
             waited = time.monotonic() - last
             lr = self.optimizer.param_groups[0]["lr"]
-            is_late = self.is_main and time.monotonic() - self.saved_at > 60 * self.config.checkpoint.minutes
-            is_stopped, is_due = self._train_step(parts, stop_requested(), is_late)
+            is_stopped, is_due = self._train_step(parts, stop_requested, self._is_late)
             self.step += 1
             now = time.monotonic()
             self.sums.seconds, self.sums.waited, last = (
@@ -254,17 +253,18 @@ class _Trainer:
                     f"stopped {saved} in epoch {self.epoch}, step {self.step} of {self.steps}; "
                     f"continue with: v2m train --resume {shlex.quote(str(self.run.path))}"
                 )
-        if not self.sums.images:
-            raise self._non_finite(parts, f"in all {self.step} steps of epoch {self.epoch}")
 
-    def _train_step(self, parts: list[Batch], *flags: bool) -> list[bool]:
-        """Train on the parts of a step; returns whether any process has each of the flags up."""
+    def _is_late(self) -> bool:
+        return self.is_main and time.monotonic() - self.saved_at > 60 * self.config.checkpoint.minutes
+
+    def _train_step(self, parts: list[Batch], *questions: Callable[[], bool]) -> list[bool]:
+        """Train on the parts of a step; returns whether any process says yes to each of the questions."""
         totals = self._backward(parts)
         limit = self.config.optimizer.clip_grad or math.inf
         self.accelerator.unscale_gradients(self.optimizer)
         norm = parallel.whole(nn.utils.clip_grad_norm_(self.trained.parameters(), limit))
-        raised = torch.tensor(flags, dtype=totals.dtype, device=totals.device)
-        loss, correct, images, *ups = self.accelerator.reduce(torch.cat([totals, raised])).tolist()
+        answers = torch.tensor([ask() for ask in questions], dtype=totals.dtype, device=totals.device)
+        loss, correct, images, *yes = self.accelerator.reduce(torch.cat([totals, answers])).tolist()
         is_finite = math.isfinite(loss) and math.isfinite(norm.item())
         if is_finite or self.accelerator.scaler:  # which skips the step itself, and lowers the scale
             self.optimizer.step()
@@ -279,9 +279,10 @@ class _Trainer:
         else:
             self.sums.skipped += 1
             self.skipped_in_row += 1
-            if self.skipped_in_row > self.config.skip_limit:
-                raise self._non_finite(parts, f"in {self.skipped_in_row} steps in a row")
-        return [up > 0 for up in ups]
+            has_trained = self.sums.images or self.step + 1 < self.steps
+            if self.skipped_in_row > self.config.skip_limit or not has_trained:
+                raise self._non_finite(parts)
+        return [number > 0 for number in yes]
 
     def _backward(self, parts: list[Batch]) -> Tensor:
         """Add up the gradients of the parts; returns sum of losses, correct images and images."""
@@ -312,7 +313,7 @@ class _Trainer:
         targets = batch.targets.to(device, non_blocking=True)
         return images, targets, *(self.mixup(images, targets) if self.mixup else (images, targets))
 
-    def _non_finite(self, parts: list[Batch], where: str) -> NonFiniteLossError:
+    def _non_finite(self, parts: list[Batch]) -> NonFiniteLossError:
         def repeat(model: nn.Module) -> Tensor:
             self._seed_step()
             *_, images, targets = self._inputs(batch)
@@ -321,15 +322,15 @@ class _Trainer:
                 return self.task(images, targets)["loss"]
 
         found = []
-        for batch in parts:
+        for batch in parts:  # noqa: B007 - it is what is repeated
             found.append(find_nonfinite(repeat, self.task.trainable_module))
         found = parallel.gather_items(self.accelerator, found)
         place = next((place for place in found if not place.startswith("nowhere")), found[0])
         saved = self.run.path if self.run.has_checkpoint else "nothing"
         return NonFiniteLossError(
-            f"loss or gradient was NaN or infinite {where}, until epoch {self.epoch}, step {self.step + 1} "
-            f"(learning rate {self.optimizer.param_groups[0]['lr']:.2g}); it began in {place}. "
-            f"Kept: {saved}. Try a lower --optimizer.lr or --optimizer.clip_grad"
+            f"loss or gradient was NaN or infinite in {self.skipped_in_row} steps in a row, until epoch "
+            f"{self.epoch}, step {self.step + 1} (learning rate {self.optimizer.param_groups[0]['lr']:.2g}); "
+            f"where it began: {place}; kept: {saved}. Try a lower --optimizer.lr or --optimizer.clip_grad"
         )
 
     def _evaluate(self) -> Evaluation:
@@ -359,7 +360,7 @@ class _Trainer:
             self.run.write_unreadable([(split, *item) for split, item in found])
 
     def _save(self, is_best: bool = False) -> bool:
-        """Save everything, unless steps are being skipped; the checkpoint last, since it commits to the rest."""
+        """Save everything, unless steps are being skipped; the checkpoint, which commits to it, comes last."""
         self.saved_at = time.monotonic()
         if self.skipped_in_row:
             return False
