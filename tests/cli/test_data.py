@@ -43,7 +43,7 @@ def test_a_good_dataset_is_counted_and_drawn(image_folder, tmp_path, capsys):
         (lambda root: shutil.copy(root / "val/red/0.png", root / "val/red/new.png"), "duplicate", 0),
         (lambda root: Image.new("RGB", (7, 9)).save(root / "val/red/0.png"), "tiny", 0),
         (lambda root: shutil.rmtree(root / "val/red"), "empty class", 0),
-        (lambda root: (root / "val/purple").mkdir(), "unknown class", 0),
+        (lambda root: (root / "val/purple").mkdir(), "unknown class", 1),
     ],
 )
 def test_problems_are_counted_and_the_serious_ones_make_it_fail(

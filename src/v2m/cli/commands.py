@@ -86,7 +86,7 @@ def run_train(options: Any) -> int:
 
 
 def run_eval(options: Any) -> int:
-    """``v2m eval``."""
+    """``v2m eval``: 1 if an image could not be read."""
     path = Path(options.model)
     folder = path if path.is_dir() else path.parent
     model, name, classes, spec = load_model(path)
@@ -125,7 +125,7 @@ def run_eval(options: Any) -> int:
     out.print()
     _print_scores(out, found)
     out.print(f"pictures: {pictures.confusion_matrix}, {pictures.predictions}")
-    return 0
+    return 1 if found.unreadable else 0
 
 
 def run_predict(options: Any) -> int:

@@ -29,7 +29,7 @@ KINDS = {
     "empty class": "class without images in this split",
 }
 """What a problem can be, the worst first."""
-SERIOUS = ("unreadable", "bomb", "leak")
+SERIOUS = ("unreadable", "bomb", "leak", "unknown class")
 CHUNK = 32
 
 

@@ -67,7 +67,7 @@ def train(
 ) -> TrainResult:
     """Train a classifier and keep everything in its run folder.
 
-    In several processes (torchrun) each calls this, and the main one writes. The moving average of the weights
+    In several processes (torchrun) each calls this; the main one writes. The moving average of the weights
     is evaluated after every epoch, and saved whatever its score: the last score is of weights that were
     not chosen by looking at the validation images.
 
@@ -360,7 +360,7 @@ class _Trainer:
             self.run.write_unreadable([(split, *item) for split, item in found])
 
     def _save(self, is_best: bool = False) -> bool:
-        """Save everything, unless steps are being skipped; the checkpoint, which commits to it, comes last."""
+        """Save everything, unless steps are being skipped; the checkpoint last, since it commits to it."""
         self.saved_at = time.monotonic()
         if self.skipped_in_row:
             return False

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from v2m.engine.config import OptimizerConfig, ScheduleConfig
+from v2m.engine.config import ScheduleConfig
 from v2m.recipes.recipe import Recipe
 from v2m.tasks.classification.config import DistillConfig, InputConfig
 
@@ -47,7 +47,6 @@ class DigitsFineTuneConfig(Recipe):
     pretrained: str | None = "runs/digits"
     epochs: int = 4
     input: InputConfig = field(default_factory=lambda: InputConfig(img_size=16))
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, layer_decay=0.75))
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(warmup=0.0))
 
 
@@ -69,5 +68,5 @@ class DigitsDistillConfig(Recipe):
     data: str = "digits"
     model_args: dict[str, Any] = field(default_factory=lambda: dict(embed_dim=24, depth=2))
     distill: DistillConfig = field(
-        default_factory=lambda: DistillConfig(teacher="runs/digits", kind="soft", weight=0.5, temperature=2.0)
+        default_factory=lambda: DistillConfig(teacher="runs/digits", kind="soft", weight=0.9, temperature=2.0)
     )
