@@ -135,7 +135,8 @@ def test_eval_scores_a_run_on_its_own_data_and_on_others(run, image_folder, tmp_
         assert main(command) == 1
         out = capsys.readouterr().out
         assert "11 images)" in out
-        assert f"1 of 12 images cannot be read and do not count, the first is {image_folder}/val/red/1.png" in out
+        assert "1 of 12 images cannot be read and do not count, the first is" in out
+        assert f"{image_folder}/val/red/1.png (" in out
     (row,) = map(json.loads, (run / "eval-images" / "unreadable.jsonl").read_text().splitlines())
     assert (row["split"], row["image"]) == ("val", f"{image_folder}/val/red/1.png")
     code, error = fails(capsys, "eval", str(run), "--data", "digits")

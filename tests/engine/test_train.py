@@ -212,7 +212,7 @@ def test_an_epoch_of_skipped_steps_stops(config, console):
     with (
         poisoned({(2, step) for step in (1, 2, 3)}),
         pytest.raises(
-            NonFiniteLossError, match="in 3 steps in a row, until epoch 2, step 3.* began: the input images"
+            NonFiniteLossError, match=r"in 3 steps in a row, until epoch 2, step 3.* began: the input images"
         ),
     ):
         train(config, console)

@@ -206,8 +206,8 @@ def _add_embedding(parser: Parser) -> None:
 
 def _add_check(data: Parser) -> None:
     check = _command(
-        "Look at every image of a dataset. Exits with 1 if images cannot be read, are in more than one split, "
-        "or have a class that the training images lack."
+        "Look at every image of a dataset. Exits with 1 if images cannot be read, are in more than one "
+        "split, or have a class that the training images lack."
     )
     check.add_argument("source", type=str, help="Dataset by name or folder, as for v2m train --data.")
     check.add_argument(
