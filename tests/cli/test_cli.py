@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 import v2m
@@ -23,11 +22,6 @@ QUICK = [
     "--model_args={embed_dim: 16, depth: 1, d_state: 2, patch_size: 4}",
     "--input.img_size=[8, 12]",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

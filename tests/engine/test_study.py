@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from tests.engine.test_train import SMALL, StopError, stop_after
@@ -31,7 +30,6 @@ def tiny_study(data, epochs=2):
 
 def train_here(run, epochs=None):
     """Train a run in this process, until it is stopped after some epochs."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     with suppress(StopError):
         train(run.config, Console(file=io.StringIO()), on_epoch=stop_after(epochs))
 

@@ -9,10 +9,10 @@ from datetime import datetime
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from safetensors.torch import load_file
 
+from tests.helpers import assert_close, has_compiler
 from v2m.data import AugmentConfig, DataError
 from v2m.engine import resolve as resolve_module
 from v2m.engine import train as module
@@ -44,11 +44,6 @@ def config(image_folder, tmp_path):
 def console():
     with open("/dev/null", "w") as nowhere:
         yield Console(file=nowhere)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class StopError(Exception):
@@ -377,9 +372,30 @@ def test_one_image_is_too_few(config, console, image_folder):
         train(config, console)
 
 
-def test_bfloat16_training_is_finite(config, console):
-    result = train(dataclasses.replace(config, precision="bf16", epochs=1), console)
-    assert math.isfinite(result.evaluation.scores.loss)
+@pytest.mark.parametrize(
+    "change",
+    [dict(precision="bf16"), dict(precision="fp16"), dict(grad_checkpointing=True), dict(channels_last=True)],
+    ids=str,
+)
+def test_ways_to_save_time_or_memory_train_nearly_the_same(config, console, change):
+    plain = train(dataclasses.replace(config, epochs=1, output=config.output + "-plain"), console)
+    result = train(dataclasses.replace(config, epochs=1, **change), console)
+    difference = (result.evaluation.logits - plain.evaluation.logits).abs().max()
+    assert difference <= (0.05 if "precision" in change else 1e-4) * plain.evaluation.logits.abs().max()
+    assert load_model(RunFolder(config.output).path).classes == ["blue", "green", "red"]
+
+
+@pytest.mark.skipif(not has_compiler, reason="torch.compile needs a compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch.compile's own
+def test_a_compiled_model_trains_nearly_the_same(config, console):
+    plain = train(dataclasses.replace(config, epochs=1, output=config.output + "-plain"), console)
+    result = train(dataclasses.replace(config, epochs=1, compile=True), console)
+    assert_close(result.evaluation.logits, plain.evaluation.logits, "compiled")
+
+
+def test_nothing_is_divided_over_one_process(config, console):
+    with pytest.raises(ValueError, match="fsdp: there is one process only"):
+        train(dataclasses.replace(config, fsdp=True), console)
 
 
 @pytest.mark.parametrize(

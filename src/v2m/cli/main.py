@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser, resume_arguments
+from v2m.engine import parallel
 from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
 
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.instantiate(options)
         return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:
-        console(stderr=True).print(f"v2m: {stop}")
+        if parallel.is_main():
+            console(stderr=True).print(f"v2m: {stop}")
         return INTERRUPTED
     except KeyboardInterrupt:
         console(stderr=True).print("v2m: stopped")
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError, KernelError) as error:
         if os.environ.get("V2M_TRACEBACK"):
             raise
+        if not isinstance(error, parallel.ProcessLostError):
+            parallel.give_way()
         console(stderr=True).print(f"v2m: error: {_one_line(error)}")
         return FAILED
 

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from v2m import __version__
+from v2m.engine import parallel
 from v2m.engine.config import TrainConfig, default_data_dir
 from v2m.engine.run import RunFolder
 from v2m.recipes import RECIPES, find_recipe, recipe_of
@@ -37,6 +38,7 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
         message = " ".join(message.split())
+        parallel.give_way()
         sys.stderr.write(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}\n")
         sys.exit(2)
 

@@ -2,12 +2,14 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.distributed import DistError
@@ -24,6 +26,8 @@ class ProcessLostError(OSError):
     """A process that this one needs is gone."""
 
 
+SECONDS_TO_GIVE_WAY = 3.0
+
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -34,6 +38,8 @@ def best_device() -> torch.device:
 
 def start(device: str = "auto", precision: str = "fp32") -> Accelerator:
     """Join the processes that torchrun or accelerate started, or be the only one."""
+    if not torch.distributed.is_initialized():  # what an earlier run in this process has set does not count
+        AcceleratorState._reset_state(reset_partial_state=True)
     is_cpu = device == "cpu" or best_device().type == "cpu"
     return Accelerator(cpu=is_cpu, mixed_precision=PRECISIONS[precision])
 
@@ -43,8 +49,30 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def is_main() -> bool:
+    """Whether this process is the one that writes and tells; known before the others are joined."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def give_way() -> None:
+    """Let the first process of this machine tell of an error.
+
+    If it fails by the same one, torchrun ends this process before it says that again.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(SECONDS_TO_GIVE_WAY)
+
+
 def distribute(module: nn.Module, accelerator: Accelerator, fsdp: bool) -> nn.Module:
-    """A module for training, in these processes and this precision, whose results are float32."""
+    """A module for training, in these processes and this precision, whose results are float32.
+
+    Raises:
+        ValueError: there is nothing to divide it over.
+    """
+    if fsdp and accelerator.num_processes == 1:
+        raise ValueError(
+            "fsdp: there is one process only, expected several (torchrun --nproc_per_node N ...)"
+        )
     module = accelerator.prepare_model(module, evaluation_mode=True)  # device and precision only
     if fsdp:
         return shard(module)
@@ -133,9 +161,10 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
         if accelerator.num_processes > 1 and (
             isinstance(error, DistError) or re.search("gloo|nccl", text, re.I)
         ):
+            reason = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". This is typically")[0]
             raise ProcessLostError(
-                f"process {accelerator.process_index} lost the others ({first_line(error)}); "
-                "continue with --resume"
+                f"process {accelerator.process_index} lost the others ({reason}); "
+                "unless one of them says why, continue with --resume"
             ) from None
         raise
 

@@ -95,7 +95,8 @@ class _Trainer:
     def __init__(self, config: TrainConfig, console: Console, accelerator: Accelerator, resume: bool) -> None:
         self.accelerator, self.is_main = accelerator, accelerator.is_main_process
         self.console = console if self.is_main else Console(quiet=True)
-        self.config = config = parallel.from_main(accelerator, lambda: _resolved(config, resume))
+        config, resume = parallel.from_main(accelerator, lambda: (_resolved(config, resume), resume))
+        self.config = config
         self.spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
         self.run = RunFolder(config.output or "")
         set_seed(config.seed)
@@ -143,11 +144,12 @@ class _Trainer:
         config, device = self.config, self.accelerator.device
         model = build_model(config.model, config.model_args, len(self.classes), self.spec, pretrained)
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        is_plain = not (config.fsdp or config.channels_last)
+        self.plain_model = None if is_plain else copy.deepcopy(model)  # to save: undivided, contiguous
         self.model = model.to(device).to(memory_format=self.memory_format)
         if config.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
         self.ema = ModelEmaV3(model, config.ema_decay, use_warmup=True) if config.ema_decay else None
-        self.whole_model = copy.deepcopy(model).cpu() if config.fsdp else None
         self.task = build_task(model, config.loss, config.distill, self.mixup, self.spec, self.classes)
         self.task.to(device)
         self.trained = self.task.trainable_module
@@ -367,7 +369,7 @@ class _Trainer:
         model = parallel.whole(self.trained.state_dict())
         ema = parallel.whole(self.ema.module.state_dict()) if self.ema else None
         moments = parallel.whole(self.optimizer.state_dict()["state"])
-        evaluated = self._whole_eval_model()
+        evaluated = self._plain_eval_model()
         if not self.is_main:
             return True
         self.run.write_model(evaluated, self.classes, self.spec)
@@ -424,12 +426,12 @@ class _Trainer:
         else:
             self.console.print(f"going on in epoch {self.epoch}, after step {self.step} of {self.steps}")
 
-    def _whole_eval_model(self) -> nn.Module:
+    def _plain_eval_model(self) -> nn.Module:
         """The model to save, put together where it is divided over the processes."""
-        if self.whole_model is None:
+        if self.plain_model is None:
             return self._eval_model
-        self.whole_model.load_state_dict(parallel.whole(self._eval_model.state_dict()))
-        return self.whole_model
+        self.plain_model.load_state_dict(parallel.whole(self._eval_model.state_dict()))
+        return self.plain_model
 
     def _warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", highlight=False, soft_wrap=True)

@@ -14,13 +14,13 @@ class DigitsConfig(Recipe):
 
     Command: ``v2m train --data digits``.
 
-    Expected: 98.9 % test accuracy.
+    Expected: 99 % test accuracy.
 
-    Hardware and time: 45 seconds on two cores.
+    Hardware and time: 45 seconds on a core or two of a CPU.
     """
 
     images: ClassVar[str] = "digits"
-    expected: ClassVar[str] = "98.9 %"
+    expected: ClassVar[str] = "99 %"
     source: ClassVar[str] = "run by us"
 
     data: str = "digits"
@@ -31,16 +31,15 @@ class DigitsFineTuneConfig(Recipe):
     """Fine-tune ``v2m_nano`` at 16x16 pixels, from a run at 8x8.
 
     Command: ``v2m train --recipe digits --output runs/digits``, then ``v2m train --recipe digits-finetune``.
-    The position embedding grows from 4x4 to 8x8 cells; learning rates are smaller, and smaller still towards
-    the images.
+    The position embedding grows from 4x4 to 8x8 cells, and four epochs without a warm-up suffice.
 
-    Expected: XX % test accuracy.
+    Expected: 97.5 % test accuracy, where four epochs from nothing come to 91.7 % (means of three seeds).
 
-    Hardware and time: XX.
+    Hardware and time: 45 seconds on a core or two of a CPU.
     """
 
     images: ClassVar[str] = "digits, 16x16 pixels"
-    expected: ClassVar[str] = "XX %"
+    expected: ClassVar[str] = "97.5 %"
     source: ClassVar[str] = "run by us"
 
     data: str = "digits"
@@ -55,14 +54,15 @@ class DigitsDistillConfig(Recipe):
     """Train a small V2M on the handwritten digits with ``v2m_nano`` as its teacher.
 
     Command: ``v2m train --recipe digits --output runs/digits``, then ``v2m train --recipe digits-distill``.
+    The student has a tenth of the parameters, 12,922.
 
-    Expected: XX % test accuracy.
+    Expected: 96.5 % test accuracy, and 95.9 % without the teacher (means of three seeds, which differ by more).
 
-    Hardware and time: XX.
+    Hardware and time: 30 seconds on a core or two of a CPU.
     """
 
     images: ClassVar[str] = "digits"
-    expected: ClassVar[str] = "XX %"
+    expected: ClassVar[str] = "96.5 %"
     source: ClassVar[str] = "run by us"
 
     data: str = "digits"
