@@ -14,7 +14,7 @@ from PIL import Image
 from tests.cli.test_cli import fails
 from v2m.cli import embed, main
 from v2m.data import ImageSpec
-from v2m.engine.features import read_features
+from v2m.engine.features import Features, read_features, write_features
 from v2m.tasks.classification.head import save_model
 
 SPEC = ImageSpec((8, 8), 1, (0.305,), (0.376,), 1.0, "bicubic")
@@ -38,7 +38,7 @@ def run(tmp_path):
 
 
 def embed_digits(run, output, *options):
-    return ["embed", str(run), "--data", "digits", "--split", "train", "--output", str(output), *options]
+    return ["embed", str(run), "digits", "--split", "train", "--out", str(output), *options]
 
 
 def test_a_killed_command_goes_on_to_the_same_bytes(run, tmp_path, capsys):
@@ -94,30 +94,32 @@ def test_unreadable_images_are_named_and_counted(run, image_folder, tmp_path, ca
     bad = image_folder / "val" / "red" / "1.png"
     bad.write_bytes(b"broken")
     output = tmp_path / "f.parquet"
-    assert main(["embed", str(run), "--data", str(image_folder), "--output", str(output)]) == 0
+    assert main(["embed", str(run), str(image_folder), "--out", str(output)]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{output}: features of 11 images, 1 left out, {image_folder} val by {run}\n"
     assert captured.err.startswith(f"v2m: left out: {bad}: not a readable image (")
     assert captured.err.count("\n") == 1
 
 
-def test_probe_compares_models_and_keeps_their_features(run, tmp_path, capsys):
+def scores_of(out):
+    """The cells of each row of a table, by its first cell."""
+    return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+
+
+def test_probe_compares_models_and_keeps_their_features(run, image_folder, tmp_path, capsys):
     output = tmp_path / "results"
     random = "random/v2m_nano"
-    arguments = ["probe", str(run), random, "--data", "digits", "--output", str(output)]
+    arguments = ["probe", str(run), random, "--data", str(image_folder), "--output", str(output)]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
-    assert rows["model"] == [
-        *("features", "10-NN", "20-NN", "100-NN", "200-NN", "linear"),
-        *("20-NN", "top-5", "linear", "top-5"),
-    ]
+    rows = scores_of(out)
+    assert rows["model"] == ["features", "10-NN", "20-NN", "24-NN", "linear"]
     results = json.loads((output / "probe.json").read_text())
     for name, result in zip((str(run), random), results, strict=True):
-        scores = [result["knn"][k]["top1"] for k in ("10", "20", "100", "200")] + [result["linear"]["top1"]]
-        assert rows[name][1:6] == [f"{score:.2%}" for score in scores]
-        assert result["linear"]["top1"] > 0.7
+        accuracies = [*result["knn"].values(), result["linear"]]
+        assert rows[name] == ["64", *(f"{accuracy['top1']:.2%}" for accuracy in accuracies)]
         assert result["facts"]["data"]["split"] == "val"
+    assert results[1]["linear"]["top1"] == 1.0, "colours are told apart without training"
     with Image.open(output / "probe.png") as image:
         assert image.size > (800, 300)
 
@@ -125,11 +127,29 @@ def test_probe_compares_models_and_keeps_their_features(run, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("has them already") == 4
     assert captured.out == out
-    files = [str(output / "random_v2m_nano" / f"{split}.npz") for split in ("train", "val")]
-    assert main(["probe", "--train", files[0], "--val", files[1]]) == 0
-    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" v2m_nano")]
-    assert row[1:] == rows[random]
-    assert json.loads((output / "random_v2m_nano" / "probe.json").read_text()) == results[1:]
+
+
+def test_probe_takes_files_of_features(tmp_path, capsys):
+    facts = dict(
+        model=dict(source="runs/one", sha256="a"),
+        classes=list("abcdefgh"),
+        images={},
+        data=dict(source="dots"),
+    )
+    generator = np.random.default_rng(0)
+    for name, count in (("train.npz", 80), ("val.parquet", 40)):
+        targets = np.arange(count) % 8
+        values = np.eye(8)[targets] + 0.4 * generator.normal(size=(count, 8))
+        features = Features(values.astype(np.float32), targets, np.arange(count), [""] * count, facts)
+        write_features(tmp_path / name, features)
+    files = ["--train", str(tmp_path / "train.npz"), "--val", str(tmp_path / "val.parquet")]
+    assert main(["probe", *files]) == 0
+    rows = scores_of(capsys.readouterr().out)
+    assert " ".join(rows["model"]) == "features 10-NN 20-NN 80-NN linear 20-NN top-5 linear top-5"
+    (result,) = json.loads((tmp_path / "probe.json").read_text())
+    top5 = [result["knn"]["20"]["top5"], result["linear"]["top5"]]
+    assert rows["one"][-2:] == [f"{share:.2%}" for share in top5]
+    assert min(top5) > result["linear"]["top1"] > 0.5
 
 
 def test_probe_of_one_run_goes_into_its_folder(run, image_folder, capsys):
@@ -150,10 +170,10 @@ def test_probe_of_one_run_goes_into_its_folder(run, image_folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["embed", "x", "--data", "digits", "--output", "f.csv"], 1, ["f.csv ends in '.csv', expected .npz"]),
-        (["embed", "/no/run", "--data", "digits", "--output", "f.npz"], 1, ["/no/run: no model there"]),
-        (["embed", "x", "--output", "f.npz"], 2, ["required", "data"]),
-        (["embed", "x", "--data", "digits", "--output", "f.npz", "--split", "all"], 2, ["split", "all"]),
+        (["embed", "x", "digits", "--out", "f.csv"], 1, ["f.csv ends in '.csv', expected .npz"]),
+        (["embed", "/no/run", "digits", "--out", "f.npz"], 1, ["/no/run: no model there"]),
+        (["embed", "x", "--out", "f.npz"], 2, ["required", "data"]),
+        (["embed", "x", "digits", "--out", "f.npz", "--split", "all"], 2, ["split", "all"]),
         (["probe", "--data", "digits"], 1, ["models: expected models and --data"]),
         (["probe", "x"], 1, ["models: expected models and --data"]),
         (["probe", "x", "--train", "a.npz", "--val", "b.npz"], 1, ["train: expected both --train and --val"]),

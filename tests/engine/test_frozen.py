@@ -35,6 +35,21 @@ def test_an_untrained_model_is_always_the_same_and_made_for_the_data():
     assert (first.spec.img_size, first.spec.in_chans) == ((8, 8), 1)
 
 
+def test_weights_of_timm_keep_their_own_images(monkeypatch, tmp_path):
+    source = timm.create_model("resnet10t").eval()
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    create = timm.create_model
+
+    def from_file(name, **kwargs):
+        return create(name, pretrained_cfg_overlay=dict(file=str(tmp_path / "weights.pth")), **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", from_file)
+    frozen = open_frozen("timm/resnet10t", "digits")
+    assert (frozen.spec.img_size, frozen.spec.in_chans, frozen.source) == ((176, 176), 3, "timm/resnet10t")
+    images = torch.randn(2, 3, 40, 40)
+    assert torch.equal(pooled_features(frozen.model, images), pooled_features(source, images))
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -45,24 +45,21 @@ connect() { # a host with an address and a cable to the switch, for each
     done
 }
 
-train() { # "$@" v2m train
-    "$PYTHON" "$@" v2m train --data digits --device cpu --epochs 16 --checkpoint.minutes 0.02
-}
 
 launch() { # NUMBER NNODES RUN: torchrun on a host, whose lines go to RUN.log too
     ip netns exec "v2m-host$1" "$PYTHON" -m torch.distributed.run --nnodes "$2" --nproc_per_node 1 \
         --max_restarts "$RESTARTS" --local_addr "10.77.0.$1" \
         --rdzv_backend c10d --rdzv_endpoint 10.77.0.1:29400 --rdzv_id "$3" \
-        --rdzv_conf last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3 \
+        --rdzv_conf "is_host=$(($1 == 1)),last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3" \
         -m v2m train "${SETTINGS[@]}" --resume auto --output "$WORK/$3" 2>&1 |
         while IFS= read -r line; do
             printf '%(%T)T host%s %s\n' -1 "$1" "$line"
-        done | tee -a "$WORK/$3.log" | grep --line-buffered -E 'v2m: |epoch|Sending|nothing left' || true
+        done | tee -a "$WORK/$3.log" | cat || true
 }
 
 wait_for() { # SECONDS FILE COUNT PATTERN: until so many lines of a file are like this
     local end=$((SECONDS + $1))
-    until [ "$(grep -cE "$4" "$2" 2>/dev/null)" -ge "$3" ]; do
+    until [ "$(cat "$2" 2>/dev/null | grep -cE "$4")" -ge "$3" ]; do
         ((SECONDS < end)) || { say "nothing like '$4' in $1 s"; exit 1; }
         sleep 0.1
     done
@@ -80,7 +77,7 @@ assert max(abs(one["train_loss"] - other["train_loss"]) for one, other in zip(*r
 END
 }
 
-SETTINGS=(--data digits --device cpu --epochs 16 --checkpoint.minutes 0.02)
+SETTINGS=(--data digits --device cpu --epochs ${EPOCHS:-16} --checkpoint.minutes 0.02)
 
 elastic() { # RUN: host 2 is lost in epoch 3, host 1 goes on alone, host 2 comes back
     local run=$1 log=$WORK/$1.log first second

@@ -1,5 +1,6 @@
 """PNGs of a run. matplotlib is imported where it draws: it takes a second."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -276,4 +277,6 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     options: dict[str, Any] = dict(format="png", facecolor="white")
-    replace_file(path, lambda partial: figure.savefig(partial, **options))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # which is seen in the picture
+        replace_file(path, lambda partial: figure.savefig(partial, **options))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -29,6 +30,7 @@ from v2m.cli import bench, embed, recipes, study
 from v2m.cli import data as data_cli
 from v2m.cli.parser import train_config
 from v2m.data import DataError, LabelledImages, find_images, open_dataset
+from v2m.data.errors import shown
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.evaluate import Evaluation, classify_files, evaluate
@@ -61,9 +63,9 @@ def run_train(options: Any) -> int:
         return 0
     run, scores = result.run, result.evaluation.scores
     data = open_dataset(config.data, "val", Path(config.data_dir), [c.name for c in scores.classes])
-    _draw_evaluation(run, title, data, result.evaluation)
     out.print()
     _print_scores(out, result.evaluation)
+    _draw_evaluation(run, title, data, result.evaluation)
     out.print(f"\nEverything is in {run.path}:")
     for name, meaning in (
         (WEIGHTS, "weights, with config.json in timm's hub format"),
@@ -81,7 +83,8 @@ def run_train(options: Any) -> int:
     load = f"import timm, v2m; timm.create_model({f'local-dir:{run.path}'!r}, pretrained=True)"
     out.print(f"  {_program('v2m')} eval {shlex.quote(str(run.path))}")
     out.print(f"  {_program('v2m')} predict {shlex.quote(str(run.path))} IMAGE_OR_FOLDER")
-    out.print(f'  {_program("python")} -c "{load}"')
+    quoted = shlex.quote(load) if re.search(r'["$`\\!]', load) else f'"{load}"'
+    out.print(f"  {_program('python')} -c {quoted}")
     return 0
 
 
@@ -113,10 +116,6 @@ def run_eval(options: Any) -> int:
     pictures = RunFolder(
         options.output or (folder / f"eval-{Path(source).resolve().name}" if options.data else folder)
     )
-    pictures.path.mkdir(parents=True, exist_ok=True)
-    data.transform = None
-    _draw_evaluation(pictures, f"{name} on {Path(source).resolve().name}", data, found)
-    pictures.write_unreadable(("val", *item) for item in found.unreadable)
     table = _table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
         shares = (row.precision, row.recall, row.f1)
@@ -124,6 +123,10 @@ def run_eval(options: Any) -> int:
     out.print(table)
     out.print()
     _print_scores(out, found)
+    pictures.path.mkdir(parents=True, exist_ok=True)
+    data.transform = None
+    _draw_evaluation(pictures, f"{name} on {Path(source).resolve().name}", data, found)
+    pictures.write_unreadable(("val", *item) for item in found.unreadable)
     out.print(f"pictures: {pictures.confusion_matrix}, {pictures.predictions}")
     return 1 if found.unreadable else 0
 
@@ -148,7 +151,7 @@ def run_predict(options: Any) -> int:
             continue
         values, indices = outcome.topk(top)
         best = [(classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
-        cells = [str(path), *(f"{name} {p:.1%}" for name, p in best)]
+        cells = [shown(str(path)), *(f"{name} {p:.1%}" for name, p in best)]
         if options.json:
             predictions = [{"class": name, "probability": round(p, 6)} for name, p in best]
             print(json.dumps({"image": str(path), "predictions": predictions}), flush=True)
@@ -178,15 +181,15 @@ def run_refine(options: Any) -> int:
         model.to(device), batch.images.to(device), batch.targets.to(device), iterations
     )
     rows = list(track(found, "sweeps", options.most + 2, out))
-    output = Path(options.output or folder)
-    output.mkdir(parents=True, exist_ok=True)
-    picture = RunFolder(output).refinement
-    plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images")
     table = _table("sweeps", "largest error", "same class", "accuracy")
     for row in rows:
         sweeps = "exact" if row.iterations is None else str(row.iterations)
         table.add_row(sweeps, f"{row.error:.1e}", f"{row.agreement:.2%}", f"{row.top1:.2%}")
     out.print(table)
+    output = Path(options.output or folder)
+    output.mkdir(parents=True, exist_ok=True)
+    picture = RunFolder(output).refinement
+    plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images")
     out.print(f"\nLargest error: of a logit, as a share of the largest.\npicture: {picture}")
     return 0
 
@@ -323,7 +326,7 @@ def _print_scores(out: Console, found: Evaluation) -> None:
         first = found.unreadable[0]
         out.print(
             f"warning: {len(found.unreadable)} of {scores.images + len(found.unreadable):,} images cannot be "
-            f"read and do not count, the first is {first.name} ({first.reason})"
+            f"read and do not count, the first is {shown(first.name)} ({first.reason})"
         )
 
 

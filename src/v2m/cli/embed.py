@@ -30,7 +30,7 @@ def run_embed(options: Any, out: Console, errors: Console) -> int:
         out: Where the result is told.
         errors: Where progress goes, and the images that cannot be read.
     """
-    output = Path(options.output)
+    output = Path(options.out)
     check_output(output)
     with processes(options.device) as state:
         frozen = open_frozen(options.model, options.data)

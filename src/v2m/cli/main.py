@@ -1,15 +1,19 @@
 """Parse the command line, run the command, and turn what goes wrong into one line."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
+from errno import ENOMEM
 
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser, resume_arguments
+from v2m.data.errors import shown
 from v2m.engine import parallel
 from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
 
+OUT_OF_MEMORY = r"out of memory|(?i:can(no|')t allocate memory)|bad_alloc"
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
 
@@ -35,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output is gone; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (ValueError, OSError, ArithmeticError, KernelError) as error:
+    except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, KernelError) and not _is_memory(error):
+            raise
         if os.environ.get("V2M_TRACEBACK"):
             raise
         if not isinstance(error, parallel.ProcessLostError):
@@ -47,6 +53,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _one_line(error: Exception) -> str:
     """The message; of an error in a loader's worker process, which arrives as a traceback, its last line."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if len(lines) > 1 and "in DataLoader worker" in lines[0]:
+    is_workers = len(lines) > 1 and "in DataLoader worker" in lines[0]
+    if _is_memory(error):
+        where = "a process that reads images" if is_workers else "this process"
+        advice = (
+            "fewer --workers" if is_workers else "a smaller --batch_size, or more --accumulate in training"
+        )
+        return f"{where} is out of memory ({(lines[-1] if is_workers else lines[0])[:300]}); try {advice}"
+    if is_workers:
         return lines[-1].partition(": ")[2]
+    if isinstance(error, OSError) and error.strerror:
+        names = [
+            shown(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
+        ]
+        return ": ".join([*names, error.strerror])
     return lines[0]
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out, which PyTorch says in several ways."""
+    is_torch = isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error))
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == ENOMEM)
+        or bool(is_torch)
+    )

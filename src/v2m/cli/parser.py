@@ -174,9 +174,9 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
 
     embed = _command("Write the features of a frozen model, before its head. Goes on where it was stopped.")
     embed.add_argument("model", type=str, help=MODEL)
-    embed.add_argument("--data", type=str, required=True, help="Dataset by name or folder.")
+    embed.add_argument("data", type=str, help="Dataset by name or folder.")
     embed.add_argument("--split", type=Literal["train", "val"], default="val", help="Which images.")
-    embed.add_argument("--output", type=str, required=True, help="File to write: .npz or .parquet.")
+    embed.add_argument("--out", type=str, required=True, help="File to write: .npz or .parquet.")
     _add_embedding(embed)
     commands.add_subcommand("embed", embed, help="write the features of a frozen model")
 
@@ -293,17 +293,33 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
     """A setting of ``v2m train`` before it is parsed: its option, else what the configuration file says."""
     if value := _option(arguments, f"--{name}"):
         return value
-    file = Path(_option(arguments, "--config") or "")
-    try:
-        written = yaml.safe_load(file.read_text()).get(name)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):  # which is told where the file is parsed
-        return None
+    file = _option(arguments, "--config")
+    written = _read_config(Path(file)).get(name) if file else None
     return written if isinstance(written, str) else None
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The settings in a configuration file.
+
+    Raises:
+        ValueError: it cannot be read, or holds none.
+    """
+    try:
+        written = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ValueError(f"config: {file} cannot be read ({error.strerror})") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"config: {file} is no YAML file ({' '.join(str(error).split())})") from None
+    if not isinstance(written, dict):
+        raise ValueError(f"config: {file} has no settings, expected lines such as 'epochs: 12'")
+    return written
 
 
 def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
     if not arguments or arguments[0] != "train":
         return TrainConfig
+    if file := _option(arguments, "--config"):
+        _read_config(Path(file))
     name = _setting(arguments, "recipe")
     return find_recipe(name) if name else recipe_of(_setting(arguments, "data"))
 
@@ -338,6 +354,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     run = RunFolder(resumed)
     if not run.config.is_file():
         raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
+    run.read_config()
     return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
 
 

@@ -222,4 +222,5 @@ def _spread(values: Sequence[int]) -> tuple[int, ...]:
 def write_problems(problems: Sequence[Problem], path: Path) -> None:
     """Write a line of JSON for each."""
     lines = "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems)
-    replace_file(path, lambda partial: partial.write_text(lines, encoding="utf-8"))
+    text = lines.encode("utf-8", "backslashreplace")  # file names may be no text; \\udc.. is JSON, too
+    replace_file(path, lambda partial: partial.write_bytes(text))

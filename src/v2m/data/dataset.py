@@ -67,7 +67,9 @@ class LabelledImages(VisionDataset):
         places = {name: place for place, name in enumerate(classes)}
         unknown = [name for name in self.classes if name not in places]
         if unknown:
-            raise DataError(f"data: {self.source} has classes that are not known: {few(unknown)}")
+            raise DataError(
+                f"data: {self.source} has classes that are not known: {few(unknown)} (known: {few(classes)})"
+            )
         moved = [places[name] for name in self.classes]
         self.classes, self.targets = list(classes), [moved[target] for target in self.targets]
 

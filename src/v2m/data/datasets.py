@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from v2m.data.dataset import LabelledImages
-from v2m.data.errors import DataError, few
+from v2m.data.errors import DataError, few, is_text
 from v2m.data.folders import FolderImages, subfolders
 from v2m.data.hf import PREFIX, find_hub_splits, open_parquet
 from v2m.data.named import DATASETS, Split, open_named
@@ -46,6 +46,9 @@ def open_dataset(
         classes = data.classes if split == "train" else _open(splits, source, "train").classes
     if source in DATASETS and list(classes) != data.classes:
         raise DataError(f"data: the classes of {source} are {few(data.classes)}, the model's {few(classes)}")
+    unreadable = [name for name in data.classes if not is_text(name)]
+    if unreadable:
+        raise DataError(f"data: {data.source} has classes whose names are not UTF-8: {few(unreadable)}")
     if split == "train":
         empty = [] if data.declared else data.empty_classes()
         missing = [name for name in classes if name not in data.classes]

@@ -17,7 +17,7 @@ class UnreadableImageError(DataError):
     """
 
     def __init__(self, name: str, reason: str = "") -> None:
-        super().__init__(f"{name}: not a readable image ({reason})" if reason else name)
+        super().__init__(f"{shown(name)}: not a readable image ({reason})" if reason else name)
         self.name, self.reason = name, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -33,6 +33,17 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def shown(name: str) -> str:
+    """A name as a part of one line: file names may have line breaks, and bytes that are no text."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return text.translate({ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"})
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is text: those of files may be any bytes."""
+    return name.encode("utf-8", "ignore").decode() == name
+
+
 def few(names: Sequence[str]) -> str:
     """The first names of a list, and how many there are if there are more."""
-    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+    return ", ".join(map(shown, names[:5])) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

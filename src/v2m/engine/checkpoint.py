@@ -1,8 +1,8 @@
 """Checkpoints: whole, checked, and only the last ones."""
 
 import hashlib
-import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from v2m.data import first_line
+from v2m.data.files import flush_folder, put_in_place
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
 PARTIAL, DAMAGED = ".checkpoint.partial", ".damaged"
@@ -35,6 +36,11 @@ class Checkpoints:
         found = (path for path in self.folder.glob("*.pt") if re.fullmatch(NAME, path.name))
         return sorted(found, reverse=True)
 
+    @property
+    def damaged(self) -> list[Path]:
+        """Checkpoints that were found damaged."""
+        return sorted(self.folder.glob(f"*{DAMAGED}"))
+
     def save(self, epoch: int, step: int, state: dict[str, Any]) -> Path:
         """Keep a state of tensors and plain data.
 
@@ -46,11 +52,11 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         partial = self.folder / PARTIAL
         try:
-            torch.save(state, partial)
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
+            with open(partial, "wb") as file:  # by its path, torch.save would not say that the disk is full
+                torch.save(state, file)
             path = self.folder / f"epoch-{epoch:05d}-step-{step:07d}-{_digest(partial)}.pt"
-            os.replace(partial, path)
+            put_in_place(partial, path)
+            flush_folder(self.folder)  # before older ones go
         finally:
             partial.unlink(missing_ok=True)
         for old in self.paths[self._keep_last :]:
@@ -65,7 +71,7 @@ class Checkpoints:
             OSError: all are damaged.
         """
         paths = self.paths
-        if not paths:
+        if not paths and not self.damaged:
             raise FileNotFoundError(f"resume: {self.folder} has no checkpoint; nothing was saved there yet")
         for i, path in enumerate(paths):
             if _digest(path) in path.name:
@@ -74,7 +80,10 @@ class Checkpoints:
             others = paths[i + 1 :]
             then = f"going on from the one before, {others[0].name}" if others else "there is no other"
             warn(f"{path} is damaged, it is not what was written (it is {path.name}{DAMAGED} now); {then}")
-        raise OSError(f"resume: no checkpoint in {self.folder} is whole; what they hold is in *{DAMAGED}")
+        raise OSError(
+            f"resume: no checkpoint in {self.folder} is whole; what they hold is in *{DAMAGED}. "
+            f"A new run can start from the weights: v2m train --pretrained {shlex.quote(str(self.folder.parent))}"
+        )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from v2m.data import DataError, ImageSpec, eval_transform, read_image
+from v2m.data.errors import shown
 from v2m.data.loading import Batch, Unreadable
 from v2m.engine.parallel import gather, gather_items
 from v2m.tasks.classification.metrics import Scores, score
@@ -55,7 +56,8 @@ def evaluate(
     order = places.argsort()
     unreadable = gather_items(accelerator, unreadable)
     if not len(order):
-        raise DataError(f"data: none of {len(unreadable)} images can be read ({unreadable[0].reason})")
+        name, reason = unreadable[0]
+        raise DataError(f"data: none of {len(unreadable)} images can be read, as {shown(name)} ({reason})")
     none = torch.empty(0, len(classes), device=accelerator.device)
     all_logits = gather(accelerator, torch.cat([none, *parts]))[order]
     all_targets = gather(accelerator, torch.cat([nothing, *targets]))[order]

@@ -129,8 +129,8 @@ def _read_parquet(path: Path) -> Features:
     values = np.concatenate([chunk.flatten().to_numpy() for chunk in table["features"].chunks])
     return Features(
         values.reshape(len(table), -1),
-        table["targets"].to_numpy(),
-        table["index"].to_numpy(),
+        table["targets"].to_numpy().copy(),  # since arrow's own memory is read-only
+        table["index"].to_numpy().copy(),
         table["name"].to_pylist(),
         json.loads(table.schema.metadata[b"v2m"]),
     )

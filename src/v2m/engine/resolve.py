@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from v2m.data import DATASETS
+from v2m.data.errors import is_text, shown
 from v2m.engine.config import OptimizerConfig, TrainConfig
 from v2m.engine.trackers import check_trackers
 from v2m.tasks.classification.config import InputConfig
@@ -22,9 +23,11 @@ def resolve(config: TrainConfig) -> TrainConfig:
     """The configuration with nothing left open, and folders by their whole path.
 
     Raises:
-        ValueError: there is no such model or optimiser, the model takes no such images, or a tracker is not
-            installed.
+        ValueError: there is no such model or optimiser, the model takes no such images, a tracker is not
+            installed, or a path is no text.
     """
+    for name in ("data", "data_dir", "output", "pretrained"):
+        _check_text(name, getattr(config, name))
     data = Path(config.data)
     spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
     if config.optimizer.name not in list_optimizers():
@@ -43,6 +46,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
         augment=resolve_augment(config.augment, config.data),
         input=InputConfig(spec.img_size, spec.in_chans, spec.mean, spec.std, spec.crop_pct),
     )
+
+
+def _check_text(name: str, path: str | None) -> None:
+    """Refuse a path of bytes that are no text, which the configuration could not hold."""
+    if path and not is_text(str(Path(path).absolute())):
+        raise ValueError(f"{name}: {shown(path)} is not UTF-8, expected another name")
 
 
 def _whole_path(name: str | None) -> str | None:

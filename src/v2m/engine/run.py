@@ -1,12 +1,14 @@
 """A run folder: what is in it, and writing it so that nothing is ever half there."""
 
 import json
+import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import yaml
 from torch import nn
@@ -14,7 +16,9 @@ from torch import nn
 from v2m.data import ImageSpec, first_line, replace_file
 from v2m.engine.checkpoint import Checkpoints
 from v2m.engine.config import TrainConfig
-from v2m.tasks.classification.head import WEIGHTS, save_model
+from v2m.tasks.classification.head import SAVING, WEIGHTS, save_model
+
+LOCK = ".lock"
 
 Metrics: TypeAlias = dict[str, float]
 
@@ -44,12 +48,33 @@ class RunFolder:
             FileExistsError: it is there and is not empty.
         """
         was_run = self.config.is_file() and not self.has_checkpoint
-        if self.path.is_dir() and any(self.path.iterdir()) and not was_run:
+        if not was_run and self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
             raise FileExistsError(
                 f"output: {self.path} is not empty, choose another folder "
                 f"(a run is continued with: v2m train --resume {shlex.quote(str(self.path))})"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"output: {self.path} cannot be made ({error.strerror})") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder, until this process ends at the latest, however it does.
+
+        Raises:
+            OSError: another process trains in it, or it cannot be written.
+        """
+        try:
+            file = open(self.path / LOCK, "w")
+        except OSError as error:
+            raise OSError(f"output: {self.path} cannot be written ({error.strerror})") from None
+        with file:
+            if not _lock(file):
+                raise OSError(f"output: another process is training in {self.path}")
+            for left in self.path.glob(f"{SAVING}*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            yield
 
     def write_config(self, config: TrainConfig) -> None:
         """Write the configuration as YAML that ``v2m train --config`` takes."""
@@ -57,8 +82,24 @@ class RunFolder:
         self._write(self.config, lambda path: path.write_text(yaml.safe_dump(plain, sort_keys=False)))
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration that was written."""
-        return yaml.safe_load(self.config.read_text())
+        """The configuration that was written.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            found = yaml.safe_load(self.config.read_text())
+        except (ValueError, yaml.YAMLError) as error:
+            raise self._damaged(first_line(error)) from None
+        if not isinstance(found, dict) or not isinstance(found.get("data"), str):
+            raise self._damaged("it does not name data")
+        return found
+
+    def _damaged(self, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.config} is damaged ({reason}); "
+            "v2m train with the options of the run and --print_config prints a new one"
+        )
 
     def write_metrics(self, history: list[Metrics]) -> None:
         """Write one JSON line per epoch."""
@@ -66,11 +107,17 @@ class RunFolder:
 
     def read_metrics(self) -> list[Metrics]:
         """The rows of ``write_metrics``; none where there is no file yet."""
-        return self._read_lines(self.metrics)
+        rows = self._read_lines(self.metrics)
+        if None in rows:
+            raise ValueError(
+                f"{self.metrics} is damaged in line {rows.index(None) + 1}; "
+                f"v2m train --resume {shlex.quote(str(self.path))} writes it again"
+            )
+        return rows
 
     def write_unreadable(self, images: Iterable[tuple[str, str, str]]) -> None:
         """Add images that could not be read: split, name and reason. None is listed twice."""
-        listed = self._read_lines(self.unreadable)
+        listed = self.read_unreadable()
         known = {(row["split"], row["image"]) for row in listed}
         new = {(split, name): reason for split, name, reason in images if (split, name) not in known}
         if new:
@@ -78,13 +125,15 @@ class RunFolder:
             self._write_lines(self.unreadable, [*listed, *rows])
 
     def read_unreadable(self) -> list[dict[str, str]]:
-        """The rows of ``write_unreadable``."""
-        return self._read_lines(self.unreadable)
+        """The rows of ``write_unreadable``, without those that are damaged."""
+        rows = self._read_lines(self.unreadable)
+        return [row for row in rows if isinstance(row, dict) and {"split", "image"} <= row.keys()]
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a run to continue."""
-        return bool(self._checkpoints(1).paths)
+        """Whether there is a run to continue; one whose checkpoints are all damaged is not to be begun anew."""
+        checkpoints = self._checkpoints(1)
+        return bool(checkpoints.paths or checkpoints.damaged)
 
     def write_checkpoint(self, state: dict[str, Any], keep_last: int) -> None:
         """Write what resuming needs: tensors and plain data, with ``epoch`` and ``step``."""
@@ -124,7 +173,8 @@ class RunFolder:
     def _read_lines(self, path: Path) -> list[Any]:
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        return [_json(line) for line in lines if line]
 
     def _write_lines(self, path: Path, rows: Iterable[Any]) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -137,9 +187,38 @@ class RunFolder:
             raise _unsaved(path, error) from None
 
 
+def _lock(file: IO[str]) -> bool:
+    """Lock a file for this process, not for those that it starts; whether no other one has done so."""
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:  # a file system without locks
+            return True
+    return True
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, also where a library made another error of it."""
+    cause: BaseException | None = error
+    while cause and not (isinstance(cause, OSError) and cause.strerror):
+        cause = cause.__context__
+    return str(cause.strerror) if isinstance(cause, OSError) else first_line(error)
+
+
 def _unsaved(path: Path, error: Exception) -> OSError:
     free = shutil.disk_usage(path.parent).free / 2**20
     return OSError(
-        f"{path} could not be saved, with {free:,.0f} MB free on the disk ({first_line(error)}); "
+        f"{path} could not be saved, with {free:,.0f} MB free on the disk ({_reason(error)}); "
         "what was there is kept"
     )

@@ -5,7 +5,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from v2m.data import DataError
+from v2m.data.errors import few
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable, seed_everything
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
@@ -36,6 +37,7 @@ from v2m.tasks.classification.head import build_model, model_defaults
 from v2m.tasks.classification.loss import build_mixup, build_task
 
 STEPS_BETWEEN_LOGS = 20
+LESS = "Try a lower --optimizer.lr or --optimizer.clip_grad"
 STEP = 1
 """The last part of a seed of a step; those of images have none."""
 
@@ -84,15 +86,22 @@ def train(
         OSError: something could not be read or written, or another process is gone.
     """
     accelerator = parallel.start(config.device, config.precision)
-    with parallel.lost_processes(accelerator):
-        trainer = _Trainer(config, console, accelerator, resume)
+    with parallel.lost_processes(accelerator), ExitStack() as held:
+        trainer = _Trainer(config, console, accelerator, resume, held)
         result = trainer.fit(on_epoch)
         accelerator.end_training()
     return result
 
 
 class _Trainer:
-    def __init__(self, config: TrainConfig, console: Console, accelerator: Accelerator, resume: bool) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        console: Console,
+        accelerator: Accelerator,
+        resume: bool,
+        held: ExitStack,
+    ) -> None:
         self.accelerator, self.is_main = accelerator, accelerator.is_main_process
         self.console = console if self.is_main else Console(quiet=True)
         config, resume = parallel.from_main(accelerator, lambda: (_resolved(config, resume), resume))
@@ -106,10 +115,12 @@ class _Trainer:
         self.sums, self.skipped_in_row = _Sums(), 0
         self.history: list[Metrics] = []
         self.unreadable: list[tuple[str, Unreadable]] = []  # since the last save, by split
+        if self.is_main and not resume:
+            self.run.create()
+        if self.is_main and self.run.path.is_dir():
+            held.enter_context(self.run.locked())
         if resume:
             self._restore()
-        elif self.is_main:
-            self.run.create()
         if self.is_main:
             self.run.write_config(config)
         self.saved_at = time.monotonic()
@@ -136,6 +147,8 @@ class _Trainer:
             seed=config.seed,
             **share,
         )
+        if len(self.classes) < 2:
+            raise DataError(f"data: {train_data.source} has the class {few(self.classes)} only, expected 2")
         self.images, self.steps = len(train_data), self.train_batches.steps
         part = self.train_batches.batch_size // self.accelerator.num_processes // config.accumulate
         self.val_batches = EvalLoader(val_data, 4 * part, **share)
@@ -175,6 +188,11 @@ class _Trainer:
         return (self.epoch - 1) * self.steps + self.step
 
     @property
+    def _lr(self) -> float:
+        """The learning rate; that of the head where the blocks have lower ones."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    @property
     def _eval_model(self) -> nn.Module:
         return self.ema.module if self.ema else self.model
 
@@ -196,19 +214,29 @@ class _Trainer:
             while self.epoch <= self.config.epochs:
                 self._train_epoch(progress, trackers, stop_requested)
                 evaluation = self._evaluate()
-                row = self._end_epoch(evaluation)
+                row, is_saved = self._end_epoch(evaluation)
                 trackers.log({f"epoch/{name}": value for name, value in row.items()}, self._steps_done)
                 if self.is_main:
                     progress.epoch(row)
-                    on_epoch(self.run)
-        return TrainResult(self.run, evaluation or self._evaluate(), self.is_main)
+                    if is_saved:
+                        on_epoch(self.run)
+                if not is_saved and self.epoch > self.config.epochs:
+                    raise NonFiniteLossError(
+                        f"loss on the validation images is {row['val_loss']} after the last epoch; "
+                        f"kept: {self._kept}. {LESS}"
+                    )
+            if evaluation is None:  # all epochs were done, but files may have been lost since then
+                evaluation = self._evaluate()
+                self._save(evaluation)
+        return TrainResult(self.run, evaluation, self.is_main)
 
-    def _end_epoch(self, evaluation: Evaluation) -> Metrics:
+    def _end_epoch(self, evaluation: Evaluation) -> tuple[Metrics, bool]:
+        """The metrics of the epoch that was trained, and whether it could be saved."""
         sums, scores = self.sums, evaluation.scores
         self._list_unreadable()
         row = dict(
             epoch=self.epoch,
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self._lr,
             train_loss=sums.loss / sums.images,
             train_top1=sums.correct / sums.images,
             val_loss=scores.loss,
@@ -224,8 +252,7 @@ class _Trainer:
         is_best = all(row["val_top1"] > before["val_top1"] for before in self.history)
         self.history.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
-        self._save(is_best)
-        return row
+        return row, self._save(evaluation, is_best)
 
     def _train_epoch(
         self, progress: TrainProgress, trackers: Trackers, stop_requested: Callable[[], bool]
@@ -234,7 +261,7 @@ class _Trainer:
         last = time.monotonic()
         for parts in self.train_batches.epoch(self.epoch, self.step):
             waited = time.monotonic() - last
-            lr = self.optimizer.param_groups[0]["lr"]
+            lr = self._lr
             is_stopped, is_due = self._train_step(parts, stop_requested, self._is_late)
             self.step += 1
             now = time.monotonic()
@@ -328,12 +355,15 @@ class _Trainer:
             found.append(find_nonfinite(repeat, self.task.trainable_module))
         found = parallel.gather_items(self.accelerator, found)
         place = next((place for place in found if not place.startswith("nowhere")), found[0])
-        saved = self.run.path if self.run.has_checkpoint else "nothing"
         return NonFiniteLossError(
             f"loss or gradient was NaN or infinite in {self.skipped_in_row} steps in a row, until epoch "
-            f"{self.epoch}, step {self.step + 1} (learning rate {self.optimizer.param_groups[0]['lr']:.2g}); "
-            f"where it began: {place}; kept: {saved}. Try a lower --optimizer.lr or --optimizer.clip_grad"
+            f"{self.epoch}, step {self.step + 1} (learning rate {self._lr:.2g}); "
+            f"where it began: {place}; kept: {self._kept}. {LESS}"
         )
+
+    @property
+    def _kept(self) -> str:
+        return str(self.run.path) if self.run.has_checkpoint else "nothing"
 
     def _evaluate(self) -> Evaluation:
         with parallel.gathered(self._eval_model):
@@ -361,10 +391,13 @@ class _Trainer:
         if self.is_main:
             self.run.write_unreadable([(split, *item) for split, item in found])
 
-    def _save(self, is_best: bool = False) -> bool:
-        """Save everything, unless steps are being skipped; the checkpoint last, since it commits to it."""
+    def _save(self, evaluation: Evaluation | None = None, is_best: bool = False) -> bool:
+        """Save everything; the checkpoint last, since it commits to it.
+
+        Weights that give no finite loss are not saved. Without an evaluation, skipped steps tell.
+        """
         self.saved_at = time.monotonic()
-        if self.skipped_in_row:
+        if not math.isfinite(evaluation.scores.loss) if evaluation else self.skipped_in_row:
             return False
         model = parallel.whole(self.trained.state_dict())
         ema = parallel.whole(self.ema.module.state_dict()) if self.ema else None

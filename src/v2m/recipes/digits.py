@@ -56,7 +56,7 @@ class DigitsDistillConfig(Recipe):
     Command: ``v2m train --recipe digits --output runs/digits``, then ``v2m train --recipe digits-distill``.
     The student has a tenth of the parameters, 12,922.
 
-    Expected: 96.5 % test accuracy, and 95.9 % without the teacher: means of three seeds, which differ by more.
+    Expected: 96.5 % test accuracy, 95.9 % without the teacher: means of three seeds, which differ by more.
 
     Hardware and time: 30 seconds on a core or two of a CPU.
     """

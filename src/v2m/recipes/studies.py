@@ -183,6 +183,23 @@ STUDIES = {
             "edgenext": Variant("timm's EdgeNeXt-XXS", dict(model="edgenext_xx_small", model_args={})),
         },
     ),
+    "precision": Study(
+        title="Matrix products in bfloat16, in a model as deep as V2M-T, on Fashion-MNIST",
+        base=FashionMNISTConfig(
+            model="v2m_tiny_patch16_224",
+            model_args=dict(patch_size=4, embed_dim=64),
+            epochs=1,
+            batch_size=64,
+            ema_decay=0.99,
+            optimizer=OptimizerConfig(lr=2e-3),
+            trackers=["tensorboard"],
+        ),
+        variants={
+            "float32": Variant("all in float32"),
+            "bfloat16": Variant("matrix products in bfloat16", dict(precision="bf16")),
+        },
+        seeds=(0, 1),
+    ),
     "relations": Study(
         title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
         base=TrainConfig(data="fashion-relations", epochs=1, **SMALL_BASE),

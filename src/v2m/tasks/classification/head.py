@@ -1,7 +1,6 @@
 """Models with a classification head: build, save and load in timm's hub format."""
 
 import json
-import os
 import shutil
 import tempfile
 from difflib import get_close_matches
@@ -14,9 +13,11 @@ from timm.models import get_pretrained_cfg, save_for_hf, split_model_name_tag
 from torch import nn
 
 from v2m.data import DataError, ImageSpec, first_line
+from v2m.data.files import put_in_place
 from v2m.models import MODELS
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+SAVING = ".saving-"
 TIMM = "timm"
 """In place of a folder: the weights that timm has of a model."""
 
@@ -161,7 +162,7 @@ def _build_pretrained(
 
 def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:
     """Write weights and configuration in timm's hub format, each file renamed into place when complete."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as partial:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as partial:
         save_for_hf(
             model,
             partial,
@@ -171,7 +172,7 @@ def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSp
         )
         shutil.copymode(Path(partial, CONFIG), Path(partial, WEIGHTS))  # safetensors lets only its owner read
         for name in (WEIGHTS, CONFIG):
-            os.replace(Path(partial, name), folder / name)
+            put_in_place(Path(partial, name), folder / name)
 
 
 class SavedModel(NamedTuple):
