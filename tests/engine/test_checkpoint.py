@@ -66,8 +66,8 @@ def test_nothing_whole_is_an_error(checkpoints):
 def test_an_interrupted_write_leaves_the_last_one(checkpoints, monkeypatch):
     checkpoints.save(1, 1, dict(epoch=1))
 
-    def stop_half_way(state, path):
-        path.write_bytes(b"half")
+    def stop_half_way(state, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", stop_half_way)
@@ -93,3 +93,12 @@ def test_code_is_not_run(checkpoints, tmp_path):
     with pytest.raises(OSError, match="cannot be read"):
         read_checkpoint(path)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_checkpoints_that_were_found_damaged_are_not_forgotten(checkpoints):
+    damaged = checkpoints.save(1, 1, dict(epoch=1))
+    cut_short(damaged)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"is whole; what they hold is in \*.damaged. .* --pretrained "):
+            checkpoints.last_whole(lambda text: None)
+    assert checkpoints.damaged == [damaged.with_name(damaged.name + DAMAGED)]

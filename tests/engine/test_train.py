@@ -243,8 +243,8 @@ def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path, monkeypatch):
     run.create()
     run.write_checkpoint(dict(epoch=1, step=0), keep_last=2)
 
-    def full(state, path):
-        path.write_bytes(b"half")
+    def full(state, file):
+        file.write(b"half")
         raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device\nmore")
 
     monkeypatch.setattr(torch, "save", full)

@@ -57,7 +57,7 @@ def run_train(options: Any) -> int:
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title)
 
-    out = console()
+    out = console(is_needed=False)
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     if not result.is_main:
         return 0
@@ -293,11 +293,31 @@ def _program(name: str) -> str:
     return name if found and Path(found) == beside else os.path.relpath(beside)
 
 
-def console(stderr: bool = False) -> Console:
-    """Where to print: text as it is, in lines as long as they are where nobody looks at them."""
+class _Output(Console):
+    """A console whose reader may go away: that ends a command which is there for its output."""
+
+    is_needed = True
+
+    def on_broken_pipe(self) -> None:
+        """What rich calls then; it would exit with 1."""
+        if self.is_needed:
+            raise BrokenPipeError
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def console(stderr: bool = False, is_needed: bool = True) -> Console:
+    """Where to print: text as it is, in lines as long as they are where nobody looks at them.
+
+    Args:
+        stderr: On standard error.
+        is_needed: Whether a command ends where nobody reads its output any more.
+    """
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
+    out = _Output(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
+    out.is_needed = is_needed
+    return out
 
 
 def _table(*columns: str) -> Table:

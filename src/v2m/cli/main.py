@@ -1,5 +1,6 @@
 """Parse the command line, run the command, and turn what goes wrong into one line."""
 
+import io
 import os
 import re
 import sys
@@ -8,7 +9,7 @@ from errno import ENOMEM
 
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser, resume_arguments
-from v2m.data.errors import shown
+from v2m.data.errors import DataError, shown
 from v2m.engine import parallel
 from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``V2M_TRACEBACK=1`` to see where an error comes from.
     """
     try:
+        _open_outputs()
         arguments = sys.argv[1:] if arguments is None else arguments
         parser = build_parser(arguments)
         options = parser.parse_args(resume_arguments(arguments))
@@ -40,14 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, KernelError) and not _is_memory(error):
-            raise
-        if os.environ.get("V2M_TRACEBACK"):
+        if parallel.is_reader_lost(error):
+            error = parallel.reader_lost(error)
+        is_known = isinstance(error, KernelError) or _is_memory(error) or not isinstance(error, RuntimeError)
+        if not is_known or os.environ.get("V2M_TRACEBACK"):
             raise
         if not isinstance(error, parallel.ProcessLostError):
             parallel.give_way()
         console(stderr=True).print(f"v2m: error: {_one_line(error)}")
         return FAILED
+
+
+def _open_outputs() -> None:
+    """Have somewhere to print to where an output was closed, and let it take the name of any file."""
+    sys.stdout, sys.stderr = (
+        open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def _one_line(error: Exception) -> str:
@@ -67,7 +80,7 @@ def _one_line(error: Exception) -> str:
             shown(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
         ]
         return ": ".join([*names, error.strerror])
-    return lines[0]
+    return shown(str(error)) if isinstance(error, DataError | OSError) else lines[0]
 
 
 def _is_memory(error: Exception) -> bool:

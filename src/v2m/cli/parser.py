@@ -7,14 +7,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from v2m import __version__
 from v2m.engine import parallel
 from v2m.engine.config import TrainConfig, default_data_dir
-from v2m.engine.run import RunFolder
+from v2m.engine.run import RunFolder, read_yaml
 from v2m.recipes import RECIPES, find_recipe, recipe_of
 from v2m.recipes.studies import describe_studies
 
@@ -305,21 +304,21 @@ def _read_config(file: Path) -> dict[str, Any]:
         ValueError: it cannot be read, or holds none.
     """
     try:
-        written = yaml.safe_load(file.read_text())
+        return read_yaml(file)
     except OSError as error:
         raise ValueError(f"config: {file} cannot be read ({error.strerror})") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"config: {file} is no YAML file ({' '.join(str(error).split())})") from None
-    if not isinstance(written, dict):
-        raise ValueError(f"config: {file} has no settings, expected lines such as 'epochs: 12'")
-    return written
+    except ValueError as error:
+        raise ValueError(f"config: {file} holds no settings ({error})") from None
 
 
 def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
     if not arguments or arguments[0] != "train":
         return TrainConfig
     if file := _option(arguments, "--config"):
-        _read_config(Path(file))
+        try:
+            _read_config(Path(file))
+        except ValueError as error:
+            Parser(prog="v2m").error(str(error))
     name = _setting(arguments, "recipe")
     return find_recipe(name) if name else recipe_of(_setting(arguments, "data"))
 

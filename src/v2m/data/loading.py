@@ -4,7 +4,10 @@ So a run can go on from any step: no states of generators are kept, and it does 
 which worker reads an image.
 """
 
+import os
 import random
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -57,6 +60,21 @@ def seed_everything(*key: int) -> None:
     random.seed(int(state[0]))
     np.random.seed(state[1])
     torch.random.default_generator.manual_seed(int(state[2]))
+
+
+def _leave_stopping(worker: int) -> None:
+    """Leave it to the process that trains: Ctrl-C and schedulers signal all processes at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """End by a SIGTERM of the process that started this one, and no other."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class TrainLoader:
@@ -116,6 +134,7 @@ class TrainLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_collate_train,
+            worker_init_fn=_leave_stopping,
             pin_memory=pin_memory,
         )
 
@@ -218,6 +237,7 @@ class EvalLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_collate_eval,
+            worker_init_fn=_leave_stopping,
             pin_memory=pin_memory,
         )
 

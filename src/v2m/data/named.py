@@ -1,9 +1,8 @@
 """Datasets that come by name."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -11,7 +10,8 @@ from torchvision.datasets import FashionMNIST
 from torchvision.datasets.utils import extract_archive
 
 from v2m.data.dataset import ArrayImages
-from v2m.data.errors import DataError, first_line
+from v2m.data.errors import DataError
+from v2m.data.files import put_in_place
 from v2m.data.relations import RELATIONS, build_scenes
 
 Split: TypeAlias = Literal["train", "val"]
@@ -88,19 +88,23 @@ def _open_fashion_relations(split: Split, data_dir: Path) -> ArrayImages:
 
 def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
     raw = data_dir / "FashionMNIST" / "raw"
-    if DEBIAN_FASHION_MNIST.is_dir() and not raw.is_dir():
-        partial = raw.with_name(f"raw.{os.getpid()}")
-        partial.mkdir(parents=True)
-        for archive in DEBIAN_FASHION_MNIST.glob("*.gz"):
-            extract_archive(str(archive), str(partial))
-        try:
-            partial.rename(raw)
-        except OSError:  # another process was first
-            shutil.rmtree(partial)
+    names = [archive for archive, _ in FashionMNIST.resources]
+    files = [raw / archive.removesuffix(".gz") for archive in names]
+    archives = [DEBIAN_FASHION_MNIST / archive for archive in names]
+    if not all(path.is_file() for path in files) and all(path.is_file() for path in archives):
+        raw.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=raw, prefix=".unpacking-") as partial:
+            for archive, path in zip(archives, files, strict=True):
+                put_in_place(Path(extract_archive(str(archive), partial)), path)
     try:
         return FashionMNIST(str(data_dir), train=split == "train", download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        if all(path.is_file() for path in files):
+            raise DataError(
+                f"data: fashion-mnist in {raw} is damaged ({reason}); delete that folder to have it anew"
+            ) from None
         raise DataError(
-            f"data: fashion-mnist is not in {data_dir} and could not be downloaded ({first_line(error)}); "
+            f"data: fashion-mnist is not in {data_dir} and could not be downloaded ({reason}); "
             "on Debian and Ubuntu, 'apt install dataset-fashion-mnist' brings it too"
         ) from None

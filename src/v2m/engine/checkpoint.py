@@ -82,7 +82,7 @@ class Checkpoints:
             warn(f"{path} is damaged, it is not what was written (it is {path.name}{DAMAGED} now); {then}")
         raise OSError(
             f"resume: no checkpoint in {self.folder} is whole; what they hold is in *{DAMAGED}. "
-            f"A new run can start from the weights: v2m train --pretrained {shlex.quote(str(self.folder.parent))}"
+            f"A new run can start from its weights: --pretrained {shlex.quote(str(self.folder.parent))}"
         )
 
 

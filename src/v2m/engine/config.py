@@ -88,6 +88,7 @@ class TrainConfig:
         compile: Compile the model by torch.compile.
         grad_checkpointing: Compute the inner maps of blocks again for the gradient, to save memory.
         fsdp: Divide weights, gradients and optimiser over the processes (FSDP2), where cards are small.
+        timeout: Minutes that processes wait for each other before the others count as lost.
         skip_limit: Steps in a row that may be skipped for a loss or gradient that is not finite.
         ema_decay: Decay of the moving average of the weights, which is evaluated and saved; 0 for none.
         input: What the images are turned into.
@@ -117,6 +118,7 @@ class TrainConfig:
     compile: bool = False
     grad_checkpointing: bool = False
     fsdp: bool = False
+    timeout: float = 10.0
     skip_limit: int = 20
     ema_decay: float = 0.99
     input: InputConfig = field(default_factory=InputConfig)
@@ -141,6 +143,8 @@ class TrainConfig:
             value = attrgetter(name)(self)
             if value < least:
                 raise ValueError(f"{name} is {value}, expected at least {least}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout}, expected a positive number of minutes")
         if not self.checkpoint.minutes > 0:
             raise ValueError(f"checkpoint.minutes is {self.checkpoint.minutes}, expected a positive number")
         if not 0 <= self.schedule.warmup < 1:

@@ -5,12 +5,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.distributed import DistError
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -36,12 +37,19 @@ def best_device() -> torch.device:
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-def start(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """Join the processes that torchrun or accelerate started, or be the only one."""
+def start(device: str = "auto", precision: str = "fp32", timeout: float = 10.0) -> Accelerator:
+    """Join the processes that torchrun or accelerate started, or be the only one.
+
+    Args:
+        device: ``auto`` or ``cpu``.
+        precision: One of ``PRECISIONS``.
+        timeout: Minutes after which a process that does not answer counts as lost.
+    """
     if not torch.distributed.is_initialized():  # what an earlier run in this process has set does not count
         AcceleratorState._reset_state(reset_partial_state=True)
     is_cpu = device == "cpu" or best_device().type == "cpu"
-    return Accelerator(cpu=is_cpu, mixed_precision=PRECISIONS[precision])
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=timeout))
+    return Accelerator(cpu=is_cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
 
 
 def local_processes() -> int:
@@ -142,6 +150,20 @@ def from_main(accelerator: Accelerator, make: Callable[[], T]) -> T:
     return broadcast_object_list(made)[0]
 
 
+def is_reader_lost(error: Exception) -> bool:
+    """Whether this is PyTorch's error for a process that reads images and is gone."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    return bool(re.search("DataLoader worker .*(exited|killed)", text))
+
+
+def reader_lost(error: Exception) -> ProcessLostError:
+    """The same in words for a user."""
+    return ProcessLostError(
+        f"a process that reads images was killed, often for want of memory ({first_line(error)}); "
+        "try fewer --workers; what was saved is kept (v2m train goes on with --resume)"
+    )
+
+
 @contextmanager
 def lost_processes(accelerator: Accelerator) -> Iterator[None]:
     """Say in a line that another process is gone: one that trains, or one that reads images.
@@ -153,11 +175,8 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if "DataLoader worker" in text and ("exited" in text or "killed" in text):
-            raise ProcessLostError(
-                f"a process that reads images was killed, often for want of memory ({first_line(error)}); "
-                "try fewer --workers, then continue with --resume"
-            ) from None
+        if is_reader_lost(error):
+            raise reader_lost(error) from None
         if accelerator.num_processes > 1 and (
             isinstance(error, DistError) or re.search("gloo|nccl", text, re.I)
         ):

@@ -65,16 +65,20 @@ class RunFolder:
         Raises:
             OSError: another process trains in it, or it cannot be written.
         """
+        lock = self.path / LOCK
         try:
-            file = open(self.path / LOCK, "w")
+            lock.touch()
         except OSError as error:
             raise OSError(f"output: {self.path} cannot be written ({error.strerror})") from None
-        with file:
+        with open(lock, "r+") as file:
             if not _lock(file):
                 raise OSError(f"output: another process is training in {self.path}")
             for left in self.path.glob(f"{SAVING}*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            yield
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
 
     def write_config(self, config: TrainConfig) -> None:
         """Write the configuration as YAML that ``v2m train --config`` takes."""
@@ -88,18 +92,15 @@ class RunFolder:
             ValueError: it is damaged.
         """
         try:
-            found = yaml.safe_load(self.config.read_text())
-        except (ValueError, yaml.YAMLError) as error:
-            raise self._damaged(first_line(error)) from None
-        if not isinstance(found, dict) or not isinstance(found.get("data"), str):
-            raise self._damaged("it does not name data")
+            found = read_yaml(self.config)
+            if not isinstance(found.get("data"), str):
+                raise ValueError("no data")
+        except ValueError as error:
+            raise ValueError(
+                f"{self.config} is damaged ({first_line(error)}); "
+                "v2m train with the options of the run and --print_config prints a new one"
+            ) from None
         return found
-
-    def _damaged(self, reason: str) -> ValueError:
-        return ValueError(
-            f"{self.config} is damaged ({reason}); "
-            "v2m train with the options of the run and --print_config prints a new one"
-        )
 
     def write_metrics(self, history: list[Metrics]) -> None:
         """Write one JSON line per epoch."""
@@ -131,7 +132,7 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a run to continue; one whose checkpoints are all damaged is not to be begun anew."""
+        """Whether there is a run to continue, or checkpoints that were found damaged."""
         checkpoints = self._checkpoints(1)
         return bool(checkpoints.paths or checkpoints.damaged)
 
@@ -187,6 +188,25 @@ class RunFolder:
             raise _unsaved(path, error) from None
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings by name.
+
+    Raises:
+        ValueError: the file has none; the message is the reason.
+        OSError: it cannot be read.
+    """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(first_line(error)) from None
+    if not isinstance(found, dict):
+        raise ValueError("no settings, such as epochs: 12")
+    return found
+
+
 def _lock(file: IO[str]) -> bool:
     """Lock a file for this process, not for those that it starts; whether no other one has done so."""
     if os.name == "posix":
@@ -198,6 +218,7 @@ def _lock(file: IO[str]) -> bool:
             return False
         except OSError:  # a file system without locks
             return True
+        return os.fstat(file.fileno()).st_nlink > 0  # none where the one who had it has just ended
     return True
 
 

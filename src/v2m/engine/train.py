@@ -85,7 +85,7 @@ def train(
         ValueError: a setting or the data cannot be used.
         OSError: something could not be read or written, or another process is gone.
     """
-    accelerator = parallel.start(config.device, config.precision)
+    accelerator = parallel.start(config.device, config.precision, config.timeout)
     with parallel.lost_processes(accelerator), ExitStack() as held:
         trainer = _Trainer(config, console, accelerator, resume, held)
         result = trainer.fit(on_epoch)
@@ -278,6 +278,7 @@ class _Trainer:
                 self._list_unreadable()
                 saved = "and saved" if self._save() else "without saving, since steps are being skipped,"
             if is_stopped:
+                self.accelerator.wait_for_everyone()  # a launcher may end all as soon as the first one ends
                 raise Interrupted(
                     f"stopped {saved} in epoch {self.epoch}, step {self.step} of {self.steps}; "
                     f"continue with: v2m train --resume {shlex.quote(str(self.run.path))}"

@@ -1,0 +1,159 @@
+"""Whatever goes wrong, a command says so in one line."""
+
+import errno
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.cli.test_cli import QUICK, fails, run  # noqa: F401 - a fixture
+from v2m.cli import main
+from v2m.cli.main import COMMANDS
+
+LIST = ["list", "no model of this name"]
+
+
+def raising(monkeypatch, error):
+    def command(options):
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "list", command)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nmore"), "CUDA out of memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"),
+            "can't allocate memory",
+        ),
+        (RuntimeError("std::bad_alloc"), "bad_alloc"),
+        (MemoryError(), "MemoryError"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate"),
+    ],
+)
+def test_no_memory_is_one_line_with_advice(monkeypatch, capsys, error, words):
+    raising(monkeypatch, error)
+    code, text = fails(capsys, *LIST)
+    assert code == 1
+    assert text.startswith("v2m: error: this process is out of memory (")
+    assert words in text
+    assert text.endswith("try a smaller --batch_size, or more --accumulate in training\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            MemoryError(
+                "Caught MemoryError in DataLoader worker process 0.\nOriginal Traceback:\nMemoryError"
+            ),
+            "a process that reads images is out of memory (MemoryError); try fewer --workers",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+            "a process that reads images was killed, often for want of memory (DataLoader worker (pid(s) 7) "
+            "exited unexpectedly); try fewer --workers; what was saved is kept "
+            "(v2m train goes on with --resume)",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "a\nb"), "a\\nb: Read-only file system"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_errors_of_the_system_are_one_line(monkeypatch, capsys, error, text):
+    raising(monkeypatch, error)
+    assert fails(capsys, *LIST) == (1, f"v2m: error: {text}\n")
+
+
+def test_other_errors_are_faults_of_the_code_and_keep_their_traceback(monkeypatch):
+    raising(monkeypatch, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(LIST)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"data: [digits\nepochs: {\n", "holds no settings (line 2: expected"),
+        (b"data: digits\n\tepochs: 3\n", "holds no settings (line 2: found character"),
+        (b"\x98\x00\xff", "holds no settings ('utf-8' codec"),
+        (b"", "holds no settings (no settings"),
+    ],
+)
+def test_configuration_files_that_cannot_be_read_are_named(tmp_path, capsys, content, words):
+    path = tmp_path / "my.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    code, text = fails(capsys, "train", "--config", str(path))
+    assert code == 2
+    assert text.startswith(f"v2m: error: config: {path} {words}")
+
+
+def test_a_damaged_configuration_of_a_run_is_named(run, capsys):  # noqa: F811
+    (run / "train.yaml").write_text("[1, {")
+    for arguments in (["train", "--resume", str(run)], ["eval", str(run)]):
+        code, text = fails(capsys, *arguments)
+        assert code == 1
+        assert text.startswith(f"v2m: error: {run}/train.yaml is damaged (line 1: ")
+
+
+def test_eval_prints_its_scores_even_if_the_pictures_cannot_be_written(run, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "file").write_text("")
+    assert main(["eval", str(run), "--output", str(tmp_path / "file" / "below")]) == 1
+    captured = capsys.readouterr()
+    assert "test accuracy" in captured.out
+    assert captured.err == f"v2m: error: {tmp_path}/file/below: Not a directory\n"
+
+
+def test_names_with_line_breaks_stay_on_their_line(run, image_folder, capsys):  # noqa: F811
+    folder = image_folder / "val" / "red"
+    (folder / "0.png").rename(folder / "a\nb.png")
+    (folder / "c\nd.png").write_text("no image")
+    assert main(["predict", str(run), str(folder)]) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4
+    assert f"{folder}/a\\nb.png\t" in captured.out
+    assert captured.err == (
+        f"v2m: error: {folder}/c\\nd.png: not a readable image (empty, or of no known format)\n"
+    )
+
+
+def test_training_goes_on_where_nobody_reads_its_output_any_more(image_folder, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["train", "--data", str(image_folder), "--output", str(folder), *QUICK]
+    command = shlex.join([sys.executable, "-m", "v2m", *arguments])
+    closed = subprocess.run(f"{command} | true; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash")
+    assert closed.returncode == 0
+    assert (folder / "predictions.png").is_file()
+
+
+def test_a_closed_output_is_no_error():
+    closed = subprocess.run(
+        f"{sys.executable} -m v2m recipes >&-", shell=True, stderr=subprocess.PIPE, text=True
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_the_command_to_load_a_model_is_quoted_for_a_shell(image_folder, tmp_path, capsys):
+    folder = tmp_path / 'a "run" $HOME'
+    assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK, "--epochs=1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(last)[-1] == (
+        f"import timm, v2m; timm.create_model({f'local-dir:{folder}'!r}, pretrained=True)"
+    )
+
+
+def test_names_of_any_bytes_can_be_checked(image_folder, tmp_path):
+    folder = os.fsencode(image_folder / "val" / "red")
+    with open(folder + b"/\xe9.png", "wb") as file:
+        file.write(b"no image")
+    output = tmp_path / "check"
+    assert main(["data", "check", str(image_folder), "--output", str(output), "--workers=0"]) == 1
+    (row,) = map(json.loads, (output / "problems.jsonl").read_text().splitlines())
+    assert row["image"] == os.fsdecode(folder + b"/\xe9.png")

@@ -1,0 +1,205 @@
+"""Several processes, by torchrun, with gloo: they train, score and go on as one process does."""
+
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.conftest import make_image_folder
+from tests.engine.test_resume import SAME, assert_same, outcome, wait_for
+from v2m.cli import main
+from v2m.data import open_dataset
+from v2m.data.loading import EvalLoader
+from v2m.engine import parallel
+from v2m.engine.run import RunFolder
+
+ARGUMENTS = [
+    "--epochs=3",
+    "--batch_size=4",
+    "--device=cpu",
+    "--workers=1",
+    "--ema_decay=0.9",
+    "--model_args={embed_dim: 16, depth: 2, d_state: 2, patch_size: 4}",
+    "--input.img_size=[8, 12]",
+    "--augment.scale=[0.3, 1.0]",
+    "--augment.color_jitter=0.4",
+]
+ROUNDING = 1e-4
+
+
+def torchrun(processes, *command):
+    """Start processes that find each other; what they print is one text."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def train(*arguments):
+    return torchrun(2, "-m", "v2m", "train", *arguments)
+
+
+def text_of(process, code=0):
+    text, _ = process.communicate(timeout=180)
+    assert process.returncode == code, text
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images of which 11 are to validate, and one of those cannot be read."""
+    images = make_image_folder(tmp_path_factory.mktemp("data"))
+    (images / "val" / "red" / "0.png").unlink()
+    (images / "val" / "blue" / "3.png").write_bytes(b"no image")
+    return images
+
+
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory):
+    """What one process makes of it."""
+    output = tmp_path_factory.mktemp("runs") / "alone"
+    arguments = ["train", "--data", str(folder), "--output", str(output), *ARGUMENTS, "--accumulate=2"]
+    assert main(arguments) == 0
+    return outcome(output)
+
+
+@pytest.fixture(scope="module")
+def together(folder, tmp_path_factory):
+    """What two processes make of it."""
+    output = tmp_path_factory.mktemp("runs") / "together"
+    text_of(train("--data", str(folder), "--output", str(output), *ARGUMENTS))
+    return outcome(output)
+
+
+def assert_close(one, other):
+    """Loss curves and weights are the same up to rounding."""
+    for row, expected in zip(one[1], other[1], strict=True):
+        assert row == pytest.approx(expected, abs=ROUNDING)
+    for name in (name for name in other[0] if "moment" not in name):
+        torch.testing.assert_close(one[0][name], other[0][name], rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_two_processes_train_as_one_does(alone, together):
+    assert together[1][0].keys() == set(SAME)
+    assert [row["val_images"] for row in together[1]] == [10, 10, 10]
+    assert_close(together, alone)
+
+
+def test_weights_that_are_divided_train_as_whole_ones(folder, alone, tmp_path):
+    output = tmp_path / "run"
+    text_of(train("--data", str(folder), "--output", str(output), *ARGUMENTS, "--fsdp=true"))
+    assert_close(outcome(output), alone)
+
+
+def test_torchrun_asked_to_stop_saves_and_one_or_two_processes_go_on(folder, alone, together, tmp_path):
+    output, copy = tmp_path / "run", tmp_path / "copy"
+    arguments = ["--data", str(folder), *ARGUMENTS, "--resume=auto"]
+    process = train(*arguments, "--output", str(output))
+    assert wait_for((output / "metrics.jsonl").exists, process)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    text = text_of(process, code=1)
+    assert time.monotonic() - asked < 25.0  # torchrun kills after 30
+    assert len(re.findall(r"v2m: stopped and saved in epoch [23], step \d of 6", text)) == 1, text
+    shutil.copytree(output, copy)
+
+    text = text_of(train(*arguments, "--output", str(output)))
+    assert text.count("going on in epoch") == 1
+    assert_same(outcome(output), together)
+
+    assert main(["train", "--resume", str(copy)]) == 0
+    assert_close(outcome(copy), alone)
+
+
+FOUR = """
+import sys
+from pathlib import Path
+
+import torch
+
+from v2m.data.loading import EvalLoader
+from v2m.engine import parallel
+from v2m.engine.evaluate import evaluate
+from v2m.data import open_dataset
+from v2m.data.loading import EvalLoader
+from v2m.engine import parallel
+from v2m.engine.run import RunFolder
+from v2m.tasks.classification.data import open_val_data
+from v2m.tasks.classification.head import load_model
+
+accelerator = parallel.start("cpu")
+rank = accelerator.process_index
+rows = parallel.gather(accelerator, torch.full((rank, 2), float(rank)))
+assert rows.tolist() == [[float(n)] * 2 for n in range(4) for _ in range(n)], rows
+assert parallel.gather(accelerator, torch.empty(0, 3)).shape == (0, 3)
+assert parallel.gather_items(accelerator, ["x"] * (rank % 2)) == ["x", "x"]
+assert parallel.from_main(accelerator, lambda: rank) == 0
+
+run, folder, out = map(Path, sys.argv[1:])
+model, _, classes, spec = load_model(run)
+data = open_val_data(str(folder), folder, spec, classes)
+found = evaluate(model, EvalLoader(data, 2, rank=rank, processes=4), classes, accelerator)
+assert len(found.unreadable) == 1
+assert found.indices.tolist() == sorted(found.indices.tolist())
+if accelerator.is_main_process:
+    torch.save(dict(logits=found.logits, top1=found.scores.top1, images=found.scores.images), out)
+accelerator.end_training()
+"""
+
+
+def test_four_processes_score_an_odd_number_of_images(folder, alone, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    assert main(["train", "--data", str(folder), "--output", str(run), *ARGUMENTS, "--epochs=1"]) == 0
+    script = tmp_path / "four.py"
+    script.write_text(FOUR)
+    text_of(torchrun(4, str(script), str(run), str(folder), str(tmp_path / "found.pt")))
+    found = torch.load(tmp_path / "found.pt")
+    row = RunFolder(run).read_metrics()[-1]
+    assert found["images"] == row["val_images"] == len(found["logits"]) == 10
+    assert found["top1"] == pytest.approx(row["val_top1"])
+
+
+def test_what_is_wrong_for_all_is_told_by_the_first(monkeypatch, capsys):
+    waits = []
+    monkeypatch.setattr("v2m.engine.parallel.time.sleep", waits.append)
+    for local in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", local)
+        assert main(["train", "--data", "digits", "--batch_size=0"]) == 1
+    assert waits == [parallel.SECONDS_TO_GIVE_WAY]
+    assert capsys.readouterr().err.count("v2m: error:") == 2
+
+
+def test_a_lost_process_is_told_of_in_a_line(monkeypatch):
+    gloo = "[/gloo/pair.cc:545] Read error [::1]:9: Connection reset by peer. This is typically caused by"
+    others = SimpleNamespace(num_processes=2, process_index=1)
+    with (
+        pytest.raises(
+            parallel.ProcessLostError, match=r"^process 1 lost the others \(Read error [^.]* peer\);"
+        ),
+        parallel.lost_processes(others),
+    ):
+        raise RuntimeError(gloo)
+
+
+def test_a_signal_to_all_processes_leaves_those_that_read_images(folder):
+    data = open_dataset(str(folder), "val", folder)
+    data.transform = lambda image: torch.zeros(1)
+    loader = EvalLoader(data, 1, workers=2)
+    batches = iter(loader)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # not from the process that started it
+        subprocess.run(["kill", "-INT", str(worker.pid)], check=True)
+    assert sum(len(batch.targets) for batch in batches) == 9
