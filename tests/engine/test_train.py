@@ -18,6 +18,7 @@ from v2m.engine import resolve as resolve_module
 from v2m.engine import train as module
 from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from v2m.engine.learner import Learner
 from v2m.engine.run import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
@@ -61,15 +62,15 @@ def stop_after(epochs):
 @contextmanager
 def interrupt_in(epoch, step):
     """Press Ctrl-C while this step is done."""
-    original = module._Trainer._backward
+    original = Learner._backward
 
-    def signal_then_step(self, parts):
-        if (self.epoch, self.step + 1) == (epoch, step):
+    def signal_then_step(self, parts, place):
+        if (place.epoch, place.step + 1) == (epoch, step):
             signal.raise_signal(signal.SIGINT)
-        return original(self, parts)
+        return original(self, parts, place)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Trainer, "_backward", signal_then_step)
+        patch.setattr(Learner, "_backward", signal_then_step)
         yield
 
 
@@ -323,16 +324,22 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(config, consol
 @contextmanager
 def poisoned(steps):
     """Make the images of these steps (epoch, step) infinite."""
-    original = module._Trainer._inputs
+    original = Learner._seed, Learner._inputs
+    places = []
+
+    def seed(self, place):
+        places.append((place.epoch, place.step + 1))
+        original[0](self, place)
 
     def inputs(self, batch):
-        images, *others = original(self, batch)
-        if (self.epoch, self.step + 1) in steps:
+        images, *others = original[1](self, batch)
+        if places[-1] in steps:
             others[1] = others[1] * math.inf
         return images, *others
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Trainer, "_inputs", inputs)
+        patch.setattr(Learner, "_seed", seed)
+        patch.setattr(Learner, "_inputs", inputs)
         yield
 
 

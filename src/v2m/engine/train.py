@@ -1,45 +1,38 @@
 """The training loop: timm's tasks in accelerate's processes."""
 
-import copy
 import math
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.console import Console
-from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3
-from torch import Tensor, nn
 
 from v2m.data import DataError
 from v2m.data.errors import few
-from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable, seed_everything
+from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.config import TrainConfig, settings
 from v2m.engine.evaluate import Evaluation, evaluate
-from v2m.engine.finite import find_nonfinite
+from v2m.engine.learner import Learner, Place, StepResult
 from v2m.engine.machine import memory_mb
 from v2m.engine.progress import StepStatus, TrainProgress
-from v2m.engine.resolve import build_optimizer, resolve
+from v2m.engine.resolve import resolve
 from v2m.engine.run import Metrics, RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
 from v2m.engine.trackers import Trackers
 from v2m.tasks.classification.data import changed_classes, open_train_data, open_val_data, resolve_image_spec
-from v2m.tasks.classification.head import build_model, model_defaults
-from v2m.tasks.classification.loss import build_mixup, build_task
+from v2m.tasks.classification.head import model_defaults
+from v2m.tasks.classification.loss import build_mixup
 
 STEPS_BETWEEN_LOGS = 20
 LESS = "Try a lower --optimizer.lr or --optimizer.clip_grad"
-STEP = 1
-"""The last part of a seed of a step; those of images have none."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -110,7 +103,15 @@ class _Trainer:
         self.run = RunFolder(config.output or "")
         set_seed(config.seed)
         self._open_data()
-        self._build(None if resume else config.pretrained)
+        self.learner = Learner(
+            config,
+            accelerator,
+            self.classes,
+            self.spec,
+            self.mixup,
+            config.epochs * self.steps,
+            None if resume else config.pretrained,
+        )
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
         self.sums, self.skipped_in_row = _Sums(), 0
         self.history: list[Metrics] = []
@@ -153,48 +154,9 @@ class _Trainer:
         part = self.train_batches.batch_size // self.accelerator.num_processes // config.accumulate
         self.val_batches = EvalLoader(val_data, 4 * part, **share)
 
-    def _build(self, pretrained: str | None) -> None:
-        config, device = self.config, self.accelerator.device
-        model = build_model(config.model, config.model_args, len(self.classes), self.spec, pretrained)
-        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        is_plain = not (config.fsdp or config.channels_last)
-        self.plain_model = None if is_plain else copy.deepcopy(model)  # to save: undivided, contiguous
-        self.model = model.to(device).to(memory_format=self.memory_format)
-        if config.grad_checkpointing:
-            model.set_grad_checkpointing(True)  # type: ignore[operator]
-        self.ema = ModelEmaV3(model, config.ema_decay, use_warmup=True) if config.ema_decay else None
-        self.task = build_task(model, config.loss, config.distill, self.mixup, self.spec, self.classes)
-        self.task.to(device)
-        self.trained = self.task.trainable_module
-        if config.compile:
-            self.trained.compile()
-        self.task.trainable_module = parallel.distribute(self.trained, self.accelerator, config.fsdp)
-        if self.ema and config.fsdp:
-            parallel.shard(self.ema.module)
-        optimizer = build_optimizer(self.trained, config.optimizer)
-        self.optimizer = self.accelerator.prepare(optimizer)
-        total = config.epochs * self.steps
-        self.schedule = CosineLRScheduler(
-            optimizer,
-            t_initial=total,
-            lr_min=config.schedule.min_lr,
-            warmup_t=int(total * config.schedule.warmup),
-            warmup_lr_init=config.schedule.warmup_lr,
-            t_in_epochs=False,
-        )
-
     @property
     def _steps_done(self) -> int:
         return (self.epoch - 1) * self.steps + self.step
-
-    @property
-    def _lr(self) -> float:
-        """The learning rate; that of the head where the blocks have lower ones."""
-        return max(group["lr"] for group in self.optimizer.param_groups)
-
-    @property
-    def _eval_model(self) -> nn.Module:
-        return self.ema.module if self.ema else self.model
 
     def fit(self, on_epoch: Callable[[RunFolder], None]) -> TrainResult:
         """Train what is left."""
@@ -236,7 +198,7 @@ class _Trainer:
         self._list_unreadable()
         row = dict(
             epoch=self.epoch,
-            lr=self._lr,
+            lr=self.learner.lr,
             train_loss=sums.loss / sums.images,
             train_top1=sums.correct / sums.images,
             val_loss=scores.loss,
@@ -257,19 +219,17 @@ class _Trainer:
     def _train_epoch(
         self, progress: TrainProgress, trackers: Trackers, stop_requested: Callable[[], bool]
     ) -> None:
-        self.task.train()
+        self.learner.train()
         last = time.monotonic()
         for parts in self.train_batches.epoch(self.epoch, self.step):
             waited = time.monotonic() - last
-            lr = self._lr
+            lr = self.learner.lr
             is_stopped, is_due = self._train_step(parts, stop_requested, self._is_late)
             self.step += 1
             now = time.monotonic()
-            self.sums.seconds, self.sums.waited, last = (
-                self.sums.seconds + now - last,
-                self.sums.waited + waited,
-                now,
-            )
+            self.sums.seconds += now - last
+            self.sums.waited += waited
+            last = now
             status = self._status(lr)
             progress.step(status)
             if self._steps_done % STEPS_BETWEEN_LOGS == 0:
@@ -289,86 +249,31 @@ class _Trainer:
 
     def _train_step(self, parts: list[Batch], *questions: Callable[[], bool]) -> list[bool]:
         """Train on the parts of a step; returns whether any process says yes to each of the questions."""
-        totals = self._backward(parts)
-        limit = self.config.optimizer.clip_grad or math.inf
-        self.accelerator.unscale_gradients(self.optimizer)
-        norm = parallel.whole(nn.utils.clip_grad_norm_(self.trained.parameters(), limit))
-        answers = torch.tensor([ask() for ask in questions], dtype=totals.dtype, device=totals.device)
-        loss, correct, images, *yes = self.accelerator.reduce(torch.cat([totals, answers])).tolist()
-        is_finite = math.isfinite(loss) and math.isfinite(norm.item())
-        if is_finite or self.accelerator.scaler:  # which skips the step itself, and lowers the scale
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        updates = self._steps_done + 1
-        self.schedule.step_update(updates)
-        if is_finite:
-            self.sums.add(loss, correct, images)
+        self.unreadable += [("train", item) for batch in parts for item in batch.unreadable]
+        place = Place(self.epoch, self.step, self._steps_done)
+        result = self.learner.step(parts, place, questions)
+        if result.is_finite:
+            self.sums.add(result)
             self.skipped_in_row = 0
-            if self.ema:
-                self.ema.update(self.model, step=updates)
-        else:
-            self.sums.skipped += 1
-            self.skipped_in_row += 1
-            has_trained = self.sums.images or self.step + 1 < self.steps
-            if self.skipped_in_row > self.config.skip_limit or not has_trained:
-                raise self._non_finite(parts)
-        return [number > 0 for number in yes]
-
-    def _backward(self, parts: list[Batch]) -> Tensor:
-        """Add up the gradients of the parts; returns sum of losses, correct images and images."""
-        self._seed_step()
-        totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
-        for number, batch in enumerate(parts, 1):
-            images, targets, mixed, soft_targets = self._inputs(batch)
-            with nullcontext() if number == len(parts) else self.task.no_sync():
-                with self.accelerator.autocast():
-                    result = self.task(mixed, soft_targets)
-                self.accelerator.backward(result["loss"] / len(parts))
-            totals[0] += result["loss"].detach() * len(images)
-            totals[1] += (result["output"].argmax(-1) == targets).sum()
-            totals[2] += len(images)
-            self.unreadable += [("train", item) for item in batch.unreadable]
-        return totals
-
-    def _seed_step(self) -> None:
-        """Seed what is random in a step: mixing of images, and depth or units that are dropped."""
-        seed_everything(self.config.seed, self.epoch, self.step, self.accelerator.process_index, STEP)
-        if self.accelerator.device.type != "cpu":
-            torch.manual_seed(torch.initial_seed())
-
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images and targets on the device, as they are and mixed."""
-        device = self.accelerator.device
-        images = batch.images.to(device, non_blocking=True, memory_format=self.memory_format)
-        targets = batch.targets.to(device, non_blocking=True)
-        return images, targets, *(self.mixup(images, targets) if self.mixup else (images, targets))
-
-    def _non_finite(self, parts: list[Batch]) -> NonFiniteLossError:
-        def repeat(model: nn.Module) -> Tensor:
-            self._seed_step()
-            *_, images, targets = self._inputs(batch)
-            self.task.trainable_module = model
-            with self.accelerator.autocast():
-                return self.task(images, targets)["loss"]
-
-        found = []
-        for batch in parts:  # noqa: B007 - it is what is repeated
-            found.append(find_nonfinite(repeat, self.task.trainable_module))
-        found = parallel.gather_items(self.accelerator, found)
-        place = next((place for place in found if not place.startswith("nowhere")), found[0])
-        return NonFiniteLossError(
-            f"loss or gradient was NaN or infinite in {self.skipped_in_row} steps in a row, until epoch "
-            f"{self.epoch}, step {self.step + 1} (learning rate {self._lr:.2g}); "
-            f"where it began: {place}; kept: {self._kept}. {LESS}"
-        )
+            return [number > 0 for number in result.answers]
+        self.sums.skipped += 1
+        self.skipped_in_row += 1
+        has_trained = self.sums.images or self.step + 1 < self.steps
+        if self.skipped_in_row > self.config.skip_limit or not has_trained:
+            raise NonFiniteLossError(
+                f"loss or gradient was NaN or infinite in {self.skipped_in_row} steps in a row, until epoch "
+                f"{self.epoch}, step {self.step + 1} (learning rate {self.learner.lr:.2g}); "
+                f"where it began: {self.learner.find_nonfinite(parts, place)}; kept: {self._kept}. {LESS}"
+            )
+        return [number > 0 for number in result.answers]
 
     @property
     def _kept(self) -> str:
         return str(self.run.path) if self.run.has_checkpoint else "nothing"
 
     def _evaluate(self) -> Evaluation:
-        with parallel.gathered(self._eval_model):
-            found = evaluate(self._eval_model, self.val_batches, self.classes, self.accelerator)
+        with parallel.gathered(self.learner.model):
+            found = evaluate(self.learner.model, self.val_batches, self.classes, self.accelerator)
         self.unreadable += [("val", item) for item in found.unreadable if self.is_main]
         return found
 
@@ -400,30 +305,24 @@ class _Trainer:
         self.saved_at = time.monotonic()
         if not math.isfinite(evaluation.scores.loss) if evaluation else self.skipped_in_row:
             return False
-        model = parallel.whole(self.trained.state_dict())
-        ema = parallel.whole(self.ema.module.state_dict()) if self.ema else None
-        moments = parallel.whole(self.optimizer.state_dict()["state"])
-        evaluated = self._plain_eval_model()
+        learnt, model = self.learner.state(), self.learner.plain_model()
         if not self.is_main:
             return True
-        self.run.write_model(evaluated, self.classes, self.spec)
+        self.run.write_model(model, self.classes, self.spec)
         if is_best and self.config.checkpoint.keep_best:
-            self.run.write_best(evaluated, self.classes, self.spec)
+            self.run.write_best(model, self.classes, self.spec)
         self.run.write_metrics(self.history)
-        scaler = self.accelerator.scaler
-        state = dict(
+        place = dict(
             epoch=self.epoch,
             step=self.step,
             steps=self.steps,
             images=self.images,
             classes=self.classes,
             sums=asdict(self.sums),
+            skipped_in_row=self.skipped_in_row,
             history=self.history,
-            model=model,
-            ema=ema,
-            optimizer=moments,
-            scaler=scaler.state_dict() if scaler else None,
         )
+        state = place | learnt
         self.run.write_checkpoint(state, self.config.checkpoint.keep_last)
         return True
 
@@ -433,16 +332,6 @@ class _Trainer:
         state = read_checkpoint(path)
         if state["classes"] != self.classes:
             raise DataError(f"resume: {changed_classes(state['classes'], self.classes)}")
-        try:
-            parallel.load_module(self.trained, state["model"])
-            if self.ema:
-                parallel.load_module(self.ema.module, state["ema"])
-            parallel.load_optimizer(self.optimizer, state["optimizer"])
-            if self.accelerator.scaler:
-                self.accelerator.scaler.load_state_dict(state["scaler"])
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"resume: {path} does not fit this configuration ({reason})") from None
         self.epoch, self.history = state["epoch"], state["history"]
         if state["images"] != self.images:
             self._warn(
@@ -450,22 +339,19 @@ class _Trainer:
             )
         if state["steps"] == self.steps:
             self.step, self.sums = state["step"], _Sums(**state["sums"])
+            self.skipped_in_row = state["skipped_in_row"]
         elif state["step"]:
             self._warn(
                 f"epoch {self.epoch} starts again: it has {self.steps} steps now, not {state['steps']}"
             )
-        self.schedule.step_update(self._steps_done)
+        try:
+            self.learner.load(state, self._steps_done)
+        except ValueError as error:
+            raise ValueError(f"resume: {path} does not fit this configuration ({error})") from None
         if self.epoch > self.config.epochs:
             self.console.print(f"nothing left to train: {len(self.history)} epochs are done")
         else:
             self.console.print(f"going on in epoch {self.epoch}, after step {self.step} of {self.steps}")
-
-    def _plain_eval_model(self) -> nn.Module:
-        """The model to save, put together where it is divided over the processes."""
-        if self.plain_model is None:
-            return self._eval_model
-        self.plain_model.load_state_dict(parallel.whole(self._eval_model.state_dict()))
-        return self.plain_model
 
     def _warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", highlight=False, soft_wrap=True)
@@ -489,10 +375,8 @@ class _Sums:
     waited: float = 0.0
     skipped: int = 0
 
-    def add(self, loss: float, correct: float, images: float) -> None:
+    def add(self, result: StepResult) -> None:
         """Add a step."""
-        self.loss, self.correct, self.images = (
-            self.loss + loss,
-            self.correct + int(correct),
-            self.images + int(images),
-        )
+        self.loss += result.loss
+        self.correct += result.correct
+        self.images += result.images
