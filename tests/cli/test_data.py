@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.cli.test_cli import QUICK, _fresh_accelerator, fails  # noqa: F401 - a fixture
+from tests.cli.test_cli import QUICK, fails
 from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.cli import main
 
