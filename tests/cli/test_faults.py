@@ -1,6 +1,7 @@
 """Whatever goes wrong, a command says so in one line."""
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -149,11 +150,15 @@ def test_the_command_to_load_a_model_is_quoted_for_a_shell(image_folder, tmp_pat
     )
 
 
-def test_names_of_any_bytes_can_be_checked(image_folder, tmp_path):
+def test_names_of_any_bytes_can_be_checked(image_folder, tmp_path, monkeypatch):
     folder = os.fsencode(image_folder / "val" / "red")
     with open(folder + b"/\xe9.png", "wb") as file:
         file.write(b"no image")
     output = tmp_path / "check"
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="utf-8"))
     assert main(["data", "check", str(image_folder), "--output", str(output), "--workers=0"]) == 1
+    sys.stdout.flush()
+    assert folder + b"/\xe9.png" in printed.getvalue()
     (row,) = map(json.loads, (output / "problems.jsonl").read_text().splitlines())
     assert row["image"] == os.fsdecode(folder + b"/\xe9.png")

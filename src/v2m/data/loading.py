@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
 
 def seed_everything(*key: int) -> None:
-    """Seed Python, NumPy and PyTorch's CPU generator, or all of PyTorch's, by a key of numbers."""
+    """Seed Python, NumPy and PyTorch's CPU generator by a key of numbers."""
     state = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(state[0]))
     np.random.seed(state[1])
