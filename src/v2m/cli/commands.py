@@ -73,6 +73,7 @@ def run_train(options: Any) -> int:
         (run.config.name, "the resolved configuration"),
         (run.metrics.name, "metrics of every epoch"),
         (run.unreadable.name, "images that could not be read"),
+        (f"{run.checkpoints.name}/", "what v2m train --resume goes on from"),
         (run.learning_curve.name, "loss and accuracy over the epochs"),
         (run.confusion_matrix.name, "which class was taken for which"),
         (run.predictions.name, "images and their predicted classes, the mistakes first"),

@@ -36,6 +36,7 @@ class RunFolder:
     metrics = property(lambda self: self.path / "metrics.jsonl", doc="One line per epoch.")
     unreadable = property(lambda self: self.path / "unreadable.jsonl", doc="One line per unreadable image.")
     best = property(lambda self: self.path / "best", doc="The weights with the highest accuracy.")
+    checkpoints = property(lambda self: self.path / "checkpoints", doc="What resuming needs.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
     confusion_matrix = property(lambda self: self.path / "confusion_matrix.png", doc="Picture.")
     refinement = property(lambda self: self.path / "refinement.png", doc="Picture of errors over sweeps.")
@@ -154,7 +155,7 @@ class RunFolder:
         return self._checkpoints(1).last_whole(warn)
 
     def _checkpoints(self, keep_last: int) -> Checkpoints:
-        return Checkpoints(self.path / "checkpoints", keep_last)
+        return Checkpoints(self.checkpoints, keep_last)
 
     def write_model(self, model: nn.Module, classes: list[str], spec: ImageSpec) -> None:
         """Write the weights in timm's hub format."""
