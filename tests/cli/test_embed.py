@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 import timm
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from tests.cli.test_cli import fails
@@ -20,11 +19,6 @@ from v2m.tasks.classification.head import save_model
 SPEC = ImageSpec((8, 8), 1, (0.305,), (0.376,), 1.0, "bicubic")
 PARTS = 3
 """Of the training images of the digits."""
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

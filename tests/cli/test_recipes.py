@@ -3,17 +3,11 @@ import shutil
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from tests.cli.test_cli import QUICK, fails
 from v2m.cli import main
 from v2m.recipes import RECIPES
 from v2m.tasks.classification.head import load_model
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_the_table_names_every_recipe_and_where_it_is_from(capsys):

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from filelock import FileLock, Timeout
 from rich.console import Console
 from torch import Tensor
@@ -34,10 +33,10 @@ from v2m.data import (
     replace_file,
 )
 from v2m.data.loading import Batch, EvalLoader
+from v2m.engine import parallel
 from v2m.engine.config import default_data_dir
 from v2m.engine.features import Features, check_output, read_facts, write_features
 from v2m.engine.frozen import FrozenModel, pooled_features
-from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 
 IMAGES_OF_A_PART = 512
@@ -62,8 +61,8 @@ class EmbedConfig:
 @contextmanager
 def processes(device: Literal["auto", "cpu"]) -> Iterator[PartialState]:
     """The processes of this command: those of ``torchrun`` or ``accelerate launch``, or this one alone."""
-    is_cpu = device == "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU") or best_device().type == "cpu"
-    state = PartialState(cpu=is_cpu, timeout=LONGEST_WAIT)
+    parallel.start(device, timeout=LONGEST_WAIT / timedelta(minutes=1))
+    state = PartialState()
     try:
         yield state
     finally:

@@ -255,9 +255,9 @@ class _Trainer:
         if result.is_finite:
             self.sums.add(result)
             self.skipped_in_row = 0
-            return [number > 0 for number in result.answers]
-        self.sums.skipped += 1
-        self.skipped_in_row += 1
+        else:
+            self.sums.skipped += 1
+            self.skipped_in_row += 1
         has_trained = self.sums.images or self.step + 1 < self.steps
         if self.skipped_in_row > self.config.skip_limit or not has_trained:
             raise NonFiniteLossError(
