@@ -13,16 +13,16 @@ from rich.console import Console
 from tests.engine.test_train import poisoned
 from v2m.data import DataError, replace_file
 from v2m.data.files import put_in_place
-from v2m.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from v2m.engine.run import RunFolder
 from v2m.engine.train import NonFiniteLossError, train
-from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.classification.head import load_model
+from v2m.tasks.config import OptimizerConfig, ScheduleConfig
 
 
 @pytest.fixture
 def config(image_folder, tmp_path):
-    return TrainConfig(
+    return ClassificationConfig(
         str(image_folder),
         model_args=dict(embed_dim=16, depth=1, d_state=2, patch_size=4),
         input=InputConfig(img_size=(8, 12)),

@@ -138,23 +138,22 @@ from v2m.engine import parallel
 from v2m.engine.run import RunFolder
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.head import load_model
+from v2m.tasks.classification.metrics import ClassificationResults
 
 accelerator = parallel.start("cpu")
 rank = accelerator.process_index
-rows = parallel.gather(accelerator, torch.full((rank, 2), float(rank)))
-assert rows.tolist() == [[float(n)] * 2 for n in range(4) for _ in range(n)], rows
-assert parallel.gather(accelerator, torch.empty(0, 3)).shape == (0, 3)
 assert parallel.gather_items(accelerator, ["x"] * (rank % 2)) == ["x", "x"]
 assert parallel.from_main(accelerator, lambda: rank) == 0
 
 run, folder, out = map(Path, sys.argv[1:])
 model, _, classes, spec = load_model(run)
 data = open_val_data(str(folder), folder, spec, classes)
-found = evaluate(model, EvalLoader(data, 2, rank=rank, processes=4), classes, accelerator)
+results = ClassificationResults(classes)
+found = evaluate(model, EvalLoader(data, 2, rank=rank, processes=4), results, accelerator)
 assert len(found.unreadable) == 1
-assert found.indices.tolist() == sorted(found.indices.tolist())
+assert results.indices.tolist() == sorted(results.indices.tolist())
 if accelerator.is_main_process:
-    torch.save(dict(logits=found.logits, top1=found.scores.top1, images=found.scores.images), out)
+    torch.save(dict(logits=results.logits, top1=found.scores.top1, images=found.scores.images), out)
 accelerator.end_training()
 """
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from v2m.engine import progress
 from v2m.engine.machine import memory_mb
 from v2m.engine.progress import StepStatus, StudyProgress, TrainProgress, track
+from v2m.tasks.task import Metric
 
 
 @pytest.fixture
@@ -40,6 +41,8 @@ ROW = dict(
     epoch=3, lr=0.0038, train_loss=1, train_top1=0.5, val_loss=2, val_top1=0.75, images_per_s=99, seconds=1
 )
 
+TOP1 = dict(train_metric=Metric("top1", "accuracy"), val_metrics=[Metric("top1", "accuracy")])
+
 
 def record(width=None, is_terminal=False):
     return Console(file=io.StringIO(), width=width, force_terminal=is_terminal, color_system=None)
@@ -53,7 +56,7 @@ def frames(console):
 
 def test_training_writes_plain_lines_to_a_file(every_line):
     console = record(width=40)
-    with TrainProgress(console, epochs=12, steps=50, done=100) as shown:
+    with TrainProgress(console, epochs=12, steps=50, done=100, **TOP1) as shown:
         shown.step(STATUS)
         shown.step(replace(STATUS, step=11, memory_mb=512.4, lr=1e-6, skipped=2))
         shown.epoch(ROW)
@@ -141,7 +144,7 @@ def test_the_time_left_counts_down_between_steps(clock):
 
 def test_epoch_lines_stay_above_the_bar():
     console = record(100, is_terminal=True)
-    with TrainProgress(console, epochs=12, steps=50) as shown:
+    with TrainProgress(console, epochs=12, steps=50, **TOP1) as shown:
         shown.step(STATUS)
         shown.epoch(ROW | dict(skipped=1, unreadable=3))
     line = next(line for line in frames(console) if line.startswith("epoch  3/12"))

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from tests.engine.test_train import SMALL, StopError, stop_after
 from v2m.data import AugmentConfig
-from v2m.engine.config import OptimizerConfig, TrainConfig
 from v2m.engine.study import run_study
 from v2m.engine.train import train
 from v2m.recipes.studies import Study, Variant
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.config import OptimizerConfig
 
 
 def tiny_study(data, epochs=2):
@@ -19,7 +20,7 @@ def tiny_study(data, epochs=2):
     wide = SMALL["model_args"] | dict(embed_dim=24)
     return Study(
         title="Widths",
-        base=TrainConfig(str(data), epochs=epochs, augment=AugmentConfig(scale=(0.5, 1.0)), **SMALL),
+        base=ClassificationConfig(str(data), epochs=epochs, augment=AugmentConfig(scale=(0.5, 1.0)), **SMALL),
         variants={
             "narrow": Variant("16 channels"),
             "wide": Variant("24 channels", dict(model_args=wide, epochs=epochs + 1)),

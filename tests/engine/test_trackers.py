@@ -14,10 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.helpers import REPOSITORY
 from v2m.engine import trackers
-from v2m.engine.config import TrainConfig, settings
 from v2m.engine.trackers import Trackers, check_trackers
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.config import settings
 
-CONFIG = settings(TrainConfig("digits", model_args=dict(d_state=8)))
+CONFIG = settings(ClassificationConfig("digits", model_args=dict(d_state=8)))
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ from timm.scheduler import CosineLRScheduler
 import v2m  # noqa: F401
 from v2m.cli.parser import build_parser, resume_arguments, train_config
 from v2m.data import DATASETS
-from v2m.engine.config import TrainConfig
 from v2m.engine.run import RunFolder
 from v2m.models import MODELS
 from v2m.recipes import RECIPES, Recipe, find_recipe, recipe_of
+from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import build_model, model_defaults
+from v2m.tasks.classification.head import build_model
+from v2m.tasks.config import TrainConfig
+from v2m.tasks.hub import model_defaults
 
 OWN_DATA = [name for name in RECIPES if hasattr(RECIPES[name], "data")]
 IMAGENET_IMAGES = 1_281_167
@@ -141,7 +143,7 @@ def test_the_last_name_counts():
 
 def test_other_data_starts_from_the_general_settings():
     for data in ("some/folder", "imagenet-tiny"):
-        assert vars(parsed("--data", data)) == vars(TrainConfig(data=data))
+        assert vars(parsed("--data", data)) == vars(ClassificationConfig(data=data))
 
 
 def test_a_configuration_file_may_name_a_recipe_or_its_dataset(tmp_path):

@@ -5,11 +5,11 @@ import pytest
 
 from tests.recipes.test_recipes import parsed
 from v2m.data import AugmentConfig
-from v2m.engine.config import ScheduleConfig, TrainConfig
 from v2m.engine.train import resolve
 from v2m.recipes import FashionMNISTConfig
 from v2m.recipes.studies import STUDIES, Study, Variant, describe_studies, train_arguments
-from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.config import ClassificationConfig, InputConfig
+from v2m.tasks.config import ScheduleConfig
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -42,7 +42,7 @@ def test_a_command_holds_what_differs_from_the_recipe():
 
 
 def test_runs_go_seed_by_seed_with_the_overrides_of_their_variant(tmp_path):
-    base = TrainConfig("digits", epochs=5, model_args=dict(depth=2))
+    base = ClassificationConfig("digits", epochs=5, model_args=dict(depth=2))
     variants = {"a": Variant("first"), "b": Variant("second", dict(model="v2m_micro", model_args={}))}
     runs = Study("title", base, variants).runs(tmp_path, "data", seeds=(7, 3))
     assert [run.name for run in runs] == ["a-seed7", "b-seed7", "a-seed3", "b-seed3"]
@@ -62,7 +62,7 @@ def test_runs_go_seed_by_seed_with_the_overrides_of_their_variant(tmp_path):
 )
 def test_a_wrong_variant_is_named(variants, message):
     with pytest.raises(ValueError, match=f"^Study: {message}"):
-        Study("title", TrainConfig("digits"), variants)
+        Study("title", ClassificationConfig("digits"), variants)
 
 
 def test_studies_are_described_by_their_titles():

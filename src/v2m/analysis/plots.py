@@ -23,32 +23,49 @@ MANY_CLASSES = 40
 LONGEST_NAME = 24
 
 
-def plot_learning_curve(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
-    """Draw loss and accuracy over epochs, for training and validation.
+def plot_learning_curve(
+    history: Sequence[dict[str, float]], path: Path, title: str, metrics: Mapping[str, str]
+) -> None:
+    """Draw loss and other metrics over epochs, for training and validation as far as there are both.
 
     Args:
-        history: Rows with ``epoch``, ``train_loss``, ``val_loss``, ``train_top1`` and ``val_top1``.
+        history: Rows with ``epoch``, ``train_loss``, and ``train_`` and ``val_`` before the names of metrics.
         path: PNG to write.
         title: Heading.
+        metrics: Shares to draw, by name: what they are called.
     """
     figure = _figure(9, 3.8)
-    epochs = [row["epoch"] for row in history]
-    for axis, key, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss", "accuracy"), strict=True):
-        unit = ".1%" if key == "top1" else ".3f"
-        for part, name, colour in (("train", "training", ORANGE), ("val", "validation", BLUE)):
-            values = [row[f"{part}_{key}"] for row in history]
-            axis.plot(
-                epochs, values, color=colour, label=f"{name}: {values[-1]:{unit}}", marker="o", markersize=3
-            )
-        axis.set(xlabel="epoch", ylabel=label)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False)
-        if key == "top1":
-            axis.yaxis.set_major_formatter("{x:.0%}")
+    losses, shares = figure.subplots(1, 2)
+    _curves(losses, history, {"loss": ""}, ".3f")
+    _curves(shares, history, metrics, ".1%")
+    losses.set(ylabel="loss")
+    shares.set(ylabel=next(iter(metrics.values())) if len(metrics) == 1 else None)
+    shares.yaxis.set_major_formatter("{x:.0%}")
     figure.suptitle(title)
     _save(figure, path)
+
+
+def _curves(axis: Any, history: Sequence[dict[str, float]], metrics: Mapping[str, str], unit: str) -> None:
+    epochs = [row["epoch"] for row in history]
+    for (key, label), style in zip(metrics.items(), cycle(("-", "--", ":"))):
+        for part, name, colour in (("train", "training", ORANGE), ("val", "validation", BLUE)):
+            values = [row[f"{part}_{key}"] for row in history if f"{part}_{key}" in row]
+            if values:
+                words = f"{name} {label}".rstrip() if len(metrics) > 1 else name
+                axis.plot(
+                    epochs,
+                    values,
+                    style,
+                    color=colour,
+                    label=f"{words}: {values[-1]:{unit}}",
+                    marker="o",
+                    markersize=3,
+                )
+    axis.set(xlabel="epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
 
 
 def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], path: Path, title: str) -> None:

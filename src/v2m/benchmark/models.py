@@ -17,7 +17,8 @@ from v2m.models.flops import count_flops
 from v2m.ops import use_implementation
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import build_model, model_defaults
+from v2m.tasks.classification.head import build_model
+from v2m.tasks.hub import model_defaults
 
 INFERENCE, TRAINING = MODES = ("inference", "training step")
 CLASSES = 1000

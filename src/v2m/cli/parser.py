@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    restricted_string_type,
+)
 
 from v2m import __version__
+from v2m.data.scenes import ScenesConfig
 from v2m.engine import parallel
-from v2m.engine.config import TrainConfig, default_data_dir
 from v2m.engine.run import RunFolder, read_yaml
 from v2m.recipes import RECIPES, find_recipe, recipe_of
 from v2m.recipes.studies import describe_studies
+from v2m.tasks import find_task
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.config import TrainConfig, default_data_dir
+from v2m.tasks.hub import CLASSIFICATION
 
 AUTO = "auto"
 
@@ -71,7 +81,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     )
     commands = parser.add_subcommands(dest="command")
 
-    train = _command("Train a classifier.")
+    train = _command("Train a classifier, a detector or a segmenter.")
     train.add_argument("--config", action="config", help="YAML file with any of these settings.")
     train.add_argument(
         "--recipe", type=str | None, metavar="NAME", help="Where the settings start from; see v2m recipes."
@@ -83,13 +93,13 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
         metavar="RUN",
         help="Continue the run in this folder; auto is the one in --output if it is there, else a new one.",
     )
-    commands.add_subcommand("train", train, help="train a classifier")
+    commands.add_subcommand("train", train, help="train a model")
 
     recipes = _command("List the recipes of v2m train, or show one of them.")
     recipes.add_argument("name", type=str | None, nargs="?", help=f"Which: {', '.join(RECIPES)}.")
     commands.add_subcommand("recipes", recipes, help="list the recipes of v2m train")
 
-    evaluate = _command("Score a model: top-1, top-5, a table per class, the confusion matrix.")
+    evaluate = _command("Score a model: its task's metrics, a table per class, pictures.")
     evaluate.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
     evaluate.add_argument(
         "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
@@ -102,15 +112,33 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     evaluate.add_argument(
         "--output", type=str | None, help="Folder for the pictures; by default the model's."
     )
+    windows = evaluate.add_argument_group("Segmentation")
+    windows.add_argument(
+        "--window", type=NonNegativeInt | None, help="Side of a sliding window in pixels; 0 for whole images."
+    )
+    windows.add_argument("--stride", type=PositiveInt | None, help="From one window to the next, in pixels.")
+    windows.add_argument(
+        "--scales", type=PositiveFloat, nargs="+", help="Sizes of the image, whose predictions are averaged."
+    )
+    windows.add_argument("--flip", type=bool | None, help="Whether to average with the mirrored image.")
     commands.add_subcommand("eval", evaluate, help="score a model on a dataset")
 
-    predict = _command("Classify image files. Unreadable files are reported, the others still done.")
+    predict = _command(
+        "Classify images, or find and draw what is in them. Unreadable files are reported, the others still "
+        "done."
+    )
     predict.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
     predict.add_argument("images", type=str, nargs="+", help="Image files, or folders of them.")
     predict.add_argument("--top", type=PositiveInt, default=3, help="Classes to show per image.")
+    predict.add_argument(
+        "--threshold", type=ClosedUnitInterval, default=0.5, help="Least score of objects to show."
+    )
+    predict.add_argument(
+        "--output", type=str | None, help="Folder for what is drawn; by default predictions in the model's."
+    )
     predict.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
     predict.add_argument("--json", action="store_true", help="One JSON object per line instead of a table.")
-    commands.add_subcommand("predict", predict, help="classify image files")
+    commands.add_subcommand("predict", predict, help="apply a model to image files")
 
     models = _command("List the models of this package.")
     models.add_argument(
@@ -168,8 +196,10 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     commands.add_subcommand("study", study, help="compare variants of a model over several seeds")
 
     data = _command("Look after datasets.")
-    commands.add_subcommand("data", data, help="check a dataset")
-    _add_check(data)
+    commands.add_subcommand("data", data, help="check a dataset, or make one of scenes")
+    actions = data.add_subcommands(dest="action")
+    _add_check(actions)
+    _add_scenes(actions)
 
     embed = _command("Write the features of a frozen model, before its head. Goes on where it was stopped.")
     embed.add_argument("model", type=str, help=MODEL)
@@ -205,7 +235,7 @@ def _add_embedding(parser: Parser) -> None:
     )
 
 
-def _add_check(data: Parser) -> None:
+def _add_check(actions: Any) -> None:
     check = _command(
         "Look at every image of a dataset. Exits with 1 if images cannot be read, are in more than one "
         "split, or have a class that the training images lack."
@@ -219,7 +249,31 @@ def _add_check(data: Parser) -> None:
     )
     check.add_argument("--tiny", type=NonNegativeInt, default=8, help="Pixels that a side should have.")
     check.add_argument("--output", type=str | None, help="Folder; by default runs/data-check-NAME.")
-    data.add_subcommands(dest="action").add_subcommand("check", check, help="look at every image")
+    actions.add_subcommand("check", check, help="look at every image")
+
+
+def _add_scenes(actions: Any) -> None:
+    scenes = _command(
+        "Make scenes of Fashion-MNIST garments, with boxes, masks of instances, and masks of classes."
+    )
+    scenes.add_argument("output", type=str, help="Folder; one of the same settings is made anew.")
+    scenes.add_argument("--train", type=PositiveInt, default=ScenesConfig.train, help="Scenes to train on.")
+    scenes.add_argument("--val", type=PositiveInt, default=ScenesConfig.val, help="Scenes to validate on.")
+    scenes.add_argument(
+        "--seed", type=NonNegativeInt, default=ScenesConfig.seed, help="Seed of every choice."
+    )
+    scenes.add_argument(
+        "--sizes",
+        type=restricted_string_type("ImageSize", r"[1-9]\d{0,3}x[1-9]\d{0,3}"),
+        nargs="+",
+        default=[f"{height}x{width}" for height, width in ScenesConfig.sizes],
+        metavar="HxW",
+        help="Heights and widths in pixels; each scene has one of them.",
+    )
+    scenes.add_argument(
+        "--data_dir", type=str, default=default_data_dir(), help="Where Fashion-MNIST is kept."
+    )
+    actions.add_subcommand("scenes", scenes, help="make scenes with boxes and masks")
 
 
 def _add_benchmarks(bench: Parser) -> None:
@@ -313,14 +367,18 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
     if not arguments or arguments[0] != "train":
-        return TrainConfig
+        return ClassificationConfig
     if file := _option(arguments, "--config"):
         try:
             _read_config(Path(file))
         except ValueError as error:
             Parser(prog="v2m").error(str(error))
-    name = _setting(arguments, "recipe")
-    return find_recipe(name) if name else recipe_of(_setting(arguments, "data"))
+    name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
+    if name and (not task or issubclass(find_recipe(name), find_task(task).config_type)):
+        return find_recipe(name)
+    if task and task != CLASSIFICATION:
+        return find_task(task).config_type
+    return recipe_of(_setting(arguments, "data"))
 
 
 def _without(arguments: Sequence[str], option: str) -> list[str]:
@@ -360,4 +418,4 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
 def train_config(options: Any) -> TrainConfig:
     """The parsed options of ``v2m train`` as a configuration."""
     values = {k: v for k, v in vars(options).items() if k not in ("config", "recipe", "resume")}
-    return TrainConfig(**values)
+    return find_task(options.task).config_type(**values)

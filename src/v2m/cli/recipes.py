@@ -7,8 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from v2m.engine.config import TrainConfig, settings
 from v2m.recipes import RECIPES, Recipe, find_recipe
+from v2m.tasks import find_task
+from v2m.tasks.config import settings
 
 
 def run(options: Any, out: Console) -> int:
@@ -32,7 +33,7 @@ def run(options: Any, out: Console) -> int:
 def _show(name: str, recipe: type[Recipe], out: Console) -> None:
     out.print(inspect.getdoc(recipe) or "")
     out.print("\nWhere it differs from the general settings:")
-    general = settings(TrainConfig(data=""))
+    general = settings(find_task(_example(recipe).task).config_type(data=""))
     for option, value in settings(_example(recipe)).items():
         if value != general[option]:
             out.print(f"  --{option} {value if isinstance(value, str) else json.dumps(value)}")

@@ -11,12 +11,12 @@ from rich.table import Table
 
 from v2m.analysis import plot_study
 from v2m.data import replace_file
-from v2m.engine.config import default_data_dir
 from v2m.engine.parallel import best_device
 from v2m.engine.stopping import Interrupted
 from v2m.engine.study import StudyRun, cores, run_study
 from v2m.engine.study_results import StudyResult, results_table, write_results
 from v2m.recipes.studies import STUDIES, Study, describe_studies
+from v2m.tasks.config import default_data_dir
 
 CAPTION = (
     "Top-1: accuracy on the validation images after the last epoch, mean ± sample standard deviation over "

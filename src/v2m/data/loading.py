@@ -8,9 +8,10 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +25,14 @@ MOST_REPLACEMENTS = 20
 T = TypeVar("T")
 
 
+Collate: TypeAlias = Callable[[Sequence[tuple[Any, Any]]], tuple[Any, Any]]
+
+
 class Images(Protocol):
-    """A dataset of (image, class index) pairs by number."""
+    """A dataset of (image, target) pairs by number; the target may be a class, a map or objects."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> tuple[Any, int]: ...
+    def __getitem__(self, index: int) -> tuple[Any, Any]: ...
 
 
 class Unreadable(NamedTuple):
@@ -42,16 +46,28 @@ class Batch(NamedTuple):
     """Images of a step, or of a part of it.
 
     Attributes:
-        images: ``[B, C, H, W]``; without dimensions if none could be read.
-        targets: Class indices ``[B]``.
+        images: ``[B, C, H, W]``, or a list where sizes differ; empty if none could be read.
+        targets: Class indices ``[B]``, or what else the task has for each image.
         indices: Their places in the dataset ``[B]``.
         unreadable: What could not be read; evaluation leaves it out, training takes the next image instead.
     """
 
-    images: Tensor
-    targets: Tensor
+    images: Any
+    targets: Any
     indices: Tensor
     unreadable: list[Unreadable]
+
+
+def collate_tensors(samples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Images and targets, each stacked."""
+    images, targets = default_collate(list(samples))
+    return images, targets
+
+
+def collate_lists(samples: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    """Images and targets as lists, since their sizes differ."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
 
 
 def seed_everything(*key: int) -> None:
@@ -94,6 +110,7 @@ class TrainLoader:
         rank: Number of this process.
         processes: Number of processes.
         pin_memory: Whether batches are put where a GPU can fetch them.
+        collate: Makes images and targets of a batch of (image, target) pairs.
 
     Raises:
         DataError: there are too few images.
@@ -113,6 +130,7 @@ class TrainLoader:
         rank: int = 0,
         processes: int = 1,
         pin_memory: bool = False,
+        collate: Collate = collate_tensors,
     ) -> None:
         parts = processes * accumulate
         unit = parts * (2 if even else 1)
@@ -133,7 +151,7 @@ class TrainLoader:
             batch_sampler=self._sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_collate_train,
+            collate_fn=partial(_collate_train, collate),
             worker_init_fn=_leave_stopping,
             pin_memory=pin_memory,
         )
@@ -181,7 +199,7 @@ class _Augmented(Dataset[Any]):
     def __init__(self, dataset: Images, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, place: _Place) -> tuple[Any, int, int, list[Unreadable]]:
+    def __getitem__(self, place: _Place) -> tuple[Any, Any, int, list[Unreadable]]:
         unreadable: list[Unreadable] = []
         for offset in range(min(MOST_REPLACEMENTS, len(self._dataset))):
             index = (place.image + offset) % len(self._dataset)
@@ -196,8 +214,9 @@ class _Augmented(Dataset[Any]):
         )
 
 
-def _collate_train(samples: Sequence[tuple[Any, int, int, list[Unreadable]]]) -> Batch:
-    images, targets, indices = default_collate([sample[:3] for sample in samples])
+def _collate_train(collate: Collate, samples: Sequence[tuple[Any, Any, int, list[Unreadable]]]) -> Batch:
+    images, targets = collate([sample[:2] for sample in samples])
+    indices = torch.tensor([sample[2] for sample in samples])
     return Batch(images, targets, indices, [item for sample in samples for item in sample[3]])
 
 
@@ -217,6 +236,7 @@ class EvalLoader:
         processes: Number of processes.
         pin_memory: Whether batches are put where a GPU can fetch them.
         skip: Images of this share that are left out, since they are done.
+        collate: Makes images and targets of a batch of (image, target) pairs.
     """
 
     def __init__(
@@ -229,6 +249,7 @@ class EvalLoader:
         processes: int = 1,
         pin_memory: bool = False,
         skip: int = 0,
+        collate: Collate = collate_tensors,
     ) -> None:
         self._loader: DataLoader[Any] = DataLoader(
             _Whole(dataset),
@@ -236,7 +257,7 @@ class EvalLoader:
             sampler=range(rank, len(dataset), processes)[skip:],
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_collate_eval,
+            collate_fn=partial(_collate_eval, collate),
             worker_init_fn=_leave_stopping,
             pin_memory=pin_memory,
         )
@@ -254,7 +275,7 @@ class _Whole(Dataset[Any]):
     def __init__(self, dataset: Images) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index: int) -> tuple[Any, int, int] | Unreadable:
+    def __getitem__(self, index: int) -> tuple[Any, Any, int] | Unreadable:
         try:
             return *self._dataset[index], index
         except UnreadableImageError as error:
@@ -264,12 +285,8 @@ class _Whole(Dataset[Any]):
         return len(self._dataset)
 
 
-def _collate_eval(samples: Sequence[tuple[Any, int, int] | Unreadable]) -> Batch:
+def _collate_eval(collate: Collate, samples: Sequence[tuple[Any, Any, int] | Unreadable]) -> Batch:
     unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
     read = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    if not read:
-        return Batch(
-            torch.empty(0), torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), unreadable
-        )
-    images, targets, indices = default_collate(read)
-    return Batch(images, targets, indices, unreadable)
+    images, targets = collate([sample[:2] for sample in read]) if read else (torch.empty(0), torch.empty(0))
+    return Batch(images, targets, torch.tensor([sample[2] for sample in read], dtype=torch.long), unreadable)

@@ -34,10 +34,10 @@ from v2m.data import (
 )
 from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
-from v2m.engine.config import default_data_dir
 from v2m.engine.features import Features, check_output, read_facts, write_features
 from v2m.engine.frozen import FrozenModel, pooled_features
 from v2m.engine.progress import track
+from v2m.tasks.config import default_data_dir
 
 IMAGES_OF_A_PART = 512
 LONGEST_WAIT = timedelta(days=7)  # for the slowest process; one that dies is noticed by its launcher

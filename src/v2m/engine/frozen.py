@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from v2m.data import ImageSpec
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import CONFIG, TIMM, build_model, load_model, model_defaults
+from v2m.tasks.classification.head import build_model, load_model
+from v2m.tasks.hub import CONFIG, TIMM, model_defaults
 
 KINDS = (TIMM, "random")
 

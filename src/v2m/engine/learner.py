@@ -8,19 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from timm.data import Mixup
-from timm.scheduler import CosineLRScheduler
+from accelerate.utils import send_to_device
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from v2m.data import ImageSpec
 from v2m.data.loading import Batch, seed_everything
 from v2m.engine import parallel
-from v2m.engine.config import TrainConfig
 from v2m.engine.finite import find_nonfinite
-from v2m.engine.resolve import build_optimizer
-from v2m.tasks.classification.head import build_model
-from v2m.tasks.classification.loss import build_task
+from v2m.engine.resolve import build_optimizer, build_schedule
+from v2m.tasks import Task
 
 STEP = 1
 """The last part of the seed of a step; seeds of images have none."""
@@ -40,14 +36,16 @@ class StepResult(NamedTuple):
     Attributes:
         is_finite: Whether loss and gradient were finite; otherwise the step was skipped.
         loss: Sum of the losses of its images.
-        correct: Images that were classified correctly.
+        right: How much of them was right, in the unit of the task's ``train_metric``.
+        counted: Of how much.
         images: Images.
         answers: How many processes said yes to each question.
     """
 
     is_finite: bool
     loss: float
-    correct: int
+    right: int
+    counted: int
     images: int
     answers: list[int]
 
@@ -56,11 +54,8 @@ class Learner:
     """Everything that has weights or moments, in one of the processes that train.
 
     Args:
-        config: The run, resolved.
+        task: The task with its data, and the configuration of the run.
         accelerator: The processes.
-        classes: Names of the classes.
-        spec: The images.
-        mixup: How images are mixed, if they are.
         steps: Steps of the run.
         pretrained: Weights to start from.
 
@@ -70,17 +65,14 @@ class Learner:
 
     def __init__(
         self,
-        config: TrainConfig,
+        task: Task[Any],
         accelerator: Accelerator,
-        classes: list[str],
-        spec: ImageSpec,
-        mixup: Mixup | None,
         steps: int,
         pretrained: str | None,
     ) -> None:
-        self._config, self._accelerator, self._mixup = config, accelerator, mixup
-        device = accelerator.device
-        model = build_model(config.model, config.model_args, len(classes), spec, pretrained)
+        self._task, self._config, self._accelerator = task, task.config, accelerator
+        config, device = task.config, accelerator.device
+        model = task.build_model(pretrained)
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         is_plain = not (config.fsdp or config.channels_last)
         self._plain_model = None if is_plain else copy.deepcopy(model)  # to save: undivided, contiguous
@@ -88,23 +80,16 @@ class Learner:
         if config.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
         self._ema = ModelEmaV3(model, config.ema_decay, use_warmup=True) if config.ema_decay else None
-        self._task = build_task(model, config.loss, config.distill, mixup, spec, classes).to(device)
-        self._trained = self._task.trainable_module
+        self._objective = task.build_objective(model).to(device)
+        self._trained = self._objective.trainable_module
         if config.compile:
             self._trained.compile()
-        self._task.trainable_module = parallel.distribute(self._trained, accelerator, config.fsdp)
+        self._objective.trainable_module = parallel.distribute(self._trained, accelerator, config.fsdp)
         if self._ema and config.fsdp:
             parallel.shard(self._ema.module)
         optimizer = build_optimizer(self._trained, config.optimizer)
         self._optimizer = accelerator.prepare(optimizer)
-        self._schedule = CosineLRScheduler(
-            optimizer,
-            t_initial=steps,
-            lr_min=config.schedule.min_lr,
-            warmup_t=int(steps * config.schedule.warmup),
-            warmup_lr_init=config.schedule.warmup_lr,
-            t_in_epochs=False,
-        )
+        self._schedule = build_schedule(optimizer, config.schedule, steps)
 
     @property
     def model(self) -> nn.Module:
@@ -118,7 +103,7 @@ class Learner:
 
     def train(self) -> None:
         """Go to training mode."""
-        self._task.train()
+        self._objective.train()
 
     def step(self, parts: list[Batch], place: Place, questions: Sequence[Callable[[], bool]]) -> StepResult:
         """Train on the parts of a step, unless loss or gradient are not finite.
@@ -134,7 +119,7 @@ class Learner:
         norm = parallel.whole(nn.utils.clip_grad_norm_(self._trained.parameters(), limit))
         asked = torch.tensor([ask() for ask in questions], dtype=totals.dtype, device=totals.device)
         loss, *counts = self._accelerator.reduce(torch.cat([totals, asked])).tolist()
-        correct, images, *answers = map(int, counts)
+        right, counted, images, *answers = map(int, counts)
         is_finite = math.isfinite(loss) and math.isfinite(norm.item())
         if is_finite or self._accelerator.scaler:  # which skips the step itself, and lowers the scale
             self._optimizer.step()
@@ -142,21 +127,22 @@ class Learner:
         self._schedule.step_update(place.total + 1)
         if is_finite and self._ema:
             self._ema.update(self._model, step=place.total + 1)
-        return StepResult(is_finite, loss, correct, images, answers)
+        return StepResult(is_finite, loss, right, counted, images, answers)
 
     def _backward(self, parts: list[Batch], place: Place) -> Tensor:
-        """Add up the gradients of the parts; returns sum of losses, correct images and images."""
+        """Add up the gradients of the parts; returns sums of loss, what is right, what counts, and images."""
         self._seed(place)
-        totals = torch.zeros(3, dtype=torch.float64, device=self._accelerator.device)
+        totals = torch.zeros(4, dtype=torch.float64, device=self._accelerator.device)
         for number, batch in enumerate(parts, 1):
-            images, targets, mixed, soft_targets = self._inputs(batch)
-            with nullcontext() if number == len(parts) else self._task.no_sync():
+            targets, mixed, mixed_targets = self._inputs(batch)
+            with nullcontext() if number == len(parts) else self._objective.no_sync():
                 with self._accelerator.autocast():
-                    result = self._task(mixed, soft_targets)
+                    result = self._objective(mixed, mixed_targets)
                 self._accelerator.backward(result["loss"] / len(parts))
-            totals[0] += result["loss"].detach() * len(images)
-            totals[1] += (result["output"].argmax(-1) == targets).sum()
-            totals[2] += len(images)
+            right, counted = self._task.count_right(result["output"], targets)
+            images = len(batch.indices)
+            sums = (result["loss"].detach() * images, right, counted, images)
+            totals += torch.stack([torch.as_tensor(value).to(totals) for value in sums])
         return totals
 
     def _seed(self, place: Place) -> None:
@@ -165,12 +151,13 @@ class Learner:
         if self._accelerator.device.type != "cpu":
             torch.manual_seed(torch.initial_seed())
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images and targets on the device, as they are and mixed."""
-        device = self._accelerator.device
-        images = batch.images.to(device, non_blocking=True, memory_format=self._memory_format)
-        targets = batch.targets.to(device, non_blocking=True)
-        return images, targets, *(self._mixup(images, targets) if self._mixup else (images, targets))
+    def _inputs(self, batch: Batch) -> tuple[Any, Any, Any]:
+        """Targets on the device, and images and targets that are mixed."""
+        inputs = (batch.images, batch.targets)
+        images, targets = send_to_device(inputs, self._accelerator.device, non_blocking=True)
+        if isinstance(images, Tensor):
+            images = images.contiguous(memory_format=self._memory_format)
+        return targets, *self._task.mix(images, targets)
 
     def find_nonfinite(self, parts: list[Batch], place: Place) -> str:
         """Repeat a step that was not finite, in all processes, and name where that began."""
@@ -178,13 +165,13 @@ class Learner:
         def repeat(model: nn.Module) -> Tensor:
             self._seed(place)
             *_, images, targets = self._inputs(batch)
-            self._task.trainable_module = model
+            self._objective.trainable_module = model
             with self._accelerator.autocast():
-                return self._task(images, targets)["loss"]
+                return self._objective(images, targets)["loss"]
 
         found = []
         for batch in parts:  # noqa: B007 - it is what is repeated
-            found.append(find_nonfinite(repeat, self._task.trainable_module))
+            found.append(find_nonfinite(repeat, self._objective.trainable_module))
         found = parallel.gather_items(self._accelerator, found)
         return next((where for where in found if not where.startswith("nowhere")), found[0])
 

@@ -188,16 +188,6 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
         raise
 
 
-def gather(accelerator: Accelerator, value: Tensor) -> Tensor:
-    """The rows of all processes, which may have different numbers of them, on the CPU."""
-    count = accelerator.gather(torch.tensor([len(value)], device=accelerator.device)).tolist()
-    padded = torch.nn.functional.pad(
-        value.to(accelerator.device), [0, 0] * (value.ndim - 1) + [0, max(count) - len(value)]
-    )
-    rows = accelerator.gather(padded).cpu().split(max(count)) if max(count) else [value.cpu()]
-    return torch.cat([part[:n] for part, n in zip(rows, count, strict=False)])
-
-
 def gather_items(accelerator: Accelerator, items: Sequence[T]) -> list[T]:
     """The items of all processes."""
     return list(items) if accelerator.num_processes == 1 else gather_object(list(items))

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from v2m.engine.machine import cores
 from v2m.engine.run import Metrics
+from v2m.tasks.task import Metric
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -57,7 +58,7 @@ class StepStatus:
         step: Steps of it that are done, skipped ones too.
         images_per_s: Images per second of this epoch, over all processes.
         loss: Mean training loss of this epoch so far.
-        accuracy: Share of the training images of this epoch that were classified correctly.
+        accuracy: Share of this epoch so far that was right, where the task counts that.
         lr: Learning rate of the step.
         memory_mb: What ``v2m.engine.machine.memory_mb`` tells.
         data_wait: Share of the time of this epoch in which the model waited for images.
@@ -68,7 +69,7 @@ class StepStatus:
     step: int
     images_per_s: float
     loss: float
-    accuracy: float
+    accuracy: float | None
     lr: float
     memory_mb: float
     data_wait: float
@@ -85,14 +86,28 @@ class TrainProgress:
         done: Steps done before this process started.
         workers: Processes that read images for this one.
         processes: Processes that train on this machine.
+        train_metric: The share that is told of training.
+        val_metrics: The shares that are told of an evaluation.
     """
 
     def __init__(
-        self, console: Console, epochs: int, steps: int, done: int = 0, workers: int = 0, processes: int = 1
+        self,
+        console: Console,
+        epochs: int,
+        steps: int,
+        done: int = 0,
+        workers: int = 0,
+        processes: int = 1,
+        train_metric: Metric | None = None,
+        val_metrics: Sequence[Metric] = (),
     ) -> None:
         self._console, self._epochs, self._steps, self._first = console, epochs, steps, done
         self._workers, self._cores = workers, max(1, cores() // processes)
         self._done = done
+        self._shown = {
+            "train": [train_metric] if train_metric else [],
+            "val": list(val_metrics),
+        }
         self._status: StepStatus | None = None
         # Since the first step that was told of an epoch: a resumed run starts in the midst of one.
         self._epoch, self._epoch_steps, self._epoch_start = 0, 0, 0.0
@@ -126,9 +141,8 @@ class TrainProgress:
         """Tell the metrics of a finished epoch, and of ``skipped`` steps and ``unreadable`` images if any."""
         line = (
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
-            f"  train loss {row['train_loss']:.3f}  accuracy {row['train_top1']:6.2%}"
-            f"  |  val loss {row['val_loss']:.3f}  accuracy {row['val_top1']:6.2%}"
-            f"  |  {row['images_per_s']:,.0f} images/s"
+            f"  {self._part(row, 'train')}  |  {self._part(row, 'val')}"
+            f"  |  {row['images_per_s']:,.{0 if row['images_per_s'] >= 10 else 1}f} images/s"
         )
         lr = f"  |  lr {row['lr']:.2g}"
         if not self._console.is_terminal or len(line + lr) <= self._console.width:
@@ -137,6 +151,13 @@ class TrainProgress:
             if number := row.get(key):
                 line += f"  |  {number:.0f} {what.format(s='' if number == 1 else 's')}"
         self._print(line)
+
+    def _part(self, row: Metrics, part: str) -> str:
+        """Loss (where there is one) and shares of a split."""
+        loss = [f"loss {row[f'{part}_loss']:.3f}"] if f"{part}_loss" in row else []
+        shown = ((f"{part}_{key}", label) for key, label in self._shown[part])
+        shares = [f"{label} {row[name]:6.2%}" for name, label in shown if name in row]
+        return f"{part} " + "  ".join(loss + shares)
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
@@ -154,7 +175,10 @@ class TrainProgress:
             epoch=epoch,
             rate=f"{status.images_per_s:,.0f} images/s",
             loss=f"loss {status.loss:.3f}",
-            accuracy=f"acc {status.accuracy:.1%}",
+        )
+        if status.accuracy is not None:
+            fields |= dict(accuracy=f"acc {status.accuracy:.1%}")
+        fields |= dict(
             lr=f"lr {status.lr:.2g}",
             memory=f"{memory / 1000:.1f} GB" if memory >= 1000 else f"{memory:.0f} MB",
             waiting=f"waiting {status.data_wait:.0%}",

@@ -7,16 +7,16 @@ from itertools import chain, count
 from pathlib import Path
 
 from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
 from v2m.data import DATASETS
 from v2m.data.errors import is_text, shown
-from v2m.engine.config import OptimizerConfig, TrainConfig
 from v2m.engine.trackers import check_trackers
-from v2m.tasks.classification.config import InputConfig
-from v2m.tasks.classification.data import resolve_augment, resolve_image_spec
-from v2m.tasks.classification.head import model_defaults, resolve_model_args
+from v2m.tasks import find_task
+from v2m.tasks.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -29,7 +29,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     for name in ("data", "data_dir", "output", "pretrained"):
         _check_text(name, getattr(config, name))
     data = Path(config.data)
-    spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
+    config = find_task(config.task).resolve(config)
     if config.optimizer.name not in list_optimizers():
         nearest = get_close_matches(config.optimizer.name, list_optimizers(), n=3) or ["adamw"]
         raise ValueError(
@@ -38,13 +38,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
     check_trackers(config.trackers)
     return replace(
         config,
-        model_args=resolve_model_args(config.model_args, config.pretrained),
         pretrained=_whole_path(config.pretrained),
-        distill=replace(config.distill, teacher=_whole_path(config.distill.teacher)),
         data=str(data.resolve()) if data.is_dir() and config.data not in DATASETS else config.data,
         output=config.output or _new_folder(f"{data.resolve().name}-{config.model.replace('/', '_')}"),
-        augment=resolve_augment(config.augment, config.data),
-        input=InputConfig(spec.img_size, spec.in_chans, spec.mean, spec.std, spec.crop_pct),
     )
 
 
@@ -75,3 +71,13 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,
     )
+
+
+def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> Scheduler:
+    """A schedule of timm over the steps of a run."""
+    share = dict(warmup_t=int(steps * config.warmup), warmup_lr_init=config.warmup_lr, t_in_epochs=False)
+    if config.kind == "steps":
+        return MultiStepLRScheduler(optimizer, [int(steps * part) for part in config.milestones], **share)
+    if config.kind == "poly":
+        return PolyLRScheduler(optimizer, steps, power=config.power, lr_min=config.min_lr, **share)
+    return CosineLRScheduler(optimizer, steps, lr_min=config.min_lr, **share)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import yaml
-from torch import nn
 
-from v2m.data import ImageSpec, first_line, replace_file
+from v2m.data import first_line, replace_file
 from v2m.engine.checkpoint import Checkpoints
-from v2m.engine.config import TrainConfig
-from v2m.tasks.classification.head import SAVING, WEIGHTS, save_model
+from v2m.tasks.config import TrainConfig
+from v2m.tasks.hub import SAVING, WEIGHTS
 
 LOCK = ".lock"
 
@@ -35,7 +34,7 @@ class RunFolder:
     config = property(lambda self: self.path / "train.yaml", doc="The resolved configuration.")
     metrics = property(lambda self: self.path / "metrics.jsonl", doc="One line per epoch.")
     unreadable = property(lambda self: self.path / "unreadable.jsonl", doc="One line per unreadable image.")
-    best = property(lambda self: self.path / "best", doc="The weights with the highest accuracy.")
+    best = property(lambda self: self.path / "best", doc="The weights with the highest score.")
     checkpoints = property(lambda self: self.path / "checkpoints", doc="What resuming needs.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
     confusion_matrix = property(lambda self: self.path / "confusion_matrix.png", doc="Picture.")
@@ -157,18 +156,18 @@ class RunFolder:
     def _checkpoints(self, keep_last: int) -> Checkpoints:
         return Checkpoints(self.checkpoints, keep_last)
 
-    def write_model(self, model: nn.Module, classes: list[str], spec: ImageSpec) -> None:
-        """Write the weights in timm's hub format."""
-        self._save_model(model, self.path, classes, spec)
+    def write_model(self, save: Callable[[Path], None]) -> None:
+        """Let ``save`` write the weights, with what it takes to load them."""
+        self._save_model(self.path, save)
 
-    def write_best(self, model: nn.Module, classes: list[str], spec: ImageSpec) -> None:
-        """Write the weights to the folder of the best ones."""
+    def write_best(self, save: Callable[[Path], None]) -> None:
+        """Likewise into the folder of the best ones."""
         self.best.mkdir(exist_ok=True)
-        self._save_model(model, self.best, classes, spec)
+        self._save_model(self.best, save)
 
-    def _save_model(self, model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:
+    def _save_model(self, folder: Path, save: Callable[[Path], None]) -> None:
         try:
-            save_model(model, folder, classes, spec)
+            save(folder)
         except Exception as error:  # safetensors has its own error for a full disk
             raise _unsaved(folder / WEIGHTS, error) from None
 

@@ -12,12 +12,12 @@ from functools import reduce
 
 from rich.console import Console
 
-from v2m.engine.config import TrainConfig, settings
 from v2m.engine.machine import cores
 from v2m.engine.progress import StudyProgress
 from v2m.engine.resolve import resolve
 from v2m.engine.run import RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.tasks.config import TrainConfig, settings
 
 SECONDS_BETWEEN_LOOKS = 0.5
 PLACES = ("output", "data_dir", "workers")

@@ -42,7 +42,7 @@ class Trackers:
     Args:
         names: Any of tensorboard, wandb, trackio.
         run: The run folder, which is there; its name is the name of the run.
-        config: Settings by name, as ``v2m.engine.config.settings`` gives them.
+        config: Settings by name, as ``v2m.tasks.config.settings`` gives them.
         step: Steps of the run that are done; more than 0 where it goes on.
         console: Where warnings go.
     """

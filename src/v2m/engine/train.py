@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
@@ -18,7 +18,6 @@ from v2m.data.errors import few
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
-from v2m.engine.config import TrainConfig, settings
 from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.learner import Learner, Place, StepResult
 from v2m.engine.machine import memory_mb
@@ -27,9 +26,9 @@ from v2m.engine.resolve import resolve
 from v2m.engine.run import Metrics, RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
 from v2m.engine.trackers import Trackers
-from v2m.tasks.classification.data import changed_classes, open_train_data, open_val_data, resolve_image_spec
-from v2m.tasks.classification.head import model_defaults
-from v2m.tasks.classification.loss import build_mixup
+from v2m.tasks import Task, find_task
+from v2m.tasks.config import TrainConfig, settings
+from v2m.tasks.task import is_finite
 
 STEPS_BETWEEN_LOGS = 20
 LESS = "Try a lower --optimizer.lr or --optimizer.clip_grad"
@@ -46,11 +45,13 @@ class TrainResult:
     Attributes:
         run: Its folder.
         evaluation: The last evaluation.
+        task: Its task, with the data.
         is_main: Whether this process is the one that writes and tells.
     """
 
     run: RunFolder
     evaluation: Evaluation
+    task: Task[Any]
     is_main: bool
 
 
@@ -60,7 +61,7 @@ def train(
     resume: bool = False,
     on_epoch: Callable[[RunFolder], None] = lambda run: None,
 ) -> TrainResult:
-    """Train a classifier and keep everything in its run folder.
+    """Train a model and keep everything in its run folder.
 
     In several processes (torchrun) each calls this; the main one writes. The moving average of the weights
     is evaluated after every epoch, and saved whatever its score: the last score is of weights that were
@@ -99,19 +100,12 @@ class _Trainer:
         self.console = console if self.is_main else Console(quiet=True)
         config, resume = parallel.from_main(accelerator, lambda: (_resolved(config, resume), resume))
         self.config = config
-        self.spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
+        self.task: Task[Any] = find_task(config.task)(config)
         self.run = RunFolder(config.output or "")
         set_seed(config.seed)
         self._open_data()
-        self.learner = Learner(
-            config,
-            accelerator,
-            self.classes,
-            self.spec,
-            self.mixup,
-            config.epochs * self.steps,
-            None if resume else config.pretrained,
-        )
+        steps = config.epochs * self.steps
+        self.learner = Learner(self.task, accelerator, steps, None if resume else config.pretrained)
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
         self.sums, self.skipped_in_row = _Sums(), 0
         self.history: list[Metrics] = []
@@ -127,12 +121,9 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def _open_data(self) -> None:
-        config, folder = self.config, Path(self.config.data_dir)
+        config, task = self.config, self.task
         with self.accelerator.local_main_process_first():  # which may have to download
-            train_data = open_train_data(config.data, folder, self.spec, config.augment)
-            self.classes: list[str] = list(train_data.classes)
-            val_data = open_val_data(config.data, folder, self.spec, self.classes)
-        self.mixup = build_mixup(config.loss, config.augment, len(self.classes))
+            task.open_data(self._warn)
         share: dict[str, Any] = dict(
             workers=config.workers,
             rank=self.accelerator.process_index,
@@ -140,19 +131,20 @@ class _Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
         )
         self.train_batches = TrainLoader(
-            train_data,
+            task.train_data,
             config.batch_size,
             accumulate=config.accumulate,
-            even=self.mixup is not None,
-            repeats=config.augment.repeats,
+            even=task.needs_even_parts,
+            repeats=task.repeats,
             seed=config.seed,
+            collate=task.collate,
             **share,
         )
-        if len(self.classes) < 2:
-            raise DataError(f"data: {train_data.source} has the class {few(self.classes)} only, expected 2")
-        self.images, self.steps = len(train_data), self.train_batches.steps
+        self.images, self.steps = len(task.train_data), self.train_batches.steps
         part = self.train_batches.batch_size // self.accelerator.num_processes // config.accumulate
-        self.val_batches = EvalLoader(val_data, 4 * part, **share)
+        self.val_batches = EvalLoader(
+            task.val_data, task.eval_parts * part, collate=task.evaluator.collate, **share
+        )
 
     @property
     def _steps_done(self) -> int:
@@ -168,6 +160,8 @@ class _Trainer:
             self._steps_done,
             self.config.workers,
             parallel.local_processes(),
+            self.task.train_metric,
+            self.task.val_metrics,
         )
         trackers = Trackers(
             self.config.trackers, self.run.path, settings(self.config), self._steps_done, self.console
@@ -183,27 +177,27 @@ class _Trainer:
                     if is_saved:
                         on_epoch(self.run)
                 if not is_saved and self.epoch > self.config.epochs:
+                    name, value = next(
+                        item for item in evaluation.scores.metrics.items() if not math.isfinite(item[1])
+                    )
                     raise NonFiniteLossError(
-                        f"loss on the validation images is {row['val_loss']} after the last epoch; "
+                        f"{name} on the validation images is {value} after the last epoch; "
                         f"kept: {self._kept}. {LESS}"
                     )
             if evaluation is None:  # all epochs were done, but files may have been lost since then
                 evaluation = self._evaluate()
                 self._save(evaluation)
-        return TrainResult(self.run, evaluation, self.is_main)
+        return TrainResult(self.run, evaluation, self.task, self.is_main)
 
     def _end_epoch(self, evaluation: Evaluation) -> tuple[Metrics, bool]:
         """The metrics of the epoch that was trained, and whether it could be saved."""
         sums, scores = self.sums, evaluation.scores
         self._list_unreadable()
-        row = dict(
-            epoch=self.epoch,
-            lr=self.learner.lr,
-            train_loss=sums.loss / sums.images,
-            train_top1=sums.correct / sums.images,
-            val_loss=scores.loss,
-            val_top1=scores.top1,
-            val_top5=scores.top5,
+        row = dict(epoch=self.epoch, lr=self.learner.lr, train_loss=sums.loss / sums.images)
+        if self.task.train_metric:
+            row[f"train_{self.task.train_metric.key}"] = sums.right / max(sums.counted, 1)
+        row |= {f"val_{name}": value for name, value in scores.metrics.items()}
+        row |= dict(
             val_images=scores.images,
             images_per_s=sums.images / sums.seconds,
             seconds=sums.seconds,
@@ -211,7 +205,8 @@ class _Trainer:
             skipped=sums.skipped,
             unreadable=len(self.run.read_unreadable()),
         )
-        is_best = all(row["val_top1"] > before["val_top1"] for before in self.history)
+        score = next(name for key, _ in self.task.val_metrics if (name := f"val_{key}") in row)
+        is_best = all(row[score] > before[score] for before in self.history)
         self.history.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
         return row, self._save(evaluation, is_best)
@@ -273,7 +268,8 @@ class _Trainer:
 
     def _evaluate(self) -> Evaluation:
         with parallel.gathered(self.learner.model):
-            found = evaluate(self.learner.model, self.val_batches, self.classes, self.accelerator)
+            results = self.task.evaluator.results(self.task.val_data)
+            found = evaluate(self.learner.model, self.val_batches, results, self.accelerator)
         self.unreadable += [("val", item) for item in found.unreadable if self.is_main]
         return found
 
@@ -284,7 +280,7 @@ class _Trainer:
             self.step,
             sums.images / sums.seconds,
             sums.loss / max(sums.images, 1),
-            sums.correct / max(sums.images, 1),
+            sums.right / sums.counted if sums.counted else None,
             lr,
             memory_mb(self.accelerator.device),
             sums.waited / sums.seconds,
@@ -303,21 +299,21 @@ class _Trainer:
         Weights that give no finite loss are not saved. Without an evaluation, skipped steps tell.
         """
         self.saved_at = time.monotonic()
-        if not math.isfinite(evaluation.scores.loss) if evaluation else self.skipped_in_row:
+        if not is_finite(evaluation.scores) if evaluation else self.skipped_in_row:
             return False
-        learnt, model = self.learner.state(), self.learner.plain_model()
+        learnt, save = self.learner.state(), partial(self.task.save_model, self.learner.plain_model())
         if not self.is_main:
             return True
-        self.run.write_model(model, self.classes, self.spec)
+        self.run.write_model(save)
         if is_best and self.config.checkpoint.keep_best:
-            self.run.write_best(model, self.classes, self.spec)
+            self.run.write_best(save)
         self.run.write_metrics(self.history)
         place = dict(
             epoch=self.epoch,
             step=self.step,
             steps=self.steps,
             images=self.images,
-            classes=self.classes,
+            classes=self.task.classes,
             sums=asdict(self.sums),
             skipped_in_row=self.skipped_in_row,
             history=self.history,
@@ -330,8 +326,8 @@ class _Trainer:
         """Go on from what was saved last; settings that changed since then count."""
         path = parallel.from_main(self.accelerator, lambda: self.run.find_checkpoint(self._warn))
         state = read_checkpoint(path)
-        if state["classes"] != self.classes:
-            raise DataError(f"resume: {changed_classes(state['classes'], self.classes)}")
+        if state["classes"] != self.task.classes:
+            raise DataError(f"resume: {_changed_classes(state['classes'], self.task.classes)}")
         self.epoch, self.history = state["epoch"], state["history"]
         if state["images"] != self.images:
             self._warn(
@@ -364,12 +360,21 @@ def _resolved(config: TrainConfig, resume: bool) -> TrainConfig:
     return replace(resolve(replace(config, pretrained=None)), pretrained=config.pretrained)
 
 
+def _changed_classes(before: list[str], now: list[str]) -> str:
+    """How the classes of a dataset differ from those it had, in words."""
+    gone = [name for name in before if name not in now]
+    new = [name for name in now if name not in before]
+    changes = [f"{what}: {few(names)}" for what, names in (("gone", gone), ("new", new)) if names]
+    return f"the classes are not those it was trained on ({'; '.join(changes) or 'in another order'})"
+
+
 @dataclass
 class _Sums:
     """What the steps of an epoch add up to, over all processes; times are those of the main one."""
 
     images: int = 0
-    correct: int = 0
+    right: int = 0
+    counted: int = 0
     loss: float = 0.0
     seconds: float = 0.0
     waited: float = 0.0
@@ -378,5 +383,6 @@ class _Sums:
     def add(self, result: StepResult) -> None:
         """Add a step."""
         self.loss += result.loss
-        self.correct += result.correct
+        self.right += result.right
+        self.counted += result.counted
         self.images += result.images

@@ -3,7 +3,6 @@
 from difflib import get_close_matches
 
 from v2m.data import DATASETS
-from v2m.engine.config import TrainConfig
 from v2m.recipes.digits import DigitsConfig, DigitsDistillConfig, DigitsFineTuneConfig
 from v2m.recipes.fashion_mnist import FashionMNISTConfig
 from v2m.recipes.imagenet import (
@@ -17,6 +16,8 @@ from v2m.recipes.imagenet import (
     ImageNetTinyLocalConfig,
 )
 from v2m.recipes.recipe import Recipe
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.config import TrainConfig
 
 RECIPES: dict[str, type[Recipe]] = {
     "digits": DigitsConfig,
@@ -49,7 +50,7 @@ def find_recipe(name: str) -> type[Recipe]:
 
 def recipe_of(data: str | None) -> type[TrainConfig]:
     """Where the settings for a dataset start: its recipe, where it comes by name and has one."""
-    return RECIPES[data] if data in DATASETS and data in RECIPES else TrainConfig
+    return RECIPES[data] if data in DATASETS and data in RECIPES else ClassificationConfig
 
 
 __all__ = ["RECIPES", "FashionMNISTConfig", "Recipe", "find_recipe", "recipe_of"]

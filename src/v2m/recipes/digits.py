@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from v2m.engine.config import ScheduleConfig
 from v2m.recipes.recipe import Recipe
-from v2m.tasks.classification.config import DistillConfig, InputConfig
+from v2m.tasks.classification.config import ClassificationConfig, DistillConfig, InputConfig
+from v2m.tasks.config import ScheduleConfig
 
 
 @dataclass(frozen=True)
-class DigitsConfig(Recipe):
+class DigitsConfig(ClassificationConfig, Recipe):
     """Train ``v2m_nano`` on the handwritten digits, with the general settings.
 
     Command: ``v2m train --data digits``.
@@ -27,7 +27,7 @@ class DigitsConfig(Recipe):
 
 
 @dataclass(frozen=True)
-class DigitsFineTuneConfig(Recipe):
+class DigitsFineTuneConfig(ClassificationConfig, Recipe):
     """Fine-tune ``v2m_nano`` at 16x16 pixels, from a run at 8x8.
 
     Command: ``v2m train --recipe digits --output runs/digits``, then ``v2m train --recipe digits-finetune``.
@@ -50,7 +50,7 @@ class DigitsFineTuneConfig(Recipe):
 
 
 @dataclass(frozen=True)
-class DigitsDistillConfig(Recipe):
+class DigitsDistillConfig(ClassificationConfig, Recipe):
     """Train a small V2M on the handwritten digits with ``v2m_nano`` as its teacher.
 
     Command: ``v2m train --recipe digits --output runs/digits``, then ``v2m train --recipe digits-distill``.

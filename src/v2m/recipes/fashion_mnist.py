@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from v2m.data import AugmentConfig
-from v2m.engine.config import OptimizerConfig
 from v2m.recipes.recipe import Recipe
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.config import OptimizerConfig
 
 
 @dataclass(frozen=True)
-class FashionMNISTConfig(Recipe):
+class FashionMNISTConfig(ClassificationConfig, Recipe):
     """Train ``v2m_micro`` on Fashion-MNIST.
 
     Command: ``v2m train --data fashion-mnist``.

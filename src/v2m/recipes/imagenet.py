@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from v2m.data import AugmentConfig
-from v2m.engine.config import OptimizerConfig, ScheduleConfig
 from v2m.recipes.recipe import Recipe
-from v2m.tasks.classification.config import DistillConfig, InputConfig
+from v2m.tasks.classification.config import ClassificationConfig, DistillConfig, InputConfig
+from v2m.tasks.config import OptimizerConfig, ScheduleConfig
 
 
 def _augment(color_jitter: float = 0.3, repeats: int = 3) -> AugmentConfig:
@@ -25,7 +25,7 @@ def _augment(color_jitter: float = 0.3, repeats: int = 3) -> AugmentConfig:
 
 
 @dataclass(frozen=True)
-class ImageNetTinyConfig(Recipe):
+class ImageNetTinyConfig(ClassificationConfig, Recipe):
     """Train V2M-T on ImageNet-1K from nothing, with the settings of the paper's released code.
 
     Command: ``torchrun --nproc_per_node 8 -m v2m train --recipe imagenet-tiny --data FOLDER``, for a folder
@@ -109,7 +109,7 @@ class ImageNetSmallLocalConfig(ImageNetSmallConfig):
 
 
 @dataclass(frozen=True)
-class ImageNetHierarchicalSmallConfig(Recipe):
+class ImageNetHierarchicalSmallConfig(ClassificationConfig, Recipe):
     """Train V2M-S* on ImageNet-1K from nothing, with the settings of VMamba's public code.
 
     Command: ``torchrun --nproc_per_node 8 -m v2m train --recipe imagenet-hierarchical-small --data FOLDER``.
@@ -179,7 +179,7 @@ class ImageNetDistillConfig(ImageNetTinyConfig):
 
 
 @dataclass(frozen=True)
-class FineTune384Config(Recipe):
+class FineTune384Config(ClassificationConfig, Recipe):
     """Fine-tune a trained model at 384x384 pixels, on its own classes or on others.
 
     Command: ``v2m train --recipe finetune-384 --data FOLDER --model MODEL --pretrained RUN``, in which RUN is

@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from v2m.engine.config import TrainConfig
+from v2m.tasks.config import TrainConfig
 
 
 @dataclass(frozen=True)
 class Recipe(TrainConfig):
-    """A training run: defaults of ``TrainConfig`` for one purpose, and what to expect of them.
+    """A training run: defaults of a task's configuration for one purpose, and what to expect of them.
 
-    The docstring of a recipe gives its command, score, hardware and time.
+    Recipes have the configuration first among their bases and this class after it. The docstring of a recipe
+    gives its command, score, hardware and time.
 
     Attributes:
         images: What it trains on.
-        expected: Accuracy on the validation images.
+        expected: Score on the validation images.
         source: Whose settings they are, and who has run them.
     """
 

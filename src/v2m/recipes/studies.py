@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from v2m.engine.config import OptimizerConfig, TrainConfig, settings
 from v2m.engine.study import StudyRun
 from v2m.recipes import FashionMNISTConfig, recipe_of
-from v2m.tasks.classification.config import InputConfig
+from v2m.tasks.classification.config import ClassificationConfig, InputConfig
+from v2m.tasks.config import OptimizerConfig, TrainConfig, settings
 
-SHARED = ("data", "data_dir", "output", "seed")
+SHARED = ("task", "data", "data_dir", "output", "seed")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Study:
     seeds: Sequence[int] = (0, 1, 2)
 
     def __post_init__(self) -> None:
-        free = [item.name for item in fields(TrainConfig) if item.name not in SHARED]
+        free = [item.name for item in fields(self.base) if item.name not in SHARED]
         for label, variant in self.variants.items():
             if not re.fullmatch(r"[\w.+-]+", label):
                 raise ValueError(f"Study: label is {label!r}, expected letters, digits and any of . + - _")
@@ -121,7 +121,7 @@ def _without_positions(variant: Variant, about: str) -> Variant:
 STUDIES = {
     "digits": Study(
         title="Directions of v2m_nano on the handwritten digits",
-        base=TrainConfig(data="digits"),
+        base=ClassificationConfig(data="digits"),
         variants={
             "corners": Variant("the paper: rows first or columns first, by corner"),
             "rows-first": Variant(
@@ -201,7 +201,7 @@ STUDIES = {
     ),
     "relations": Study(
         title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
-        base=TrainConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
+        base=ClassificationConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
         variants={
             "corners": CORNERS,
             "one-corner": ONE_CORNER,

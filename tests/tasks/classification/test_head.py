@@ -12,16 +12,8 @@ from tests.helpers import assert_close
 from v2m.data import DataError, ImageSpec
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import (
-    CONFIG,
-    WEIGHTS,
-    build_model,
-    load_model,
-    load_teacher,
-    model_defaults,
-    resolve_model_args,
-    save_model,
-)
+from v2m.tasks.classification.head import build_model, load_model, load_teacher, save_model
+from v2m.tasks.hub import CONFIG, WEIGHTS, model_defaults, resolve_model_args
 
 SPEC = ImageSpec((8, 12), 1, (0.3,), (0.4,), crop_pct=1.0, interpolation="bicubic")
 CLASSES = ["zebra", "ant", "mole"]

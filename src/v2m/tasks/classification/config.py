@@ -1,7 +1,10 @@
 """Settings of image classification."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from v2m.data import AugmentConfig
+from v2m.tasks.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,30 @@ class DistillConfig:
             raise ValueError(f"distill.weight is {self.weight}, expected 0 <= weight <= 1")
         if not self.temperature > 0:
             raise ValueError(f"distill.temperature is {self.temperature}, expected a positive number")
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(TrainConfig):
+    """Train a classifier.
+
+    Attributes:
+        data: A dataset by name (digits, fashion-mnist, fashion-relations), a folder with train/<class>/ and
+            val/<class>/, or with tar files, WebDataset shards or Parquet files; hfds/NAME for one of the hub.
+        input: What the images are turned into.
+        augment: Augmentation of training images.
+        loss: The training loss.
+        distill: A teacher to learn from too.
+    """
+
+    task: Literal["classification"] = "classification"
+    input: InputConfig = field(default_factory=InputConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augment.repeats < 1:
+            raise ValueError(f"augment.repeats is {self.augment.repeats}, expected at least 1")
+        if self.batch_size % 2 and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError(f"batch_size is {self.batch_size}, expected an even number with mixup or cutmix")

@@ -15,7 +15,6 @@ from v2m.data import (
     open_dataset,
     train_transform,
 )
-from v2m.data.errors import few
 from v2m.tasks.classification.config import InputConfig
 
 
@@ -66,11 +65,3 @@ def open_val_data(data: str, data_dir: Path, spec: ImageSpec, classes: list[str]
     dataset = open_dataset(data, "val", data_dir, classes)
     dataset.transform = eval_transform(spec)
     return dataset
-
-
-def changed_classes(before: list[str], now: list[str]) -> str:
-    """How the classes of a dataset differ from those it had, in words."""
-    gone = [name for name in before if name not in now]
-    new = [name for name in now if name not in before]
-    changes = [f"{what}: {few(names)}" for what, names in (("gone", gone), ("new", new)) if names]
-    return f"the classes are not those it was trained on ({'; '.join(changes) or 'in another order'})"

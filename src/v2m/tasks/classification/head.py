@@ -1,39 +1,28 @@
 """Models with a classification head: build, save and load in timm's hub format."""
 
-import json
-import shutil
-import tempfile
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
-from safetensors import SafetensorError
-from timm.models import get_pretrained_cfg, save_for_hf, split_model_name_tag
-from torch import nn
+import torch
+from timm.models import save_for_hf, split_model_name_tag
+from torch import Tensor, nn
 
-from v2m.data import DataError, ImageSpec, first_line
-from v2m.data.files import put_in_place
-from v2m.models import MODELS
-
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-SAVING = ".saving-"
-TIMM = "timm"
-"""In place of a folder: the weights that timm has of a model."""
-
-
-def model_defaults(name: str) -> dict[str, Any]:
-    """The default configuration (timm's) of a model by name.
-
-    Raises:
-        ValueError: timm knows no such model; the message names the nearest ones.
-    """
-    if not timm.is_model(name):
-        nearest = [*get_close_matches(name, MODELS, n=2), *get_close_matches(name, timm.list_models(), n=2)]
-        nearest = list(dict.fromkeys(nearest)) or list(MODELS)
-        raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(nearest)} (see 'v2m list')")
-    cfg = get_pretrained_cfg(name)
-    return cfg.to_dict() if cfg else {}
+from v2m.data import DataError, ImageSpec, eval_transform, read_image
+from v2m.tasks.hub import (
+    CLASSIFICATION,
+    LOAD_ERRORS,
+    TIMM,
+    Folder,
+    has_timm_weights,
+    image_args,
+    model_defaults,
+    read_folder,
+    short,
+    write_folder,
+)
 
 
 def build_model(
@@ -62,26 +51,11 @@ def build_model(
     """
     if pretrained is not None:
         return _build_pretrained("pretrained", name, model_args, num_classes, spec, pretrained)
+    args = image_args(name, spec.img_size, spec.in_chans) | dict(num_classes=num_classes) | model_args
     try:
-        return timm.create_model(name, **_image_args(name, spec) | dict(num_classes=num_classes) | model_args)
+        return timm.create_model(name, **args)
     except TypeError as error:
         raise ValueError(f"model_args: {error}") from None
-
-
-def resolve_model_args(model_args: dict[str, Any], pretrained: str | None) -> dict[str, Any]:
-    """All arguments of the model that ``build_model`` builds, by which it can be built without that folder.
-
-    Where there is no such folder (any more), they are ``model_args``.
-    """
-    if pretrained is None or pretrained == TIMM:
-        return model_args
-    try:
-        _, config = _read_folder(Path(pretrained))
-    except DataError:
-        return model_args
-    of_the_data = ("img_size", "in_chans", "num_classes")
-    saved = {k: v for k, v in config.get("model_args", {}).items() if k not in of_the_data}
-    return saved | model_args
 
 
 def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module:
@@ -102,7 +76,7 @@ def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module
         name, source, names, cfg = teacher, TIMM, None, model_defaults(teacher)
         count = cfg.get("num_classes", 0)
     elif Path(teacher).exists():
-        _, config = _read_folder(Path(teacher), f"{option}: ")
+        config = _read_classifier(Path(teacher), f"{option}: ").config
         name, source, names = config["architecture"], teacher, config.get("label_names")
         count, cfg = config["num_classes"], config["pretrained_cfg"]
     else:
@@ -123,31 +97,23 @@ def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module
     return _build_pretrained(option, name, {}, count, spec, source)
 
 
-def _image_args(name: str, spec: ImageSpec) -> dict[str, Any]:
-    args: dict[str, Any] = dict(in_chans=spec.in_chans)
-    if name in MODELS or model_defaults(name).get("fixed_input_size"):
-        args["img_size"] = spec.img_size
-    return args
-
-
 def _build_pretrained(
     option: str, name: str, model_args: dict[str, Any], num_classes: int, spec: ImageSpec, source: str
 ) -> nn.Module:
     """Build with all trained weights, which shows whether they fit, and only then replace the head."""
-    args = _image_args(name, spec) | model_args
+    args = image_args(name, spec.img_size, spec.in_chans) | model_args
     if source == TIMM:
-        cfg = get_pretrained_cfg(name)
-        if cfg is None or not cfg.has_weights:
+        if not has_timm_weights(name):
             raise ValueError(f"{option}: timm has no weights of {name}, expected a run folder")
         try:
             model = timm.create_model(name, pretrained=True, **args)
         except Exception as error:  # a download raises nearly anything
             raise ValueError(
-                f"{option}: timm's weights of {name} cannot be loaded ({_short(error)})"
+                f"{option}: timm's weights of {name} cannot be loaded ({short(error)})"
             ) from None
     else:
-        folder, config = _read_folder(Path(source), f"{option}: ")
-        architecture = config["architecture"]
+        folder = _read_classifier(Path(source), f"{option}: ")
+        architecture = folder.config["architecture"]
         if architecture != split_model_name_tag(name)[0]:
             raise ValueError(
                 f"{option}: {source} holds a {architecture}, but the model is {name}; "
@@ -162,20 +128,16 @@ def _build_pretrained(
 
 def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:
     """Write weights and configuration in timm's hub format, each file renamed into place when complete."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as partial:
-        save_for_hf(
-            model,
-            partial,
-            model_config=dict(label_names=classes),
-            safe_serialization=True,
-            data_config=spec.timm_config,
-        )
-        shutil.copymode(Path(partial, CONFIG), Path(partial, WEIGHTS))  # safetensors lets only its owner read
-        for name in (WEIGHTS, CONFIG):
-            put_in_place(Path(partial, name), folder / name)
+    names = dict(label_names=classes)
+    write_folder(
+        folder,
+        lambda partial: save_for_hf(
+            model, partial, model_config=names, safe_serialization=True, data_config=spec.timm_config
+        ),
+    )
 
 
-class SavedModel(NamedTuple):
+class Classifier(NamedTuple):
     """A model as it was saved: in evaluation mode, with its timm name, class names and images."""
 
     model: nn.Module
@@ -184,14 +146,14 @@ class SavedModel(NamedTuple):
     spec: ImageSpec
 
 
-def load_model(path: Path) -> SavedModel:
+def load_model(path: Path) -> Classifier:
     """Load a folder in hub format (a run, or the output of ``v2m convert``), or the weights file in one.
 
     Raises:
         DataError: the folder is missing or is no model, or its weights do not fit.
     """
-    folder, config = _read_folder(path)
-    model = _load(folder, str(path)).eval()
+    folder = _read_classifier(path)
+    config, model = folder.config, _load(folder, str(path)).eval()
     cfg = config["pretrained_cfg"]
     channels, height, width = cfg["input_size"]
     spec = ImageSpec(
@@ -203,38 +165,40 @@ def load_model(path: Path) -> SavedModel:
         cfg["interpolation"],
     )
     classes = config.get("label_names") or [str(i) for i in range(config["num_classes"])]
-    return SavedModel(model, config["architecture"], list(classes), spec)
+    return Classifier(model, config["architecture"], list(classes), spec)
 
 
-def _read_folder(path: Path, prefix: str = "") -> tuple[Path, dict[str, Any]]:
-    """The folder in hub format that ``path`` is, or is the weights file of, and its configuration."""
-    folder = path.parent if path.name == WEIGHTS else path
-    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise DataError(f"{prefix}{path}: no model there, expected a run folder with {CONFIG} and {WEIGHTS}")
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-        for key in ("architecture", "num_classes", "pretrained_cfg"):
-            config[key]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{prefix}{path}: the model cannot be loaded ({CONFIG}: {_short(error)})") from None
-    return folder, config
+def _read_classifier(path: Path, prefix: str = "") -> Folder:
+    folder = read_folder(path, prefix)
+    if folder.task != CLASSIFICATION:
+        raise DataError(f"{prefix}{path}: a model for {folder.task}, expected a classifier")
+    return folder
 
 
-def _load(folder: Path, what: str, **args: Any) -> nn.Module:
+def _load(folder: Folder, what: str, **args: Any) -> nn.Module:
     """The model in a folder, with other arguments where they are given."""
     try:
-        return timm.create_model(f"local-dir:{folder}", pretrained=True, **args)
-    except (
-        SafetensorError,
-        RuntimeError,
-        AssertionError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise DataError(f"{what}: the model cannot be loaded ({_short(error)})") from None
+        return timm.create_model(f"local-dir:{folder.path}", pretrained=True, **args)
+    except LOAD_ERRORS as error:
+        raise DataError(f"{what}: the model cannot be loaded ({short(error)})") from None
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or first_line(error)
+def classify_files(
+    model: nn.Module, spec: ImageSpec, paths: list[Path], device: torch.device, batch_size: int
+) -> Iterator[tuple[Path, Tensor | DataError]]:
+    """Class probabilities ``[classes]`` of each file, in order; the error for a file that cannot be read."""
+    transform = eval_transform(spec)
+    model.to(device).eval()
+    for start in range(0, len(paths), batch_size):
+        batch: dict[Path, Tensor | DataError] = {}
+        for path in paths[start : start + batch_size]:
+            try:
+                batch[path] = transform(read_image(path))
+            except DataError as error:
+                batch[path] = error
+        images = [image for image in batch.values() if isinstance(image, Tensor)]
+        if images:
+            with torch.inference_mode():
+                rows = iter(model(torch.stack(images).to(device)).float().softmax(-1).cpu())
+        for path, image in batch.items():
+            yield path, next(rows) if isinstance(image, Tensor) else image

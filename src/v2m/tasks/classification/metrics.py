@@ -1,9 +1,13 @@
 """Scores of a classifier: torchmetrics."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from v2m.data.loading import Batch
+from v2m.tasks.task import Autocast, Results
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,57 @@ class Scores:
     top5: float
     classes: list[ClassScores]
     confusion: Tensor
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers for ``metrics.jsonl``."""
+        return dict(loss=self.loss, top1=self.top1, top5=self.top5)
+
+
+class ClassificationResults(Results):
+    """Class scores of images.
+
+    Args:
+        classes: Names of the classes.
+
+    Attributes:
+        logits: Class scores ``[images, classes]``, float32.
+        targets: Class indices ``[images]``.
+        indices: Places in the dataset ``[images]``, in order once results are merged.
+    """
+
+    def __init__(self, classes: list[str]) -> None:
+        self._classes = classes
+        self.logits = torch.empty(0, len(classes))
+        self.targets = self.indices = torch.empty(0, dtype=torch.long)
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, model: nn.Module, batch: Batch, device: torch.device, autocast: Autocast) -> None:
+        """Classify the images of a batch."""
+        with autocast():
+            logits = model(batch.images.to(device, non_blocking=True))
+        self._parts.append((logits.float().cpu(), batch.targets.cpu(), batch.indices))
+
+    def state(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What was added."""
+        return self._parts
+
+    def merge(self, states: Sequence[list[tuple[Tensor, Tensor, Tensor]]]) -> None:
+        """Put the images of all processes in order."""
+        self._parts = [part for state in states for part in state]
+        if self._parts:
+            logits, targets, indices = (torch.cat(values) for values in zip(*self._parts, strict=True))
+            order = indices.argsort()
+            self.logits, self.targets, self.indices = logits[order], targets[order], indices[order]
+
+    @property
+    def images(self) -> int:
+        """Images that were added."""
+        return sum(len(targets) for _, targets, _ in self._parts)
+
+    def scores(self) -> Scores:
+        """Their scores."""
+        return score(self.logits, self.targets, self._classes)
 
 
 def score(logits: Tensor, targets: Tensor, class_names: list[str]) -> Scores:

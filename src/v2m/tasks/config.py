@@ -1,13 +1,11 @@
-"""A training run as a typed configuration. The descriptions of the fields are the help of ``v2m train``."""
+"""What configurations of all tasks have in common. Descriptions of fields are the help of ``v2m train``."""
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal
 
-from v2m.data import AugmentConfig
 from v2m.ops.kernels.build import user_cache
-from v2m.tasks.classification.config import DistillConfig, InputConfig, LossConfig
 
 
 def default_data_dir() -> str:
@@ -36,17 +34,24 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Learning rate: linear warm-up, then a cosine to ``min_lr``, step by step.
+    """Learning rate, step by step: linear warm-up, then down.
 
     Attributes:
+        kind: cosine and poly (a power of what is left of the run) go down to min_lr, steps goes down to a
+            tenth at every one of the milestones.
         warmup: Share of all steps in which the learning rate rises.
         warmup_lr: Learning rate of the first step.
-        min_lr: Learning rate of the last step.
+        min_lr: Learning rate of the last step, for cosine and poly.
+        power: The power of poly.
+        milestones: Shares of all steps, for steps.
     """
 
+    kind: Literal["cosine", "poly", "steps"] = "cosine"
     warmup: float = 0.1
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    power: float = 1.0
+    milestones: tuple[float, ...] = (8 / 12, 11 / 12)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class CheckpointConfig:
     Attributes:
         minutes: Time between checkpoints within an epoch; there is one at the end of every epoch.
         keep_last: Checkpoints that are kept, the last ones.
-        keep_best: Keep the weights with the highest validation accuracy too, in the folder best/.
+        keep_best: Keep the weights with the highest validation score too, in the folder best/.
     """
 
     minutes: float = 10.0
@@ -66,15 +71,15 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a classifier.
+    """A training run; each task has its own kind, with more settings.
 
     Attributes:
-        data: A dataset by name (digits, fashion-mnist, fashion-relations), a folder with train/<class>/ and
-            val/<class>/, or with tar files, WebDataset shards or Parquet files; hfds/NAME for one of the hub.
+        data: Where the images are, as the task has them.
+        task: classification, detection (with instance masks, if there are any) or segmentation.
         model: A timm model name; see v2m list.
         model_args: Arguments of the model, such as {directions: corners_rows_first, d_state: 8}.
         pretrained: Weights to start from: a run folder or another in timm's hub format, or timm for those
-            that timm has; the head is new where the number of classes differs.
+            that timm has. What they do not have is new, and so is the head for another number of classes.
         output: Run folder; by default runs/<data>-<model>-<time>.
         data_dir: Where named datasets are kept or downloaded to; by default ~/.cache/v2m.
         epochs: Passes over the training images.
@@ -91,10 +96,6 @@ class TrainConfig:
         timeout: Minutes that processes wait for each other before the others count as lost.
         skip_limit: Steps in a row that may be skipped for a loss or gradient that is not finite.
         ema_decay: Decay of the moving average of the weights, which is evaluated and saved; 0 for none.
-        input: What the images are turned into.
-        augment: Augmentation of training images.
-        loss: The training loss.
-        distill: A teacher to learn from too.
         optimizer: The optimiser.
         schedule: The learning rate over time.
         checkpoint: What is saved, and when.
@@ -102,6 +103,7 @@ class TrainConfig:
     """
 
     data: str
+    task: str = ""
     model: str = "v2m_nano"
     model_args: dict[str, Any] = field(default_factory=dict)
     pretrained: str | None = None
@@ -121,10 +123,6 @@ class TrainConfig:
     timeout: float = 10.0
     skip_limit: int = 20
     ema_decay: float = 0.99
-    input: InputConfig = field(default_factory=InputConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -138,7 +136,6 @@ class TrainConfig:
             ("workers", 0),
             ("skip_limit", 0),
             ("checkpoint.keep_last", 1),
-            ("augment.repeats", 1),
         ):
             value = attrgetter(name)(self)
             if value < least:
@@ -147,12 +144,14 @@ class TrainConfig:
             raise ValueError(f"timeout is {self.timeout}, expected a positive number of minutes")
         if not self.checkpoint.minutes > 0:
             raise ValueError(f"checkpoint.minutes is {self.checkpoint.minutes}, expected a positive number")
+        if not all(0 < share < 1 for share in self.schedule.milestones):
+            raise ValueError(
+                f"schedule.milestones is {list(self.schedule.milestones)}, expected shares between 0 and 1"
+            )
         if not 0 <= self.schedule.warmup < 1:
             raise ValueError(f"schedule.warmup is {self.schedule.warmup}, expected a share from 0 to below 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 <= ema_decay < 1")
-        if self.batch_size % 2 and (self.augment.mixup or self.augment.cutmix):
-            raise ValueError(f"batch_size is {self.batch_size}, expected an even number with mixup or cutmix")
         if not self.optimizer.lr > 0:
             raise ValueError(f"optimizer.lr is {self.optimizer.lr}, expected a positive number")
 

@@ -1,0 +1,173 @@
+"""What people see of a segmentation model: scores, pictures and predictions."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from v2m.analysis.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
+from v2m.cli.output import find_inputs, number_table
+from v2m.data import DataError, read_image, replace_file
+from v2m.data.errors import shown
+from v2m.data.masks import MaskedImages
+from v2m.engine.evaluate import Evaluation
+from v2m.engine.parallel import best_device
+from v2m.engine.progress import track
+from v2m.tasks.hub import WEIGHTS
+from v2m.tasks.segmentation import SegmentationEvaluator
+from v2m.tasks.segmentation.data import to_model
+from v2m.tasks.segmentation.head import Segmenter, iter_predictions
+from v2m.tasks.segmentation.metrics import SegmentationScores
+from v2m.tasks.task import SavedModel
+
+PREDICTIONS, CLASSES = "predictions.png", "classes.png"
+FILES = (
+    (PREDICTIONS, "images, their true and their predicted labels"),
+    (CLASSES, "IoU of every class"),
+)
+"""Files of ``draw``, and what they are."""
+OUTPUT = "predictions"
+LARGEST_CLASSES = 5
+
+
+def print_scores(out: Console, evaluation: Evaluation) -> None:
+    """Print the scores in a line."""
+    scores: SegmentationScores = evaluation.scores
+    out.print(
+        f"test mIoU {scores.miou:.2%}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
+        f"{scores.class_accuracy:.2%}, loss {scores.loss:.3f}, {scores.images:,} images)",
+        style="bold",
+    )
+
+
+def print_classes(out: Console, scores: SegmentationScores) -> None:
+    """Print a table of the classes."""
+    table = number_table("class", "pixels", "IoU", "accuracy")
+    for row in scores.classes:
+        shares = ("-" if value is None else f"{value:.1%}" for value in (row.iou, row.accuracy))
+        table.add_row(row.name, f"{row.pixels:,}", *shares)
+    out.print(table)
+
+
+def draw(folder: Path, title: str, data: MaskedImages, evaluation: Evaluation) -> None:
+    """Draw a sheet of images with their labels, and the IoU of every class.
+
+    Args:
+        folder: Where to.
+        title: What was evaluated on what.
+        data: The validation images.
+        evaluation: What came out.
+    """
+    scores: SegmentationScores = evaluation.scores
+    heading = f"{title}: mIoU {scores.miou:.1%} on {scores.images:,} images"
+    items = []
+    for index, predicted in evaluation.results.shown.items():
+        image, truth = data.read(index)
+        items.append(Segmented(image, truth.numpy(), predicted.numpy()))
+    plot_segments(items, data.classes, folder / PREDICTIONS, heading)
+    plot_class_ious([(row.name, row.iou) for row in scores.classes], scores.miou, folder / CLASSES, heading)
+
+
+def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> int:
+    """Segment image files: 1 if one cannot be read.
+
+    For every image there is a picture of the labels over it, ``<stem>.png``, and the labels themselves as
+    places in a palette, ``<stem>_labels.png``; a number comes after the stem where a file has that name.
+
+    Args:
+        options: Parsed options of ``v2m predict``.
+        saved: The model.
+        out: Where the largest classes of each image go.
+        errors: Where progress and errors go.
+    """
+    evaluator = saved.evaluator
+    assert isinstance(evaluator, SegmentationEvaluator)
+    assert isinstance(saved.model, Segmenter)
+    model = Path(options.model)
+    folder = Path(options.output or (model.parent if model.name == WEIGHTS else model) / OUTPUT)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, failures = find_inputs(options.images)
+    names = _Names(folder, paths)
+    outcomes = segment_files(saved.model, evaluator, paths, options.batch_size)
+    for path, outcome in track(outcomes, "segmenting: image", len(paths), errors):
+        if isinstance(outcome, DataError):
+            failures.append(str(outcome))
+            continue
+        picture, label_map = names.take(path.stem)
+        image, labels = outcome
+        plot_overlay(image, labels.numpy(), evaluator.classes, picture)
+        write_labels(labels, len(evaluator.classes), label_map)
+        shares = labels.flatten().bincount(minlength=len(evaluator.classes)) / labels.numel()
+        largest = [i for i in shares.argsort(descending=True).tolist() if shares[i]]
+        best = [(evaluator.classes[i], shares[i].item()) for i in largest]
+        if options.json:
+            found = [{"class": name, "share": round(share, 6)} for name, share in best]
+            files = dict(picture=str(picture), labels=str(label_map))
+            print(json.dumps({"image": str(path), **files, "classes": found}), flush=True)
+        else:
+            cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
+            out.print("\t".join([shown(str(path)), *cells]))
+    if not options.json:
+        out.print(f"pictures and labels: {folder}")
+    for failure in failures:
+        errors.print(f"v2m: error: {failure}")
+    return 1 if failures else 0
+
+
+class _Names:
+    """Names of files in a folder, of which none is taken twice or is one of the inputs."""
+
+    def __init__(self, folder: Path, inputs: list[Path]) -> None:
+        self._folder = folder
+        self._taken = {path.resolve() for path in inputs}
+
+    def take(self, stem: str) -> tuple[Path, Path]:
+        """Names for a picture and for labels."""
+        number = 1
+        while True:
+            end = f"{stem}-{number}" if number > 1 else stem
+            files = self._folder / f"{end}.png", self._folder / f"{end}_labels.png"
+            if not self._taken.intersection(file.resolve() for file in files):
+                self._taken.update(file.resolve() for file in files)
+                return files
+            number += 1
+
+
+def segment_files(
+    model: Segmenter, evaluator: SegmentationEvaluator, paths: list[Path], batch_size: int
+) -> Iterator[tuple[Path, tuple[Image.Image, Tensor] | DataError]]:
+    """Each file in order, with its image and labels ``[H, W]``, or the error where it cannot be read."""
+    device = best_device()
+    model.to(device).eval()
+    for start in range(0, len(paths), batch_size):
+        batch: dict[Path, Image.Image | DataError] = {}
+        for path in paths[start : start + batch_size]:
+            try:
+                batch[path] = read_image(path).convert("RGB")
+            except DataError as error:
+                batch[path] = error
+        read = [(path, image) for path, image in batch.items() if isinstance(image, Image.Image)]
+        tensors = [to_model(image, evaluator.input).to(device) for _, image in read]
+        found: dict[Path, tuple[Image.Image, Tensor] | DataError] = {
+            path: item for path, item in batch.items() if isinstance(item, DataError)
+        }
+        for number, logits in iter_predictions(model, tensors, evaluator.inference):
+            path, image = read[number]
+            found[path] = image, logits.argmax(0).cpu()
+        yield from ((path, found[path]) for path in batch)
+
+
+def write_labels(labels: Tensor, classes: int, path: Path) -> None:
+    """Write labels ``[H, W]`` as a PNG: of 8 bits with the colours of the pictures, or of 16 bits if need be."""
+    if classes <= 2**8:
+        image = Image.fromarray(labels.to(torch.uint8).numpy(), "P")
+        image.putpalette(palette(classes).tobytes())
+    else:
+        image = Image.fromarray(labels.numpy().astype(np.uint16))
+    replace_file(path, lambda partial: image.save(partial, format="PNG"))

@@ -1,0 +1,234 @@
+"""Feature maps of strides 4, 8, 16 and 32 from any of our models and timm's, for detectors and decoders."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models._manipulate import group_with_matcher
+from torch import Tensor, nn
+
+from v2m.models.config import PLAIN
+from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
+from v2m.tasks.hub import (
+    CLASSIFICATION,
+    LOAD_ERRORS,
+    Folder,
+    has_timm_weights,
+    image_args,
+    read_folder,
+    read_weights,
+    short,
+)
+
+PYRAMID = "model.scales."
+"""How names of the parameters of a simple feature pyramid begin."""
+
+
+class Backbone(nn.Module):
+    """A timm model that gives four feature maps.
+
+    Hierarchical models have the strides 4, 8, 16 and 32. Our plain ones get them from the simple feature
+    pyramid of ViTDet, or give maps of their own stride, of four blocks evenly spread over their depth.
+
+    Args:
+        name: timm's name of the model.
+        model_args: Its arguments.
+        img_size: Height and width of training images in pixels.
+        in_chans: Channels of the images.
+        is_pretrained: Whether to start from timm's weights.
+        pyramid: Whether plain models are to have strides 4 to 32.
+        maps: How many of the four maps it gives, the last ones.
+
+    Raises:
+        ValueError: the model has no such maps, takes no such argument, or timm's weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model_args: dict[str, Any],
+        img_size: tuple[int, int],
+        in_chans: int = 3,
+        is_pretrained: bool = False,
+        pyramid: bool = True,
+        maps: int = len(STRIDES),
+    ) -> None:
+        super().__init__()
+        self.name, self._model_args = name, model_args
+        self._whole_args = image_args(name, img_size, in_chans) | model_args
+        args = dict(self._whole_args)
+        if name in PLAIN:
+            depth = args.get("depth", PLAIN[name].depth)
+            blocks = [depth * i // 4 - 1 for i in (1, 2, 3, 4)]
+            args["out_indices"] = ([0, 1, 2, 3] if pyramid else blocks)[-maps:]
+            if pyramid:
+                args["feature_cls"] = SimpleFeaturePyramid
+        else:
+            args["out_indices"] = _strided_maps(name, model_args)[-maps:]
+        if is_pretrained and not has_timm_weights(name):
+            raise ValueError(f"pretrained: timm has no weights of {name}, expected a run folder")
+        try:
+            self.model = timm.create_model(name, features_only=True, pretrained=is_pretrained, **args)
+        except TypeError as error:
+            raise ValueError(f"model_args: {error}") from None
+        except OSError as error:
+            raise ValueError(
+                f"pretrained: timm's weights of {name} cannot be loaded ({short(error)})"
+            ) from None
+        self.channels: list[int] = self.model.feature_info.channels()
+        self.strides: list[int] = self.model.feature_info.reduction()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps ``[B, channels[i], H / strides[i], W / strides[i]]`` of images ``[B, in_chans, H, W]``.
+
+        Sides are rounded up.
+        """
+        return self.model(x)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks in the backward pass, in models that can."""
+        for module in self.model.modules():
+            if hasattr(module, "grad_checkpointing"):
+                module.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that the model itself takes out of weight decay."""
+        model = getattr(self.model, "model", self.model)
+        names = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+        prefix = "model.model." if model is not self.model else "model."
+        return {prefix + name for name in names}
+
+    def layers(self) -> dict[str, int]:
+        """The layer of each parameter, from the stem upwards, as timm counts them for layer decay.
+
+        What timm's model does not have, such as a pyramid, is not among them.
+        """
+        with torch.device("meta"):
+            whole = timm.create_model(self.name, **self._model_args)
+        places = group_with_matcher(
+            whole.named_parameters(), whole.group_matcher(coarse=False), reverse=True, return_values=False
+        )
+        by_name = {_flat(name): layer for name, layer in places.items()}
+        own = {name: _flat(_own_name(name)) for name, _ in self.named_parameters()}
+        return {name: by_name[flat] for name, flat in own.items() if flat in by_name}
+
+    def load(self, state: dict[str, Tensor], source: str) -> None:
+        """Take weights by the names of timm's whole model; those of a pyramid only where there are some.
+
+        Raises:
+            ValueError: some are missing or of another shape.
+        """
+        given = {_flat(_own_name(name)): value for name, value in state.items()}
+        found = {}
+        for name, value in self.state_dict().items():
+            other = given.get(_flat(_own_name(name)))
+            if other is None and name.startswith(PYRAMID):
+                continue
+            if other is None or other.shape != value.shape:
+                shape = "nothing" if other is None else list(other.shape)
+                raise ValueError(f"pretrained: {source} has {shape} for {name}, expected {list(value.shape)}")
+            found[name] = other
+        self.load_state_dict(found, strict=False)
+
+    def load_classifier(self, folder: Folder) -> None:
+        """Take the weights of a saved classifier.
+
+        Raises:
+            ValueError: it cannot be loaded.
+        """
+        try:
+            model = timm.create_model(f"local-dir:{folder.path}", pretrained=True, **self._whole_args)
+        except LOAD_ERRORS as error:
+            raise ValueError(
+                f"pretrained: {folder.path}: the model cannot be loaded ({short(error)})"
+            ) from None
+        self.load(model.state_dict(), str(folder.path))
+
+    def saved_config(self) -> dict[str, Any]:
+        """What ``config.json`` tells of the backbone."""
+        return dict(architecture=self.name, model_args=self._model_args)
+
+
+class OnBackbone(nn.Module):
+    """A model with a ``Backbone`` somewhere in it: what the engine asks of timm's models, passed on."""
+
+    @property
+    def _features(self) -> tuple[str, Backbone]:
+        return next((f"{name}.", part) for name, part in self.named_modules() if isinstance(part, Backbone))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks of the backbone in the backward pass."""
+        self._features[1].set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that take no weight decay, besides one-dimensional ones."""
+        prefix, backbone = self._features
+        return {prefix + name for name in backbone.no_weight_decay()}
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """A function from a parameter's name to its layer, for layer decay; heads are the last one."""
+        prefix, backbone = self._features
+        layers = {prefix + name: layer for name, layer in backbone.layers().items()}
+        last = max(layers.values()) + 1
+        return lambda name: layers.get(name, last)
+
+    def start_from(self, source: str) -> None:
+        """Take the weights of the backbone from a folder, and all others that it has too.
+
+        Args:
+            source: A run of any task with the same backbone, or the weights file in one.
+
+        Raises:
+            ValueError: the folder is no such model, or the weights do not fit.
+        """
+        folder = read_folder(Path(source), "pretrained: ")
+        backbone = self._features[1]
+        if folder.config["architecture"] != backbone.name:
+            raise ValueError(
+                f"pretrained: {source} holds a {folder.config['architecture']}, but the model is "
+                f"{backbone.name}; give --model {folder.config['architecture']}"
+            )
+        if folder.task == CLASSIFICATION:
+            backbone.load_classifier(folder)
+            return
+        state = read_weights(folder, "pretrained: ")
+        own_prefix = folder.config["backbone"]
+        parts = {k.removeprefix(own_prefix): v for k, v in state.items() if k.startswith(own_prefix)}
+        backbone.load(parts, source)
+        own = self.state_dict()
+        fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+        self.load_state_dict(fitting, strict=False)
+
+    def saved_config(self) -> dict[str, Any]:
+        """What ``config.json`` tells of the backbone, for ``hub.save_model``."""
+        prefix, backbone = self._features
+        return dict(backbone=prefix, **backbone.saved_config())
+
+
+def _strided_maps(name: str, model_args: dict[str, Any]) -> list[int]:
+    """The indices of the maps of a model that have strides 4, 8, 16 and 32."""
+    try:
+        with torch.device("meta"):
+            strides = timm.create_model(name, features_only=True, **model_args).feature_info.reduction()
+    except TypeError as error:
+        raise ValueError(f"model_args: {error}") from None
+    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(f"model: {name} has no feature maps ({short(error)})") from None
+    if not set(STRIDES) <= set(strides):
+        raise ValueError(
+            f"model: {name} has feature maps of strides {', '.join(map(str, strides))}, "
+            f"expected {', '.join(map(str, STRIDES))}"
+        )
+    return [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
+
+
+def _own_name(name: str) -> str:
+    """The name of a parameter in timm's whole model: without those of what wraps it."""
+    return name.removeprefix("model.").removeprefix("model.")
+
+
+def _flat(name: str) -> str:
+    """A name in which timm's features of modules (``stages_0``) and whole models (``stages.0``) agree."""
+    return name.replace(".", "_")
