@@ -57,7 +57,7 @@ def test_runs_are_trained_continued_or_skipped_as_they_need(image_folder, tmp_pa
     for run in runs:
         run.check()
     lines = console.file.getvalue().splitlines()
-    told = [line.split("  ")[:2] for line in lines if "top-1" in line]
+    told = [line.split("  ")[:2] for line in lines if "accuracy" in line]
     assert [count for count, _ in told] == ["2/3 done", "3/3 done"]
     assert [name for _, name in told] == [run.name for run in ended]
 

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from tests.engine.test_study import tiny_study, train_here
 from v2m.engine.study_results import StudyResult, results_table, write_results
+from v2m.tasks.task import Metric
 
 
 def result(label, seed, top1):
@@ -14,9 +15,7 @@ def result(label, seed, top1):
         seed,
         parameters=1234,
         epochs=3,
-        top1=top1,
-        val_loss=0.5,
-        train_top1=0.9,
+        metrics=dict(val_top1=top1, val_loss=0.5, train_top1=0.9),
         seconds=7.0,
         config={},
     )
@@ -25,7 +24,7 @@ def result(label, seed, top1):
 def rows(results, about):
     """Cells of the Markdown table."""
     text = io.StringIO()
-    Console(file=text, width=300).print(results_table(results, about))
+    Console(file=text, width=300).print(results_table(results, about, [Metric("top1", "accuracy")]))
     lines = text.getvalue().strip().splitlines()
     return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
 
@@ -34,7 +33,15 @@ def test_table_has_mean_deviation_and_the_difference_seed_by_seed():
     results = [result("a", 0, 0.90), result("a", 1, 0.94), result("a", 2, 0.92)]
     results += [result("b", 2, 0.93), result("b", 0, 0.89), result("c", 1, 0.95)]
     heading, _, *body = rows(results, dict(a="first", b="second", c="third", d="fourth"))
-    assert heading == ["variant", "what it is", "parameters", "runs", "top-1 (%)", "difference to a", "pairs"]
+    assert heading == [
+        "variant",
+        "what it is",
+        "parameters",
+        "runs",
+        "accuracy (%)",
+        "difference to a",
+        "pairs",
+    ]
     assert body == [
         ["a", "first", "1,234", "3", "92.00 ± 2.00", "-", "-"],
         ["b", "second", "1,234", "2", "91.00 ± 2.83", "+0.00 ± 1.41", "2"],
@@ -53,9 +60,8 @@ def test_a_result_is_what_the_run_folder_says(image_folder, tmp_path):
     found = StudyResult.of(run)
     last = run.folder.read_metrics()[-1]
     assert (found.label, found.seed, found.epochs) == ("wide", 4, 3)
-    assert (found.top1, found.val_loss, found.train_top1) == tuple(
-        last[key] for key in ("val_top1", "val_loss", "train_top1")
-    )
+    names = {"train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "val_images"}
+    assert found.metrics == {name: last[name] for name in names}
     assert found.seconds == pytest.approx(sum(row["seconds"] for row in run.folder.read_metrics()))
     assert found.config["seed"] == 4
     assert not {"output", "data_dir"} & found.config.keys()

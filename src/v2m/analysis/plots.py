@@ -131,27 +131,31 @@ def plot_predictions(
     _save(figure, path)
 
 
-def plot_study(scores: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
-    """Draw accuracies over seeds: a dot for each, and a bar of one standard deviation about their mean.
+def plot_study(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:
+    """Draw scores over seeds: a dot for each, and a bar of one standard deviation about their mean.
 
     Args:
-        scores: Accuracies (0..1) of each variant; those without any keep their line.
+        scores: By what is measured, the shares (0..1) of each variant; those without any keep their line.
         path: PNG to write.
         title: Heading.
     """
-    figure = _figure(8, 1.4 + 0.45 * len(scores))
-    axis = figure.subplots()
-    for height, values in enumerate(scores.values()):
-        heights = [height + 0.4 * ((i + 0.5) / len(values) - 0.5) for i in range(len(values))]
-        axis.plot(values, heights, "o", color=ORANGE, alpha=0.7, markersize=5)
-        if values:
-            spread = stdev(values) if len(values) > 1 else 0.0
-            axis.errorbar(mean(values), height, xerr=spread, fmt="|", color=BLUE, capsize=4, markersize=14)
-    axis.set(xlabel="accuracy on the validation images", ylim=(len(scores) - 0.5, -0.5), title=title)
-    axis.set_yticks(range(len(scores)), list(scores))
-    axis.xaxis.set_major_formatter("{x:.1%}")
-    axis.grid(alpha=0.3, axis="x")
-    axis.spines[["top", "right"]].set_visible(False)
+    variants = list(next(iter(scores.values())))
+    figure = _figure(3 + 5 * len(scores), 1.4 + 0.45 * len(variants))
+    axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    for axis, (name, by_variant) in zip(axes, scores.items(), strict=True):
+        for height, values in enumerate(by_variant.values()):
+            heights = [height + 0.4 * ((i + 0.5) / len(values) - 0.5) for i in range(len(values))]
+            axis.plot(values, heights, "o", color=ORANGE, alpha=0.7, markersize=5)
+            if values:
+                spread = stdev(values) if len(values) > 1 else 0.0
+                middle = mean(values)
+                axis.errorbar(middle, height, xerr=spread, fmt="|", color=BLUE, capsize=4, markersize=14)
+        axis.set(xlabel=f"{name} on the validation images", ylim=(len(variants) - 0.5, -0.5))
+        axis.set_yticks(range(len(variants)), variants)
+        axis.xaxis.set_major_formatter("{x:.1%}")
+        axis.grid(alpha=0.3, axis="x")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
     _save(figure, path)
 
 

@@ -19,8 +19,8 @@ from v2m.recipes.studies import STUDIES, Study, describe_studies
 from v2m.tasks.config import default_data_dir
 
 CAPTION = (
-    "Top-1: accuracy on the validation images after the last epoch, mean ± sample standard deviation over "
-    "the runs. Difference: in percentage points, seed by seed, over the seeds that both have (pairs)."
+    "Scores on the validation images after the last epoch, mean ± sample standard deviation over the runs. "
+    "Difference: of the first score, in percentage points, seed by seed, over seeds that both have (pairs)."
 )
 
 
@@ -89,15 +89,18 @@ class _Report:
         done = f"{len(results)} of {len(self.runs)} runs are done. " if len(results) < len(self.runs) else ""
         self._write("table.md", f"# {self.study.title}\n\n{done}{CAPTION}\n\n{table}")
         scores = {
-            label: [result.top1 for result in results if result.label == label]
-            for label in self.study.variants
+            name: {
+                label: [result.metrics[f"val_{key}"] for result in results if result.label == label]
+                for label in self.study.variants
+            }
+            for key, name in self.runs[0].metrics
         }
         plot_study(scores, self.output / "study.png", self.study.title)
 
     def table(self) -> Table:
         """The table of what is done."""
         about = {label: variant.about for label, variant in self.study.variants.items()}
-        return results_table(self.results.values(), about)
+        return results_table([*self.results.values()], about, self.runs[0].metrics)
 
     def _write(self, name: str, text: str) -> None:
         replace_file(self.output / name, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))

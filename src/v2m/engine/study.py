@@ -17,7 +17,9 @@ from v2m.engine.progress import StudyProgress
 from v2m.engine.resolve import resolve
 from v2m.engine.run import RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, settings
+from v2m.tasks.task import Metric
 
 SECONDS_BETWEEN_LOOKS = 0.5
 PLACES = ("output", "data_dir", "workers")
@@ -47,6 +49,11 @@ class StudyRun:
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.path.name
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """What its task measures."""
+        return find_task(self.config.task).val_metrics
 
     @property
     def epochs_done(self) -> int:
@@ -107,8 +114,9 @@ def run_study(
         if run.is_done:
             on_done(run)
             done += 1
-            top1 = run.folder.read_metrics()[-1]["val_top1"]
-            progress.line(f"{done}/{len(runs)} done  {run.name}  top-1 {top1:.2%}")
+            row = run.folder.read_metrics()[-1]
+            found = (f"{name} {row[f'val_{key}']:.2%}" for key, name in run.metrics)
+            progress.line(f"{done}/{len(runs)} done  {'  '.join([run.name, *found])}")
         elif not stop_requested():
             failures[run.name] = process.last_line()
             progress.line(f"{run.name}  failed: {failures[run.name]}")

@@ -1,7 +1,7 @@
 """What a study found: each run, and a table of mean and standard deviation."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -12,7 +12,8 @@ from rich.table import Table
 
 from v2m.data import replace_file
 from v2m.engine.study import PLACES, StudyRun
-from v2m.tasks.classification.head import load_model
+from v2m.tasks import find_task
+from v2m.tasks.task import Metric
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,8 @@ class StudyResult:
         seed: Its seed.
         parameters: Parameters of its model.
         epochs: Epochs that were trained.
-        top1: Share of validation images that it got right.
-        val_loss: Its mean cross-entropy on them.
-        train_top1: Share of (augmented) training images that it got right in the last epoch.
+        metrics: Its task's metrics after the last epoch, as in ``metrics.jsonl``: those of the (augmented)
+            training images begin with ``train_``, those of the validation images with ``val_``.
         seconds: Time of all training steps.
         config: Its resolved configuration, without places on this machine.
     """
@@ -35,9 +35,7 @@ class StudyResult:
     seed: int
     parameters: int
     epochs: int
-    top1: float
-    val_loss: float
-    train_top1: float
+    metrics: dict[str, float]
     seconds: float
     config: dict[str, Any]
 
@@ -45,46 +43,49 @@ class StudyResult:
     def of(cls, run: StudyRun) -> "StudyResult":
         """Read the result of a finished run."""
         rows = run.folder.read_metrics()
+        model = find_task(run.config.task).load_model(run.folder.path).model
         return cls(
             label=run.label,
             seed=run.config.seed,
-            parameters=sum(p.numel() for p in load_model(run.folder.path).model.parameters()),
+            parameters=sum(p.numel() for p in model.parameters()),
             epochs=len(rows),
-            top1=rows[-1]["val_top1"],
-            val_loss=rows[-1]["val_loss"],
-            train_top1=rows[-1]["train_top1"],
+            metrics={k: v for k, v in rows[-1].items() if k.startswith(("train_", "val_"))},
             seconds=sum(row["seconds"] for row in rows),
             config={k: v for k, v in run.folder.read_config().items() if k not in PLACES},
         )
 
 
-def results_table(results: Iterable[StudyResult], about: Mapping[str, str]) -> Table:
-    """Accuracy of each variant in percent, as Markdown: mean and sample standard deviation over the seeds.
+def results_table(
+    results: Sequence[StudyResult], about: Mapping[str, str], metrics: Sequence[Metric]
+) -> Table:
+    """Scores of each variant in percent, as Markdown: mean and sample standard deviation over the seeds.
 
     Args:
         results: The runs.
         about: What each variant is, by its label. The others are compared with the first, seed by seed.
+        metrics: What to show; the first one is compared.
     """
-    top1: dict[str, dict[int, float]] = {label: {} for label in about}
+    scores: dict[str, dict[int, list[float]]] = {label: {} for label in about}
     parameters = {}
     for result in results:
-        top1[result.label][result.seed] = 100 * result.top1
+        scores[result.label][result.seed] = [100 * result.metrics[f"val_{key}"] for key, _ in metrics]
         parameters[result.label] = f"{result.parameters:,}"
     baseline = next(iter(about))
     table = Table(box=box.MARKDOWN)
     for heading in ("variant", "what it is"):
         table.add_column(heading)
-    for heading in ("parameters", "runs", "top-1 (%)", f"difference to {baseline}", "pairs"):
+    shares = [f"{name} (%)" for _, name in metrics]
+    for heading in ("parameters", "runs", *shares, f"difference to {baseline}", "pairs"):
         table.add_column(heading, justify="right")
-    for label, scores in top1.items():
-        common = [seed for seed in scores if seed in top1[baseline] and label != baseline]
-        differences = [scores[seed] - top1[baseline][seed] for seed in common]
+    for label, by_seed in scores.items():
+        common = [seed for seed in by_seed if seed in scores[baseline] and label != baseline]
+        differences = [by_seed[seed][0] - scores[baseline][seed][0] for seed in common]
         table.add_row(
             label,
             about[label],
             parameters.get(label, "-"),
-            str(len(scores)),
-            _spread([*scores.values()]),
+            str(len(by_seed)),
+            *(_spread([values[i] for values in by_seed.values()]) for i in range(len(metrics))),
             _spread(differences, "+"),
             str(len(common)) if label != baseline else "-",
         )

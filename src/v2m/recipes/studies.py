@@ -9,6 +9,7 @@ from typing import Any
 
 from v2m.engine.study import StudyRun
 from v2m.recipes import FashionMNISTConfig, recipe_of
+from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.config import OptimizerConfig, TrainConfig, settings
 
@@ -65,11 +66,14 @@ class Study:
 
 
 def train_arguments(config: TrainConfig) -> list[str]:
-    """What follows ``v2m train`` to get this configuration: the dataset, and where its recipe differs."""
-    recipe = settings(recipe_of(config.data)(data=config.data))
-    changed = {name: value for name, value in settings(config).items() if value != recipe[name]}
+    """What follows ``v2m train`` to get this configuration: task, dataset, and where it differs."""
+    is_classifier = isinstance(config, ClassificationConfig)
+    start = recipe_of(config.data) if is_classifier else find_task(config.task).config_type
+    defaults = settings(start(data=config.data))
+    given = dict(data=config.data) if is_classifier else dict(task=config.task, data=config.data)
+    changed = {name: value for name, value in settings(config).items() if value != defaults[name]}
     arguments = []
-    for name, value in (dict(data=config.data) | changed).items():
+    for name, value in (given | changed).items():
         arguments += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
     return arguments
 
