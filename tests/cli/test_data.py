@@ -7,7 +7,10 @@ from PIL import Image
 
 from tests.cli.test_cli import QUICK, fails
 from tests.data.formats import as_parquet, as_tars, as_webdataset
+from tests.data.test_named import fashion_archives  # noqa: F401 - a fixture
 from v2m.cli import main
+from v2m.data import named
+from v2m.data.coco import open_coco
 
 
 def check(capsys, source, output, *arguments):
@@ -113,3 +116,43 @@ def test_every_format_trains(image_folder, tmp_path, capsys, pack):
     arguments = ["--data", str(tmp_path / "packed"), "--data_dir", str(tmp_path / "cache"), "--epochs=1"]
     assert main(["train", *arguments, "--output", str(tmp_path / "run"), *QUICK, "--workers=1"]) == 0
     assert "12 images" in capsys.readouterr().out
+
+
+def test_scenes_are_made_counted_and_drawn(fashion_archives, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", fashion_archives[0])
+    output = tmp_path / "my scenes"
+    arguments = ["--train=5", "--val=2", "--sizes", "64x80", "72x56", "--data_dir", str(tmp_path)]
+    assert main(["data", "scenes", str(output), *arguments]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    rows = [line.split() for line in out.splitlines()]
+    train = open_coco(str(output), "train")
+    assert rows[1][:3] == ["train", "5", str(train.count_objects())]
+    assert rows[2][:2] == ["val", "2"]
+    assert {train.size(i) for i in range(5)} <= {(64, 80), (72, 56)}
+    lines = [line.strip() for line in out.splitlines()]
+    assert f"picture: {output / 'samples.png'}" in lines
+    assert lines[-2:] == [
+        f"v2m train --task {task} --data '{output}'" for task in ("detection", "segmentation")
+    ]
+    with Image.open(output / "samples.png") as picture:
+        assert picture.size > (600, 200)
+    code, error = fails(capsys, "data", "scenes", str(output), "--data_dir", str(tmp_path))
+    assert (code, "holds scenes of other settings" in error) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--sizes", "96x96", "96"], 1, ["sizes: 96, expected HEIGHTxWIDTH in pixels, such as 96x128"]),
+        (["--sizes", "96x96", "40x96"], 1, ["sizes: 40x96, expected sides of at least 50 pixels"]),
+        (["--train", "0"], 2, ["train", "0"]),
+        (["--sead", "1"], 2, ["did you mean --seed?"]),
+    ],
+)
+def test_mistakes_in_scenes_get_one_line(tmp_path, capsys, arguments, code, words):
+    got, error = fails(capsys, "data", "scenes", str(tmp_path / "out"), *arguments)
+    assert got == code
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""``v2m data check``: look at every image of a dataset, show what was found, keep a list of it."""
+"""``v2m data``: ``check`` looks at every image of a dataset, shows what was found and keeps a list of it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.analysis import plot_classes
+from v2m.cli import scenes
 from v2m.data import DataError, find_splits
 from v2m.data.check import (
     KINDS,
@@ -28,14 +29,19 @@ PROBLEMS, PICTURE = "problems.jsonl", "classes.png"
 
 
 def run(options: Any, out: Console, errors: Console) -> int:
-    """Check a dataset: 1 if images are unreadable or bombs, or are in more than one split.
+    """Check a dataset, or make one of scenes; the exit code.
 
     Args:
         options: Parsed options of ``v2m data``.
         out: Where tables go.
         errors: Where progress goes.
     """
-    settings = options[options.action]
+    action = {"check": _check, "scenes": scenes.run}[options.action]
+    return action(options[options.action], out, errors)
+
+
+def _check(settings: Any, out: Console, errors: Console) -> int:
+    """1 if images are unreadable or bombs, or are in more than one split."""
     source, data_dir = settings.source, Path(settings.data_dir)
     workers = cores() if settings.workers is None else settings.workers
     openers = find_splits(source, data_dir)

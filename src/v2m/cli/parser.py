@@ -13,7 +13,6 @@ from jsonargparse.typing import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    restricted_string_type,
 )
 
 from v2m import __version__
@@ -264,7 +263,7 @@ def _add_scenes(actions: Any) -> None:
     )
     scenes.add_argument(
         "--sizes",
-        type=restricted_string_type("ImageSize", r"[1-9]\d{0,3}x[1-9]\d{0,3}"),
+        type=str,
         nargs="+",
         default=[f"{height}x{width}" for height, width in ScenesConfig.sizes],
         metavar="HxW",

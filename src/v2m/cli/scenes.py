@@ -1,0 +1,56 @@
+"""``v2m data scenes``: make a dataset of scenes with boxes and masks."""
+
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from v2m.analysis.scenes import plot_scenes
+from v2m.data.scenes import CLASSES, Scene, ScenesConfig, build_scenes
+from v2m.engine.progress import track
+
+PICTURE, SHOWN = "samples.png", 12
+
+
+def run(settings: Any, out: Console, errors: Console) -> int:
+    """Make scenes, count and draw them.
+
+    Args:
+        settings: Parsed options of ``v2m data scenes``.
+        out: Where the table goes.
+        errors: Where progress goes.
+    """
+    output = Path(settings.output)
+    sizes = tuple(map(_size, settings.sizes))
+    config = ScenesConfig(settings.train, settings.val, settings.seed, sizes)
+    made = build_scenes(config, output, Path(settings.data_dir))
+    shown: list[Scene] = []
+    garments: dict[str, Counter[int]] = dict(train=Counter(), val=Counter())
+    for scene in track(made, "scene", config.train + config.val, errors):
+        garments[scene.split].update(scene.labels.tolist())
+        if scene.split == "train" and len(shown) < SHOWN:
+            shown.append(scene)
+    names = (output / CLASSES).read_text(encoding="utf-8").split("\n")[1:-1]
+    plot_scenes(shown, names, output / PICTURE, "Scenes to train on")
+
+    table = Table("split", "images", "objects", "fewest", "most", box=None, header_style="bold")
+    for split, counts in garments.items():
+        least, most = (choose(range(len(names)), key=counts.__getitem__) for choose in (min, max))
+        extremes = (f"{counts[label]:,} {names[label]}" for label in (least, most))
+        table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", *extremes)
+    out.print(table)
+    out.print(f"\nfolder: {output}\npicture: {output / PICTURE}\n\nTry next:")
+    for task in ("detection", "segmentation"):
+        out.print(f"  v2m train --task {task} --data {shlex.quote(str(output))}", soft_wrap=True)
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text)
+    if not found:
+        raise ValueError(f"sizes: {text}, expected HEIGHTxWIDTH in pixels, such as 96x128")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,386 @@
+import copy
+import json
+import pickle
+import re
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as oracle
+from pycocotools.coco import COCO
+
+from v2m.data import DataError, UnreadableImageError
+from v2m.data.coco import open_coco
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
+
+HEIGHT, WIDTH = 20, 30
+BLOB = (np.add.outer((np.arange(HEIGHT) - 9) ** 2, (np.arange(WIDTH) - 12) ** 2) < 50).astype(np.uint8)
+
+
+def runs(mask):
+    """Run lengths of a mask, down its columns, from zeros on."""
+    lengths, last = [0], 0
+    for value in mask.T.ravel().tolist():
+        if value != last:
+            lengths.append(0)
+        lengths[-1] += 1
+        last = value
+    return lengths
+
+
+def compressed(mask):
+    encoded = oracle.encode(np.asfortranarray(mask))
+    return dict(size=[HEIGHT, WIDTH], counts=encoded["counts"].decode())
+
+
+POLYGONS = [[2, 3, 12.5, 3, 12.5, 15.25, 2, 11], [20, 5, 28, 5, 24, 17]]
+RUNS = dict(size=[HEIGHT, WIDTH], counts=runs(BLOB))
+
+
+@pytest.fixture
+def content():
+    """Three images, of which the second has no objects, and three objects, those of an image not in a row."""
+    images = [dict(id=i, file_name=f"{i}.png", height=HEIGHT, width=WIDTH) for i in (7, 5, 9)]
+    categories = [dict(id=30, name="cat"), dict(id=10, name="dog")]
+    annotations = [
+        dict(
+            id=1, image_id=9, category_id=10, bbox=[2, 3, 26, 14], area=90.5, iscrowd=0, segmentation=POLYGONS
+        ),
+        dict(id=2, image_id=7, category_id=30, bbox=[5, 2, 15, 15], segmentation=compressed(BLOB)),
+        dict(id=3, image_id=9, category_id=30, bbox=[5, 2.25, 15, 15], area=7, iscrowd=1, segmentation=RUNS),
+    ]
+    return dict(images=images, categories=categories, annotations=annotations)
+
+
+def write(root, content, annotations="annotations/instances_train.json", images="train"):
+    """Write the content, and the images that it names."""
+    for path in (root / annotations, root / images / "x"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    (root / annotations).write_text(json.dumps(content))
+    for i, image in enumerate(content["images"]):
+        pixels = np.full((HEIGHT, WIDTH, 3), 40 * i, np.uint8)
+        Image.fromarray(pixels).save(root / images / image["file_name"])
+    return str(root)
+
+
+def test_images_have_their_objects(content, tmp_path):
+    data = open_coco(write(tmp_path, content), "train")
+    assert (data.classes, data.category_ids, data.image_ids) == (["dog", "cat"], [10, 30], [7, 5, 9])
+    assert (len(data), data.count_objects(), data.warnings) == (3, 3, [])
+    assert (data.name(2), data.size(2)) == (str(tmp_path / "train" / "9.png"), (HEIGHT, WIDTH))
+    assert data.source == str(tmp_path / "annotations" / "instances_train.json")
+    image, objects = data[2]
+    assert (image.size, image.getpixel((0, 0))) == ((WIDTH, HEIGHT), (80, 80, 80))
+    assert objects.boxes.tolist() == [[2, 3, 28, 17], [5, 2.25, 20, 17.25]]
+    assert objects.labels.tolist() == [0, 1]
+    assert objects.crowd.tolist() == [False, True]
+    assert objects.areas.tolist() == [90.5, 7]
+    dtypes = [part.dtype for part in objects]
+    assert dtypes == [torch.float32, torch.int64, torch.uint8, torch.bool, torch.float32]
+    assert data.objects(0).areas.tolist() == [15 * 15]
+
+
+def test_an_image_without_objects_is_kept(content, tmp_path):
+    objects = open_coco(write(tmp_path, content), "train").objects(1)
+    shapes = [tuple(part.shape) for part in objects]
+    assert shapes == [(0, 4), (0,), (0, HEIGHT, WIDTH), (0,), (0,)]
+
+
+def test_masks_are_those_of_pycocotools(content, tmp_path):
+    data = open_coco(write(tmp_path, content), "train")
+    merged = oracle.merge(oracle.frPyObjects(POLYGONS, HEIGHT, WIDTH))
+    polygons, crowd = data.objects(2).masks.numpy()
+    np.testing.assert_array_equal(polygons, oracle.decode(merged))
+    np.testing.assert_array_equal(crowd, BLOB)
+    np.testing.assert_array_equal(data.objects(0).masks.numpy(), BLOB[None])
+
+
+def test_points_and_lines_among_polygons_have_no_pixels(content, tmp_path):
+    content["annotations"][0]["segmentation"] = [*POLYGONS, [1, 1, 9, 9], []]
+    data = open_coco(write(tmp_path, content), "train")
+    merged = oracle.merge(oracle.frPyObjects(POLYGONS, HEIGHT, WIDTH))
+    np.testing.assert_array_equal(data.objects(2).masks[0].numpy(), oracle.decode(merged))
+
+
+@pytest.mark.parametrize("nothing", [None, [], [[]]])
+def test_boxes_alone_are_enough(content, tmp_path, nothing):
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = nothing
+    data = open_coco(write(tmp_path, content), "train")
+    assert (data.has_masks, data.objects(2).masks) == (False, None)
+    assert "segmentation" not in data.ground_truth()["annotations"][0]
+
+
+def test_masks_are_left_out_on_request_and_need_a_library(content, tmp_path, monkeypatch):
+    data = open_coco(write(tmp_path, content), "train")
+    for name in [name for name in sys.modules if name.startswith("faster_coco_eval")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(ValueError, match=r"^masks need .*: pip install 'v2m\[detection\]'$"):
+        data.objects(2)
+    data.has_masks = False
+    assert (data.objects(2).masks, len(data.objects(2).boxes)) == (None, 2)
+
+
+def test_the_transform_gets_image_and_objects(content, tmp_path):
+    data = open_coco(write(tmp_path, content), "train")
+    data.transform = lambda image, objects: (image.size, objects.labels.tolist())
+    assert data[2] == ((WIDTH, HEIGHT), [0, 1])
+
+
+def test_it_goes_to_other_processes(content, tmp_path):
+    data = open_coco(write(tmp_path, content), "train")
+    copied = pickle.loads(pickle.dumps(data))
+    for mine, theirs in zip(data.objects(2), copied.objects(2), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("split", "annotations", "images"),
+    [
+        ("train", "annotations/instances_train2017.json", "train2017"),
+        ("train", "annotations/instances_train2017.json", "images/train2017"),
+        ("train", "annotations/instances_train.json", "images/train"),
+        ("train", "train/_annotations.coco.json", "train"),
+        ("val", "annotations/instances_val2017.json", "val2017"),
+        ("val", "annotations/instances_validation.json", "validation"),
+        ("val", "valid/_annotations.coco.json", "valid"),
+        ("val", "test/_annotations.coco.json", "test"),
+    ],
+)
+def test_layouts(content, tmp_path, split, annotations, images):
+    data = open_coco(write(tmp_path, content, annotations, images), split)
+    assert data.source == str(tmp_path / annotations)
+    assert data.read(2).size == (WIDTH, HEIGHT)
+
+
+def test_validation_images_are_val_before_test(content, tmp_path):
+    for name in ("train", "valid", "test"):
+        source = write(tmp_path, content, f"{name}/_annotations.coco.json", name)
+    assert open_coco(source, "val").source == str(tmp_path / "valid" / "_annotations.coco.json")
+
+
+@pytest.mark.parametrize("name", ["instances_trainer.json", "captions_train2017.json", "instances_train.txt"])
+def test_nothing_else_is_taken_for_a_split(content, tmp_path, name):
+    source = write(tmp_path, content, f"annotations/{name}")
+    looked = r"annotations/instances_train\*.json nor train/_annotations.coco.json$"
+    with pytest.raises(DataError, match=rf"^data: {source} has neither {looked}"):
+        open_coco(source, "train")
+
+
+def test_what_was_looked_for_is_said(content, tmp_path):
+    source = write(tmp_path, content)
+    with pytest.raises(
+        DataError, match=r"instances_val\*.json nor .* \(nor those of validation, valid, test\)$"
+    ):
+        open_coco(source, "val")
+    with pytest.raises(DataError, match=r"^data: /no/such/place is not a folder$"):
+        open_coco("/no/such/place", "train")
+    write(tmp_path, content, "annotations/instances_train2014.json")
+    with pytest.raises(DataError, match=r"has instances_train.json, instances_train2014.json, expected one"):
+        open_coco(source, "train")
+    (tmp_path / "annotations" / "instances_train.json").unlink()
+    with pytest.raises(DataError, match=r"no images, expected in .*/images/train2014/ nor .*/train2014/$"):
+        open_coco(source, "train")
+
+
+def test_labels_count_in_the_classes_that_are_given(content, tmp_path):
+    source = write(tmp_path, content)
+    data = open_coco(source, "train", classes=["cat", "dog"])
+    assert (data.classes, data.category_ids) == (["cat", "dog"], [30, 10])
+    assert data.objects(2).labels.tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"instances_train.json has .* \(unknown: dog; missing: cow, hen\)$"):
+        open_coco(source, "train", classes=["cow", "cat", "hen"])
+
+
+def test_boxes_are_cut_at_the_edges_and_those_of_no_area_left_out(content, tmp_path):
+    def box(id, *bbox, **more):
+        return content["annotations"][0] | dict(id=id, bbox=bbox, image_id=5) | more
+
+    content["annotations"] += [
+        box(11, -4, 3, 10, 10),
+        box(12, 25.5, 15, 10, 10, iscrowd=1),
+        box(13, 4, 4, 0, 5),
+        box(14, 4, 4, 5, -5, iscrowd=1),
+        box(15, 31, 4, 5, 5, segmentation=None),
+        box(16, 10, 10, 20.01, 10.01),
+        box(17, 29.99999999, 4, 1e-9, 5),
+    ]
+    data = open_coco(write(tmp_path, content), "train")
+    beyond, empty = (re.sub(f"^{data.source}: ", "", line) for line in data.warnings)
+    assert (
+        beyond
+        == "2 boxes that reach beyond their images, which are cut, first annotation 11 of image 5 (5.png)"
+    )
+    assert empty == "4 boxes of no area, which are left out, first annotation 13 of image 5 (5.png)"
+    assert data.objects(1).boxes.tolist() == [[0, 3, 6, 13], [25.5, 15, 30, 20], [10, 10, 30, 20]]
+    assert data.objects(1).crowd.tolist() == [False, True, False]
+
+
+def test_an_evaluator_gets_what_is_used(content, tmp_path):
+    content["annotations"].append(content["annotations"][1] | dict(id=4, bbox=[-3, 0, 10.25, 8]))
+    content["annotations"].append(content["annotations"][1] | dict(id=5, bbox=[40, 0, 10, 8]))
+    given = copy.deepcopy(content["annotations"])
+    data = open_coco(write(tmp_path, content), "train")
+    truth = data.ground_truth()
+    assert truth["images"] == content["images"]
+    assert truth["categories"] == [dict(id=10, name="dog"), dict(id=30, name="cat")]
+    assert [annotation["id"] for annotation in truth["annotations"]] == [2, 4, 1, 3]
+    assert truth["annotations"][2:] == [given[0], given[2]]
+    assert truth["annotations"][1]["bbox"] == [0, 0, 7.25, 8]
+    assert truth["annotations"][0] == given[1] | dict(area=225, iscrowd=0)
+
+    truth = json.loads(json.dumps(truth))
+    with redirect_stdout(StringIO()):
+        api = COCO()
+        api.dataset = truth
+        api.createIndex()
+    for place in range(3):
+        annotations = api.loadAnns(api.getAnnIds(imgIds=data.image_ids[place]))
+        masks = [api.annToMask(annotation) for annotation in annotations]
+        np.testing.assert_array_equal(
+            data.objects(place).masks.numpy(), np.reshape(masks, (-1, HEIGHT, WIDTH))
+        )
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(category_id=99), r"(9.png) has category_id 99, known: 10, 30"),
+        (dict(image_id=3), "annotation 1 of image 3 has image_id 3, known: 7, 5, 9"),
+        (dict(bbox=[1, 2, 3]), "has bbox [1, 2, 3], expected four finite numbers"),
+        (dict(bbox=[1, 2, 3, float("nan")]), "has bbox [1, 2, 3, nan], expected four finite numbers"),
+        (dict(bbox=[1, 2, 3, float("-inf")]), "has bbox [1, 2, 3, -inf], expected four finite numbers"),
+        (dict(bbox=[1, 2, 3, "4"]), "has bbox [1, 2, 3, '4'], expected four finite numbers"),
+        (dict(bbox=[10**400, 2, 3, 4]), "00, expected four finite numbers"),
+        (dict(area="large"), "has area large, expected a number"),
+        (dict(segmentation=[]), "has no segmentation, but others have one"),
+        (dict(segmentation=GONE), "has no segmentation, but others have one"),
+        (dict(segmentation=[[1, 2, 3, 4]]), "has no polygon of three points or more"),
+        (dict(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "has a polygon that is no list of finite x and y"),
+        (dict(segmentation=[[1, 2, 3, 4, 5, None]]), "has a polygon that is no list of finite x and y"),
+        (dict(segmentation=[[1, 2, 3, 4, 5, 1e300]]), "has a polygon that is no list of finite x and y"),
+        (dict(segmentation=[1, 2, 3, 4, 5, 6]), "has a segmentation that is neither polygons nor runs"),
+        (dict(segmentation="x"), "has a segmentation that is neither polygons nor runs"),
+        (
+            dict(segmentation=RUNS | dict(size=[30, 20])),
+            "has a mask of size [30, 20], expected that of its image, [20, 30]",
+        ),
+        (dict(segmentation=RUNS | dict(counts=[5, 6])), "has a mask of 11 pixels, expected 600"),
+        (dict(segmentation=RUNS | dict(counts=[700, -100])), "counts are no list of whole numbers, nor text"),
+        (dict(segmentation=dict(size=[20, 30])), "counts are no list of whole numbers, nor text"),
+    ],
+    ids=str,
+)
+def test_a_damaged_annotation_is_named(content, tmp_path, change, words):
+    changed = content["annotations"][0] | change
+    content["annotations"][0] = {key: value for key, value in changed.items() if value is not GONE}
+    message = opening_fails(content, tmp_path)
+    assert "json: annotation 1 of image " in message
+    assert message.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("annotations", dict(id=2), " has ids of annotations twice: 2"),
+        ("annotations", dict(id=GONE), ": annotations number 1 has no id, expected a whole number"),
+        ("annotations", dict(bbox="box"), ": annotations id 1 has bbox 'box', expected a list"),
+        ("images", dict(id=9), " has ids of images twice: 9"),
+        ("images", dict(id="seven"), ": images number 1 has id 'seven', expected a whole number"),
+        ("images", dict(height=GONE), ": images id 7 has no height, expected a whole number"),
+        ("images", dict(width=0), ": image 7 has height 20 and width 0, expected at least 1"),
+        ("images", dict(file_name=GONE), ": images id 7 has no file_name, expected text"),
+        ("categories", dict(name="dog"), " has category names twice: dog"),
+        ("categories", dict(id=10), " has ids of categories twice: 10"),
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_named(content, tmp_path, kind, change, words):
+    changed = content[kind][0] | change
+    content[kind][0] = {key: value for key, value in changed.items() if value is not GONE}
+    assert opening_fails(content, tmp_path).endswith(f"json{words}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(images=GONE), " has no list of images, expected annotations in COCO format"),
+        (dict(annotations=GONE), " has no list of annotations, expected annotations in COCO format"),
+        (dict(categories={}), " has no list of categories, expected annotations in COCO format"),
+        (dict(categories=["cow"]), ": categories hold 'cow', expected objects with id, name"),
+        (dict(images=[]), " has no images"),
+        (dict(annotations=[]), " has no objects to train on"),
+    ],
+    ids=str,
+)
+def test_a_file_that_lacks_something_is_named(content, tmp_path, change, words):
+    kept = {key: value for key, value in (content | change).items() if value is not GONE}
+    assert opening_fails(kept, tmp_path).endswith(f"json{words}")
+
+
+def opening_fails(content, root):
+    """The message, which is one line."""
+    source = write(root, content | dict(images=[]))
+    path = root / "annotations" / "instances_train.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        open_coco(source, "train")
+    message = str(caught.value)
+    assert message.startswith(f"data: {path}")
+    assert "\n" not in message
+    return message
+
+
+def test_no_objects_to_validate_on_are_fine(content, tmp_path):
+    content["annotations"] = []
+    data = open_coco(write(tmp_path, content, "val/_annotations.coco.json", "val"), "val")
+    assert (data.count_objects(), data.objects(0).masks, data.ground_truth()["annotations"]) == (0, None, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"images": [],\n "annot', r"is damaged in line 2 \(Unterminated string"),
+        (b"", r"is damaged in line 1 \(Expecting value\)$"),
+        (b'{"images": "\xff"}', r"is damaged \('utf-8' codec can't decode"),
+        (b"[" * 100_000, "is damaged"),
+        (b"[1, 2]", "has no list of images"),
+    ],
+)
+def test_a_file_that_is_no_json_is_named(content, tmp_path, text, words):
+    source = write(tmp_path, content)
+    (tmp_path / "annotations" / "instances_train.json").write_bytes(text)
+    with pytest.raises(DataError, match=f"instances_train.json {words}"):
+        open_coco(source, "train")
+
+
+@pytest.mark.parametrize("counts", ["zzzz", "", "PPPPPPPPPPPPPPPPPPPPPPP"])
+def test_a_damaged_mask_is_named_when_it_is_decoded(content, tmp_path, counts):
+    content["annotations"][1]["segmentation"]["counts"] = counts
+    data = open_coco(write(tmp_path, content), "train")
+    with pytest.raises(DataError, match=r"json: annotation 2 of image 7 has a damaged mask \("):
+        data.objects(0)
+
+
+def test_unreadable_images_say_why(content, tmp_path):
+    data = open_coco(write(tmp_path, content), "train")
+    (tmp_path / "train" / "5.png").write_bytes(b"damaged")
+    (tmp_path / "train" / "7.png").unlink()
+    Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "train" / "9.png")
+    for index, reason in (
+        (0, "No such file"),
+        (1, "empty, or of no known format"),
+        (2, "is 20x30 pixels, the annotations say 30x20"),
+    ):
+        with pytest.raises(UnreadableImageError, match=reason) as caught:
+            data[index]
+        assert caught.value.name == data.name(index)
