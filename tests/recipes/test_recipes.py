@@ -16,6 +16,8 @@ from v2m.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.head import build_model
+from v2m.tasks import find_task
+from v2m.tasks.backbone import OnBackbone
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import model_defaults
 
@@ -24,9 +26,9 @@ IMAGENET_IMAGES = 1_281_167
 
 
 def parsed(*arguments):
-    arguments = ["train", *arguments]
+    arguments = resume_arguments(["train", *arguments])
     parser = build_parser(arguments)
-    return train_config(parser.instantiate(parser.parse_args(resume_arguments(arguments))).train)
+    return train_config(parser.instantiate(parser.parse_args(arguments)).train)
 
 
 def example(name):
@@ -55,12 +57,18 @@ def test_a_recipe_tells_command_score_hardware_and_time(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds_its_model(name):
     config = example(name)
+    assert config.model in MODELS
+    if config.task != "classification":
+        task = find_task(config.task)(find_task(config.task).resolve(config))
+        task.classes = [str(i) for i in range(80)]
+        with torch.device("meta"):
+            assert isinstance(task.build_model(None), OnBackbone)
+        return
     spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
     with torch.device("meta"):
         model = build_model(config.model, config.model_args, 1000, spec)
         logits = model(torch.empty(2, spec.in_chans, *spec.img_size))
     assert logits.shape == (2, 1000)
-    assert config.model in MODELS
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("imagenet")])

@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         _open_outputs()
-        arguments = sys.argv[1:] if arguments is None else arguments
+        arguments = resume_arguments(sys.argv[1:] if arguments is None else arguments)
         parser = build_parser(arguments)
-        options = parser.parse_args(resume_arguments(arguments))
+        options = parser.parse_args(arguments)
         options = parser.instantiate(options)
         return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:

@@ -3,6 +3,8 @@
 from difflib import get_close_matches
 
 from v2m.data import DATASETS
+from v2m.recipes.ade20k import UPerNetConfig
+from v2m.recipes.coco import MaskRCNN1xConfig, MaskRCNN3xConfig, MaskRCNNPlainConfig
 from v2m.recipes.digits import DigitsConfig, DigitsDistillConfig, DigitsFineTuneConfig
 from v2m.recipes.fashion_mnist import FashionMNISTConfig
 from v2m.recipes.imagenet import (
@@ -32,6 +34,10 @@ RECIPES: dict[str, type[Recipe]] = {
     "imagenet-hierarchical-base": ImageNetHierarchicalBaseConfig,
     "imagenet-distill": ImageNetDistillConfig,
     "finetune-384": FineTune384Config,
+    "coco-mask-rcnn-1x": MaskRCNN1xConfig,
+    "coco-mask-rcnn-3x": MaskRCNN3xConfig,
+    "coco-mask-rcnn-plain": MaskRCNNPlainConfig,
+    "ade20k-upernet": UPerNetConfig,
 }
 """The recipes by name. That of a dataset has the dataset's name."""
 
