@@ -133,7 +133,7 @@ def test_scenes_are_made_counted_and_drawn(fashion_archives, tmp_path, capsys, m
     lines = [line.strip() for line in out.splitlines()]
     assert f"picture: {output / 'samples.png'}" in lines
     assert lines[-2:] == [
-        f"v2m train --task {task} --data '{output}'" for task in ("detection", "segmentation")
+        f"v2m train --recipe scenes-{task} --data '{output}'" for task in ("detection", "segmentation")
     ]
     with Image.open(output / "samples.png") as picture:
         assert picture.size > (600, 200)

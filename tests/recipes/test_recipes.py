@@ -8,16 +8,17 @@ import yaml
 from timm.scheduler import CosineLRScheduler
 
 import v2m  # noqa: F401
-from v2m.cli.parser import build_parser, resume_arguments, train_config
+from v2m.cli.parser import build_parser
+from v2m.cli.settings import resume_arguments, train_config
 from v2m.data import DATASETS
 from v2m.engine.run import RunFolder
 from v2m.models import MODELS
 from v2m.recipes import RECIPES, Recipe, find_recipe, recipe_of
+from v2m.tasks import find_task
+from v2m.tasks.backbone import OnBackbone
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.head import build_model
-from v2m.tasks import find_task
-from v2m.tasks.backbone import OnBackbone
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import model_defaults
 

@@ -17,10 +17,10 @@ from torch.utils.data import Subset
 
 from v2m import create_model
 from v2m.analysis import measure_refinement, plot_learning_curve, plot_refinement
-from v2m.cli import bench, classification, embed, recipes, study
+from v2m.cli import bench, classification, detection, embed, recipes, segmentation, study
 from v2m.cli import data as data_cli
 from v2m.cli.output import console, number_table
-from v2m.cli.parser import train_config
+from v2m.cli.settings import train_config
 from v2m.data.errors import shown
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
@@ -40,7 +40,11 @@ from v2m.tasks.classification.data import open_val_data, resolve_image_spec
 from v2m.tasks.classification.head import load_model, save_model
 from v2m.tasks.hub import CONFIG, WEIGHTS, read_folder
 
-VIEWS: dict[str, Any] = {"classification": classification}
+VIEWS: dict[str, Any] = {
+    "classification": classification,
+    "detection": detection,
+    "segmentation": segmentation,
+}
 """Modules with what people see of each task."""
 
 

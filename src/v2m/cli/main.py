@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from errno import ENOMEM
 
 from v2m.cli.commands import COMMANDS, console
-from v2m.cli.parser import build_parser, resume_arguments
+from v2m.cli.parser import build_parser
+from v2m.cli.settings import resume_arguments
 from v2m.data.errors import DataError, shown
 from v2m.engine import parallel
 from v2m.engine.stopping import Interrupted

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -16,17 +15,12 @@ from jsonargparse.typing import (
 )
 
 from v2m import __version__
+from v2m.cli.settings import ConfigFileError, config_type
 from v2m.data.scenes import ScenesConfig
 from v2m.engine import parallel
-from v2m.engine.run import RunFolder, read_yaml
-from v2m.recipes import RECIPES, find_recipe, recipe_of
+from v2m.recipes import RECIPES
 from v2m.recipes.studies import describe_studies
-from v2m.tasks import find_task
-from v2m.tasks.classification.config import ClassificationConfig
-from v2m.tasks.config import TrainConfig, default_data_dir
-from v2m.tasks.hub import CLASSIFICATION
-
-AUTO = "auto"
+from v2m.tasks.config import default_data_dir
 
 MODEL = (
     "Run folder, or another in hub format; timm/NAME for timm's weights, random/NAME for an untrained model."
@@ -75,6 +69,10 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     Raises:
         ValueError: there is no such recipe.
     """
+    try:
+        start = config_type(arguments)
+    except ConfigFileError as error:
+        Parser(prog="v2m").error(str(error))
     parser = Parser(
         prog="v2m", description="Visual 2-Dimensional Mamba.", version=__version__, allow_abbrev=False
     )
@@ -85,7 +83,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     train.add_argument(
         "--recipe", type=str | None, metavar="NAME", help="Where the settings start from; see v2m recipes."
     )
-    train.add_class_arguments(_recipe(arguments), None)
+    train.add_class_arguments(start, None)
     train.add_argument(
         "--resume",
         type=str | None,
@@ -329,92 +327,3 @@ def _add_benchmarks(bench: Parser) -> None:
 
 def _command(description: str) -> Parser:
     return Parser(description=description, allow_abbrev=False)
-
-
-def _option(arguments: Sequence[str], option: str) -> str | None:
-    """The value of an option before it is parsed, the last where it is repeated; None if it is not there."""
-    found = None
-    for i, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == option and (value or i + 1 < len(arguments)):
-            found = value or arguments[i + 1]
-    return found
-
-
-def _setting(arguments: Sequence[str], name: str) -> str | None:
-    """A setting of ``v2m train`` before it is parsed: its option, else what the configuration file says."""
-    if value := _option(arguments, f"--{name}"):
-        return value
-    file = _option(arguments, "--config")
-    written = _read_config(Path(file)).get(name) if file else None
-    return written if isinstance(written, str) else None
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    """The settings in a configuration file.
-
-    Raises:
-        ValueError: it cannot be read, or holds none.
-    """
-    try:
-        return read_yaml(file)
-    except OSError as error:
-        raise ValueError(f"config: {file} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ValueError(f"config: {file} holds no settings ({error})") from None
-
-
-def _recipe(arguments: Sequence[str]) -> type[TrainConfig]:
-    if not arguments or arguments[0] != "train":
-        return ClassificationConfig
-    if file := _option(arguments, "--config"):
-        try:
-            _read_config(Path(file))
-        except ValueError as error:
-            Parser(prog="v2m").error(str(error))
-    name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
-    if name and (not task or issubclass(find_recipe(name), find_task(task).config_type)):
-        return find_recipe(name)
-    if task and task != CLASSIFICATION:
-        return find_task(task).config_type
-    return recipe_of(_setting(arguments, "data"))
-
-
-def _without(arguments: Sequence[str], option: str) -> list[str]:
-    """The arguments without an option and its value."""
-    kept = [argument for argument in arguments if not argument.startswith(f"{option}=")]
-    if option in kept:
-        del kept[kept.index(option) : kept.index(option) + 2]
-    return kept
-
-
-def resume_arguments(arguments: Sequence[str]) -> list[str]:
-    """Put the configuration of the run to resume before the other settings of ``v2m train --resume RUN``.
-
-    ``--resume auto`` is the run in ``--output`` if there is one to continue, else a new one.
-    """
-    arguments = list(arguments)
-    resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
-    if resumed is None:
-        return arguments
-    recipe = _option(arguments, "--recipe")
-    if recipe and resumed != AUTO:
-        raise ValueError(f"recipe: {recipe} with --resume, expected none: the run has all its settings")
-    if resumed == AUTO:
-        output = _option(arguments, "--output")
-        if output is None:
-            raise ValueError(f"resume: {AUTO} looks for a run in --output, which is not given")
-        if not RunFolder(output).has_checkpoint:
-            return _without(arguments, "--resume")
-        resumed = output
-    run = RunFolder(resumed)
-    if not run.config.is_file():
-        raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
-    run.read_config()
-    return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
-
-
-def train_config(options: Any) -> TrainConfig:
-    """The parsed options of ``v2m train`` as a configuration."""
-    values = {k: v for k, v in vars(options).items() if k not in ("config", "recipe", "resume")}
-    return find_task(options.task).config_type(**values)

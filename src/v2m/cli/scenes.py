@@ -45,7 +45,7 @@ def run(settings: Any, out: Console, errors: Console) -> int:
     out.print(table)
     out.print(f"\nfolder: {output}\npicture: {output / PICTURE}\n\nTry next:")
     for task in ("detection", "segmentation"):
-        out.print(f"  v2m train --task {task} --data {shlex.quote(str(output))}", soft_wrap=True)
+        out.print(f"  v2m train --recipe scenes-{task} --data {shlex.quote(str(output))}", soft_wrap=True)
     return 0
 
 

@@ -1,7 +1,6 @@
 """What people see of a segmentation model: scores, pictures and predictions."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from v2m.analysis.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
 from v2m.cli.output import find_inputs, number_table
-from v2m.data import DataError, read_image, replace_file
+from v2m.data import DataError, replace_file
 from v2m.data.errors import shown
 from v2m.data.masks import MaskedImages
 from v2m.engine.evaluate import Evaluation
@@ -21,8 +20,7 @@ from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 from v2m.tasks.hub import WEIGHTS
 from v2m.tasks.segmentation import SegmentationEvaluator
-from v2m.tasks.segmentation.data import to_model
-from v2m.tasks.segmentation.head import Segmenter, iter_predictions
+from v2m.tasks.segmentation.head import Segmenter, segment_files
 from v2m.tasks.segmentation.metrics import SegmentationScores
 from v2m.tasks.task import SavedModel
 
@@ -94,7 +92,9 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     folder.mkdir(parents=True, exist_ok=True)
     paths, failures = find_inputs(options.images)
     names = _Names(folder, paths)
-    outcomes = segment_files(saved.model, evaluator, paths, options.batch_size)
+    outcomes = segment_files(
+        saved.model, evaluator.input, evaluator.inference, paths, best_device(), options.batch_size
+    )
     for path, outcome in track(outcomes, "segmenting: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))
@@ -139,34 +139,10 @@ class _Names:
             number += 1
 
 
-def segment_files(
-    model: Segmenter, evaluator: SegmentationEvaluator, paths: list[Path], batch_size: int
-) -> Iterator[tuple[Path, tuple[Image.Image, Tensor] | DataError]]:
-    """Each file in order, with its image and labels ``[H, W]``, or the error where it cannot be read."""
-    device = best_device()
-    model.to(device).eval()
-    for start in range(0, len(paths), batch_size):
-        batch: dict[Path, Image.Image | DataError] = {}
-        for path in paths[start : start + batch_size]:
-            try:
-                batch[path] = read_image(path).convert("RGB")
-            except DataError as error:
-                batch[path] = error
-        read = [(path, image) for path, image in batch.items() if isinstance(image, Image.Image)]
-        tensors = [to_model(image, evaluator.input).to(device) for _, image in read]
-        found: dict[Path, tuple[Image.Image, Tensor] | DataError] = {
-            path: item for path, item in batch.items() if isinstance(item, DataError)
-        }
-        for number, logits in iter_predictions(model, tensors, evaluator.inference):
-            path, image = read[number]
-            found[path] = image, logits.argmax(0).cpu()
-        yield from ((path, found[path]) for path in batch)
-
-
 def write_labels(labels: Tensor, classes: int, path: Path) -> None:
-    """Write labels ``[H, W]`` as a PNG: of 8 bits with the colours of the pictures, or of 16 bits if need be."""
+    """Write labels ``[H, W]`` as a PNG: places in the palette of pictures, or 16 bits of gray if need be."""
     if classes <= 2**8:
-        image = Image.fromarray(labels.to(torch.uint8).numpy(), "P")
+        image = Image.fromarray(labels.to(torch.uint8).numpy())
         image.putpalette(palette(classes).tobytes())
     else:
         image = Image.fromarray(labels.numpy().astype(np.uint16))

@@ -71,6 +71,13 @@ def give_way() -> None:
         time.sleep(SECONDS_TO_GIVE_WAY)
 
 
+def share_batch_norm(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Let batch norms see the batch of all processes, which PyTorch can do on GPUs."""
+    if accelerator.num_processes == 1 or accelerator.device.type != "cuda":
+        return module
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
 def distribute(module: nn.Module, accelerator: Accelerator, fsdp: bool) -> nn.Module:
     """A module for training, in these processes and this precision, whose results are float32.
 

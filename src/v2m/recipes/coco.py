@@ -75,8 +75,8 @@ class MaskRCNNPlainConfig(MaskRCNN1xConfig):
     """Train Mask R-CNN over the plain V2M-T on COCO, through a simple feature pyramid, as ViTDet does.
 
     Command: ``torchrun --nproc_per_node 8 -m v2m train --recipe coco-mask-rcnn-plain --data FOLDER
-    --pretrained RUN``, with the folder of a run of ``imagenet-tiny``. Crops of 1024 pixels, large-scale jitter
-    from 0.1 to 2, and rates that are smaller from block to block towards the image (layer decay).
+    --pretrained RUN``, with the folder of a run of ``imagenet-tiny``. Crops of 1024 pixels, large-scale
+    jitter from 0.1 to 2, and rates that are smaller from block to block towards the image (layer decay).
 
     Expected: unknown, not run by us. The settings are our choice, near those of ViTDet.
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from v2m.engine.study import StudyRun
 from v2m.recipes import FashionMNISTConfig, recipe_of
+from v2m.recipes.scenes import SMALL as SMALL_STAGES
+from v2m.recipes.scenes import ScenesDetectionConfig, ScenesSegmentationConfig
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.config import OptimizerConfig, TrainConfig, settings
@@ -122,6 +124,17 @@ def _without_positions(variant: Variant, about: str) -> Variant:
     return Variant(about, dict(model_args=model_args))
 
 
+SCENES = "runs/scenes"
+"""Where the studies of scenes look for them."""
+
+BACKBONES = {
+    "corners": Variant("the paper's mixer, four corners"),
+    "raster": Variant("its twin in one dimension", dict(model_args=SMALL_STAGES | dict(mixer="raster"))),
+    "resnet18": Variant("timm's ResNet-18", dict(model="resnet18", model_args={})),
+}
+"""Backbones of detectors and segmenters, whose training steps take about as long on a CPU."""
+
+
 STUDIES = {
     "digits": Study(
         title="Directions of v2m_nano on the handwritten digits",
@@ -186,6 +199,18 @@ STUDIES = {
             "hybrid-two": _stages("corners, attention in the last two stages", attention_stages=2),
             "edgenext": Variant("timm's EdgeNeXt-XXS", dict(model="edgenext_xx_small", model_args={})),
         },
+    ),
+    "scenes-detection": Study(
+        title="Backbones of Mask R-CNN on scenes of garments",
+        base=ScenesDetectionConfig(data=SCENES),
+        variants=BACKBONES,
+        seeds=(0, 1),
+    ),
+    "scenes-segmentation": Study(
+        title="Backbones of UPerNet on scenes of garments",
+        base=ScenesSegmentationConfig(data=SCENES),
+        variants=BACKBONES,
+        seeds=(0, 1),
     ),
     "precision": Study(
         title="Matrix products in bfloat16, in a model as deep as V2M-T, on Fashion-MNIST",

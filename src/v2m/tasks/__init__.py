@@ -3,9 +3,15 @@
 from typing import Any
 
 from v2m.tasks.classification import Classification
+from v2m.tasks.detection import Detection
+from v2m.tasks.segmentation import Segmentation
 from v2m.tasks.task import Task
 
-TASKS: dict[str, type[Task[Any]]] = {"classification": Classification}
+TASKS: dict[str, type[Task[Any]]] = {
+    "classification": Classification,
+    "detection": Detection,
+    "segmentation": Segmentation,
+}
 """The tasks by name."""
 
 

@@ -10,6 +10,8 @@ from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
 from v2m.models.config import PLAIN
+from v2m.models.convert import checkpoint_filter_fn
+from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 from v2m.tasks.hub import (
     CLASSIFICATION,
@@ -120,7 +122,11 @@ class Backbone(nn.Module):
         Raises:
             ValueError: some are missing or of another shape.
         """
-        given = {_flat(_own_name(name)): value for name, value in state.items()}
+        given = {_own_name(name): value for name, value in state.items()}
+        whole = getattr(self.model, "model", None)
+        if isinstance(whole, V2M):  # whose position embedding has the size of training images
+            given = checkpoint_filter_fn(given, whole)
+        given = {_flat(name): value for name, value in given.items()}
         found = {}
         for name, value in self.state_dict().items():
             other = given.get(_flat(_own_name(name)))

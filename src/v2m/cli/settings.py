@@ -1,0 +1,110 @@
+"""What the arguments of ``v2m train`` start from, which is known before they are parsed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from v2m.engine.run import RunFolder, read_yaml
+from v2m.recipes import find_recipe, recipe_of
+from v2m.tasks import find_task
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.config import TrainConfig
+from v2m.tasks.hub import CLASSIFICATION
+
+AUTO = "auto"
+
+
+class ConfigFileError(ValueError):
+    """A configuration file that cannot be used."""
+
+
+def _option(arguments: Sequence[str], option: str) -> str | None:
+    """The value of an option before it is parsed, the last where it is repeated; None if it is not there."""
+    found = None
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == option and (value or i + 1 < len(arguments)):
+            found = value or arguments[i + 1]
+    return found
+
+
+def _setting(arguments: Sequence[str], name: str) -> str | None:
+    """A setting of ``v2m train`` before it is parsed: its option, else what the configuration file says."""
+    if value := _option(arguments, f"--{name}"):
+        return value
+    file = _option(arguments, "--config")
+    written = _read_config(Path(file)).get(name) if file else None
+    return written if isinstance(written, str) else None
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The settings in a configuration file.
+
+    Raises:
+        ConfigFileError: it cannot be read, or holds none.
+    """
+    try:
+        return read_yaml(file)
+    except OSError as error:
+        raise ConfigFileError(f"config: {file} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigFileError(f"config: {file} holds no settings ({error})") from None
+
+
+def config_type(arguments: Sequence[str]) -> type[TrainConfig]:
+    """Where the settings of ``v2m train`` start: the recipe, task or dataset that the arguments name.
+
+    Raises:
+        ConfigFileError: they name a configuration file that cannot be read.
+        ValueError: there is no such recipe or task.
+    """
+    if not arguments or arguments[0] != "train":
+        return ClassificationConfig
+    if file := _option(arguments, "--config"):
+        _read_config(Path(file))
+    name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
+    if name and (not task or issubclass(find_recipe(name), find_task(task).config_type)):
+        return find_recipe(name)
+    if task and task != CLASSIFICATION:
+        return find_task(task).config_type
+    return recipe_of(_setting(arguments, "data"))
+
+
+def _without(arguments: Sequence[str], option: str) -> list[str]:
+    """The arguments without an option and its value."""
+    kept = [argument for argument in arguments if not argument.startswith(f"{option}=")]
+    if option in kept:
+        del kept[kept.index(option) : kept.index(option) + 2]
+    return kept
+
+
+def resume_arguments(arguments: Sequence[str]) -> list[str]:
+    """Put the configuration of the run to resume before the other settings of ``v2m train --resume RUN``.
+
+    ``--resume auto`` is the run in ``--output`` if there is one to continue, else a new one.
+    """
+    arguments = list(arguments)
+    resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
+    if resumed is None:
+        return arguments
+    recipe = _option(arguments, "--recipe")
+    if recipe and resumed != AUTO:
+        raise ValueError(f"recipe: {recipe} with --resume, expected none: the run has all its settings")
+    if resumed == AUTO:
+        output = _option(arguments, "--output")
+        if output is None:
+            raise ValueError(f"resume: {AUTO} looks for a run in --output, which is not given")
+        if not RunFolder(output).has_checkpoint:
+            return _without(arguments, "--resume")
+        resumed = output
+    run = RunFolder(resumed)
+    if not run.config.is_file():
+        raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
+    run.read_config()
+    return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
+
+
+def train_config(options: Any) -> TrainConfig:
+    """The parsed options of ``v2m train`` as a configuration."""
+    values = {k: v for k, v in vars(options).items() if k not in ("config", "recipe", "resume")}
+    return find_task(options.task).config_type(**values)

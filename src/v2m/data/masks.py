@@ -1,0 +1,230 @@
+"""Images with a label for every pixel: a folder of images beside one of masks."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from v2m.data.dataset import read_class_names
+from v2m.data.datasets import VAL_SPLITS
+from v2m.data.errors import DataError, UnreadableImageError, few
+from v2m.data.images import is_image, opened_image, read_image
+from v2m.data.named import Split
+
+IMAGES, MASKS = "images", ("masks", "annotations", "labels")
+MASK_SUFFIX = ".png"
+LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
+"""Modes of PIL's whose pixels are one number each."""
+VALUES = 2**16
+"""Values that a pixel of a mask may have."""
+ADE_OBJECTS, ADE_CLASSES = "objectInfo150.txt", 150
+
+MaskTransform = Callable[[Image.Image, Tensor], tuple[Tensor, Tensor]]
+
+
+class MaskedImages:
+    """Images of one split, in colour, and their labels.
+
+    An image whose file or mask cannot be used raises ``UnreadableImageError``.
+
+    Args:
+        source: What the split was read from, for messages.
+        pairs: Files of images and their masks.
+        classes: Names of the classes.
+        ignore_index: Label of pixels that have none.
+        label_map: Labels of values in the masks; other values are labels themselves.
+
+    Attributes:
+        source: As given.
+        classes: As given.
+        transform: What ``[]`` applies to an image and its labels; None for nothing.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        pairs: Sequence[tuple[Path, Path]],
+        classes: Sequence[str],
+        ignore_index: int = 255,
+        label_map: Mapping[int, int] | None = None,
+    ) -> None:
+        self.source, self.classes = source, list(classes)
+        self.transform: MaskTransform | None = None
+        self._pairs, self._ignore_index = list(pairs), ignore_index
+        self._labels = np.arange(VALUES, dtype=np.int64)
+        for value, label in (label_map or {}).items():
+            self._labels[value] = label
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+        image, labels = self.read(index)
+        return self.transform(image, labels) if self.transform else (image, labels)
+
+    def name(self, index: int) -> str:
+        """The path of an image."""
+        return str(self._pairs[index][0])
+
+    def read(self, index: int) -> tuple[Image.Image, Tensor]:
+        """The image in RGB, and its labels ``[H, W]`` (int64): places in the classes, or the ignore index.
+
+        Raises:
+            UnreadableImageError: one of the files cannot be read, or the mask does not fit.
+        """
+        path, mask = self._pairs[index]
+        image = read_image(path).convert("RGB")
+        labels = self._labels[read_mask(mask)]
+        height, width = labels.shape
+        if (width, height) != image.size:
+            sizes = f"mask is {width}x{height} pixels, the image {image.width}x{image.height}"
+            raise UnreadableImageError(str(mask), sizes)
+        unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self._ignore_index)
+        if unknown.any():
+            raise UnreadableImageError(
+                str(mask),
+                f"label {labels[unknown][0]} is neither one of {len(self.classes)} classes, counted from 0, "
+                f"nor the ignore index {self._ignore_index}",
+            )
+        return image, torch.from_numpy(labels)
+
+
+def read_mask(path: Path) -> Any:
+    """Values ``[H, W]`` in a mask: gray of 1, 8 or 16 bits, or places in a palette.
+
+    Raises:
+        UnreadableImageError: the file cannot be read, or has colours.
+    """
+    with opened_image(path, str(path)) as mask:
+        mask.load()
+        if mask.mode not in LABEL_MODES:
+            raise ValueError(f"mask has {mask.mode} pixels, expected one number each: gray, or a palette")
+        return np.asarray(mask).astype(np.int64)
+
+
+def open_masks(
+    source: str,
+    split: Split,
+    classes: Sequence[str] | None = None,
+    ignore_index: int = 255,
+    label_map: Mapping[int, int] | None = None,
+) -> MaskedImages:
+    """Open one split of a folder of images with masks.
+
+    The folder has ``images/<split>`` with ``masks/<split>``, or ``<split>/images`` with ``<split>/masks``;
+    ``annotations`` and ``labels`` are other names for ``masks``. Masks are PNG files, matched by their path
+    below these folders without its suffix. ``classes.txt`` or ``labels.txt`` has a class name per line.
+
+    ADE20K is taken as it is unpacked, and is known by its ``objectInfo150.txt``, or by a folder ``training``
+    of images with 150 classes. Its values count from 1, and 0 is ignored, unless there is a ``label_map``.
+
+    Args:
+        source: The folder.
+        split: ``"train"`` (also training) or ``"val"`` (also validation, valid or test).
+        classes: Names that the classes must have, and have where the folder has no list; None for any.
+        ignore_index: Label of pixels that have none.
+        label_map: Labels of values in the masks; other values are labels themselves.
+
+    Raises:
+        DataError: there is no such folder, split or list, or images and masks are not in pairs.
+    """
+    if split not in get_args(Split):
+        raise DataError(f"data: split is {split!r}, expected 'train' or 'val'")
+    root = Path(source)
+    if not root.is_dir():
+        raise DataError(
+            f"data: {source!r} is no folder, expected one with {IMAGES}/train and {MASKS[0]}/train"
+        )
+    folders = _find_folders(root, split)
+    names = _class_names(root) or (list(classes) if classes is not None else None)
+    if names is None:
+        raise DataError(
+            f"data: {root} has no class names, write them into {root / 'classes.txt'}, one a line: "
+            "the first is that of label 0"
+        )
+    if classes is not None and names != list(classes):
+        raise DataError(f"data: the classes of {root} are {few(names)}, the model's {few(classes)}")
+    if 0 <= ignore_index < len(names):
+        raise DataError(
+            f"data: ignore_index is {ignore_index}, which is the class {names[ignore_index]!r}; give one "
+            f"that is none of {len(names)} classes, and map values to it by label_map"
+        )
+    if label_map is None and _is_ade(root, names):
+        label_map = {0: ignore_index} | {value: value - 1 for value in range(1, len(names) + 1)}
+    return MaskedImages(str(folders.images), _find_pairs(folders), names, ignore_index, label_map)
+
+
+class _Folders(NamedTuple):
+    """Where the images and masks of a split are."""
+
+    images: Path
+    masks: Path
+
+
+def _find_folders(root: Path, split: Split) -> _Folders:
+    for name in ("train", "training") if split == "train" else VAL_SPLITS:
+        for images, beside in (
+            (root / IMAGES / name, [root / masks / name for masks in MASKS]),
+            (root / name / IMAGES, [root / name / masks for masks in MASKS]),
+        ):
+            if not images.is_dir():
+                continue
+            found = next((folder for folder in beside if folder.is_dir()), None)
+            if found is None:
+                expected = ", ".join(str(folder.relative_to(root)) for folder in beside)
+                raise DataError(f"data: {images} has no masks, expected them in one of {expected}")
+            return _Folders(images, found)
+    raise DataError(
+        f"data: {root} has no images to {'train' if split == 'train' else 'validate'} on, expected "
+        f"{IMAGES}/{split} with {MASKS[0]}/{split}, or {split}/{IMAGES} with {split}/{MASKS[0]}"
+    )
+
+
+def _find_pairs(folders: _Folders) -> list[tuple[Path, Path]]:
+    """Images with their masks, in order of name."""
+    images = _by_stem(folders.images, is_image)
+    masks = _by_stem(folders.masks, lambda name: is_image(name) and name.lower().endswith(MASK_SUFFIX))
+    if not images:
+        raise DataError(f"data: {folders.images} holds no images")
+    for what, lone in (
+        (f"images without a mask ({MASK_SUFFIX}) in {folders.masks}", images.keys() - masks.keys()),
+        (f"masks without an image in {folders.images}", masks.keys() - images.keys()),
+    ):
+        if lone:
+            raise DataError(f"data: {what}: {few(sorted(lone))}")
+    return [(images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def _by_stem(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
+    """Files in a folder and below by their path in it without suffix; hidden ones are left out."""
+    found: dict[str, Path] = {}
+    for parent, below, files in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for path in (Path(parent, name) for name in files if is_wanted(name)):
+            stem = str(path.relative_to(folder).with_suffix(""))
+            if stem in found:
+                raise DataError(f"data: {found[stem]} and {path.name} have one name, expected an image each")
+            found[stem] = path
+    return found
+
+
+def _class_names(root: Path) -> list[str] | None:
+    """Names in a list of classes, else in ADE20K's list, else None."""
+    if names := read_class_names(root):
+        return names
+    file = root / ADE_OBJECTS
+    if not file.is_file():
+        return None
+    _, *rows = file.read_text(encoding="utf-8").strip().splitlines()
+    return [row.split("\t")[-1].split(",")[0].strip() for row in rows]
+
+
+def _is_ade(root: Path, names: Sequence[str]) -> bool:
+    return (root / ADE_OBJECTS).is_file() or (
+        len(names) == ADE_CLASSES and (root / IMAGES / "training").is_dir()
+    )

@@ -1,0 +1,81 @@
+"""Scenes of Fashion-MNIST garments, as ``v2m data scenes`` makes them: boxes, instance masks and labels."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from v2m.recipes.recipe import Recipe
+from v2m.tasks.config import OptimizerConfig
+from v2m.tasks.detection import config as detection
+from v2m.tasks.segmentation import config as segmentation
+
+SMALL = dict(embed_dim=[64, 128, 256, 512], depths=[1, 1, 3, 1], mlp_ratio=2.0)
+"""A hierarchical V2M whose training step takes as long as that of ResNet-18 on a CPU."""
+
+
+def small() -> dict[str, Any]:
+    """``SMALL``, for a field of a configuration."""
+    return dict(SMALL)
+
+
+@dataclass(frozen=True)
+class ScenesDetectionConfig(detection.DetectionConfig, Recipe):
+    """Train a small Mask R-CNN over a small hierarchical V2M on scenes, from nothing.
+
+    Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-detection --data runs/scenes``.
+
+    Expected: EXPECTED_DET.
+
+    Hardware and time: TIME_DET on a core of a CPU.
+    """
+
+    images: ClassVar[str] = "scenes"
+    expected: ClassVar[str] = "EXPECTED_DET"
+    source: ClassVar[str] = "run by us"
+
+    model: str = "v2m_hierarchical_small"
+    model_args: dict[str, Any] = field(default_factory=small)
+    epochs: int = 8
+    batch_size: int = 8
+    input: detection.InputConfig = field(
+        default_factory=lambda: detection.InputConfig(min_size=(96,), max_size=192, test_size=96)
+    )
+    head: detection.HeadConfig = field(
+        default_factory=lambda: detection.HeadConfig(
+            channels=32,
+            box_channels=128,
+            mask_layers=2,
+            anchor_sizes=(8, 16, 32, 64, 128),
+            rois=64,
+            pre_nms_top_n=(100, 100),
+            post_nms_top_n=(50, 50),
+        )
+    )
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3))
+
+
+@dataclass(frozen=True)
+class ScenesSegmentationConfig(segmentation.SegmentationConfig, Recipe):
+    """Train UPerNet over a small hierarchical V2M on scenes, from nothing.
+
+    Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-segmentation --data
+    runs/scenes``.
+
+    Expected: EXPECTED_SEG.
+
+    Hardware and time: TIME_SEG on a core of a CPU.
+    """
+
+    images: ClassVar[str] = "scenes"
+    expected: ClassVar[str] = "EXPECTED_SEG"
+    source: ClassVar[str] = "run by us"
+
+    model: str = "v2m_hierarchical_small"
+    model_args: dict[str, Any] = field(default_factory=small)
+    epochs: int = 8
+    batch_size: int = 16
+    input: segmentation.InputConfig = field(default_factory=lambda: segmentation.InputConfig(crop_size=96))
+    augment: segmentation.AugmentConfig = field(
+        default_factory=lambda: segmentation.AugmentConfig(scale=(0.75, 1.33))
+    )
+    head: segmentation.HeadConfig = field(default_factory=lambda: segmentation.HeadConfig(channels=64))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3))

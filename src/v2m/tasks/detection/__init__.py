@@ -1,0 +1,154 @@
+"""Detection: boxes around objects and their classes, and with a Mask R-CNN their masks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from timm.task import TrainingTask
+from torch import nn
+
+from v2m.data import DataError
+from v2m.data.coco import CocoImages
+from v2m.data.loading import Images, collate_lists
+from v2m.tasks import hub
+from v2m.tasks.detection.config import DetectionConfig, HeadConfig, InputConfig
+from v2m.tasks.detection.data import TrainTransform, image_size, keep_size, open_data, resolve_input
+from v2m.tasks.detection.head import Detector
+from v2m.tasks.detection.loss import DetectionObjective
+from v2m.tasks.detection.metrics import DetectionResults, check_installed
+from v2m.tasks.task import Evaluator, Metric, SavedModel, Task
+
+__all__ = ["Detection", "DetectionEvaluator"]
+
+NAME = "detection"
+
+
+class DetectionEvaluator(Evaluator):
+    """How detectors are evaluated.
+
+    Args:
+        classes: Names of the classes.
+        category_ids: COCO's ids of the classes, in the training data.
+        has_masks: Whether the detector has masks.
+    """
+
+    def __init__(self, classes: list[str], category_ids: list[int], has_masks: bool) -> None:
+        self.classes, self.category_ids, self.has_masks = classes, category_ids, has_masks
+
+    @staticmethod
+    def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+        """Images of their own sizes, and masks of their objects."""
+        return collate_lists(samples)
+
+    def open_data(self, source: str, data_dir: Path) -> CocoImages:
+        """Validation images of their own sizes, and masks of their objects."""
+        data = open_data(source, "val", self.has_masks, self.classes)
+        data.transform = keep_size
+        return data
+
+    def results(self, data: Images) -> DetectionResults:
+        """Where detections go."""
+        assert isinstance(data, CocoImages)
+        return DetectionResults(data, self.has_masks)
+
+
+class Detection(Task[DetectionConfig]):
+    """Detection in one training run."""
+
+    config_type = DetectionConfig
+    val_metrics = (Metric("mask_ap", "mask AP"), Metric("box_ap", "box AP"))
+
+    @classmethod
+    def resolve(cls, config: DetectionConfig) -> DetectionConfig:
+        """Fill in the images and the model's arguments."""
+        check_installed()
+        return replace(
+            config,
+            model_args=hub.resolve_model_args(config.model_args, config.pretrained),
+            input=resolve_input(config.input, config.model),
+        )
+
+    @staticmethod
+    def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+        """Images of their own sizes, and their objects."""
+        return collate_lists(samples)
+
+    def open_data(self, warn: Callable[[str], None]) -> None:
+        """Open both splits."""
+        config = self.config
+        train_data = open_data(config.data, "train", config.head.has_masks)
+        train_data.transform = TrainTransform(config.input, config.augment)
+        self.train_data, self.classes = train_data, list(train_data.classes)
+        self.evaluator = DetectionEvaluator(
+            self.classes, list(train_data.category_ids), config.head.has_masks
+        )
+        val_data = self.evaluator.open_data(config.data, Path(config.data_dir))
+        self.val_data = val_data
+        for line in (*train_data.warnings, *val_data.warnings):
+            warn(line)
+
+    def build_model(self, pretrained: str | None) -> Detector:
+        """A detector of the classes."""
+        config = self.config
+        model = Detector(
+            config.model,
+            config.model_args,
+            image_size(config.input, config.augment),
+            len(self.classes),
+            config.head,
+            config.input,
+            is_pretrained=pretrained == hub.TIMM,
+        )
+        if pretrained not in (None, hub.TIMM):
+            model.start_from(pretrained)
+        return model
+
+    def build_objective(self, model: nn.Module) -> TrainingTask:
+        """The detector's own losses."""
+        assert isinstance(model, Detector)
+        return DetectionObjective(model)
+
+    def save_model(self, model: nn.Module, folder: Path) -> None:
+        """Write weights and configuration."""
+        assert isinstance(model, Detector)
+        assert isinstance(self.evaluator, DetectionEvaluator)
+        config = self.config
+        size = image_size(config.input, config.augment)
+        saved = dict(
+            task=NAME,
+            **model.saved_config(),
+            num_classes=len(self.classes),
+            label_names=self.classes,
+            category_ids=self.evaluator.category_ids,
+            pretrained_cfg=dict(input_size=(3, *size), mean=config.input.mean, std=config.input.std),
+            input=dict(test_size=config.input.test_size, max_size=config.input.max_size),
+            head=asdict(config.head),
+        )
+        hub.save_model(model, saved, folder)
+
+    @classmethod
+    def load_model(cls, path: Path) -> SavedModel:
+        """Load a folder that ``save_model`` wrote, or the weights file in one."""
+        check_installed()
+        folder = hub.read_folder(path)
+        if folder.task != NAME:
+            raise DataError(f"{path}: the model is for {folder.task}, expected one for {NAME}")
+        weights = hub.read_weights(folder)
+        try:
+            model, evaluator = _build(folder.config)
+            model.load_state_dict(weights)
+        except hub.LOAD_ERRORS as error:
+            raise DataError(f"{path}: the model cannot be loaded ({hub.short(error)})") from None
+        return SavedModel(model.eval(), folder.config["architecture"], evaluator)
+
+
+def _build(config: dict[str, Any]) -> tuple[Detector, DetectionEvaluator]:
+    """What a folder's configuration describes."""
+    cfg, head = config["pretrained_cfg"], HeadConfig(**config["head"])
+    size = config["input"]["test_size"]
+    input = InputConfig((size,), config["input"]["max_size"], size, cfg["mean"], cfg["std"])
+    _, *img_size = cfg["input_size"]
+    classes = list(config["label_names"])
+    model = Detector(config["architecture"], config["model_args"], tuple(img_size), len(classes), head, input)
+    return model, DetectionEvaluator(classes, list(config["category_ids"]), head.has_masks)

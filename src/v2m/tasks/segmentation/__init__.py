@@ -1,0 +1,152 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from timm.task import TrainingTask
+from torch import Tensor, nn
+
+from v2m.data import DataError
+from v2m.data.errors import few
+from v2m.data.loading import Images, collate_lists
+from v2m.data.masks import MaskedImages
+from v2m.tasks import hub
+from v2m.tasks.segmentation.config import InferenceConfig, InputConfig, SegmentationConfig
+from v2m.tasks.segmentation.data import open_train_data, open_val_data, resolve_input
+from v2m.tasks.segmentation.head import Segmenter, check_installed, load
+from v2m.tasks.segmentation.loss import SegmentationObjective
+from v2m.tasks.segmentation.metrics import SegmentationResults
+from v2m.tasks.task import Evaluator, Metric, SavedModel, Task
+
+__all__ = ["Segmentation", "SegmentationEvaluator"]
+
+NAME = "segmentation"
+
+
+class SegmentationEvaluator(Evaluator):
+    """How models for semantic segmentation are evaluated.
+
+    Args:
+        classes: Names of the classes.
+        input: The images and masks, resolved.
+        inference: How images are segmented.
+    """
+
+    collate = staticmethod(collate_lists)
+
+    def __init__(self, classes: list[str], input: InputConfig, inference: InferenceConfig) -> None:
+        self.classes, self.input, self.inference = classes, input, inference
+
+    def open_data(self, source: str, data_dir: Path) -> MaskedImages:
+        """Validation images of their own sizes, and their labels."""
+        return open_val_data(source, self.input, self.classes)
+
+    def results(self, data: Images) -> SegmentationResults:
+        """Where pixels are counted."""
+        return SegmentationResults(self.classes, self.inference, self.input.ignore_index, len(data))
+
+
+class Segmentation(Task[SegmentationConfig]):
+    """Semantic segmentation in one training run."""
+
+    config_type = SegmentationConfig
+    train_metric = Metric("pixel_accuracy", "accuracy")
+    val_metrics = (Metric("miou", "mIoU"), Metric("pixel_accuracy", "accuracy"))
+
+    @classmethod
+    def resolve(cls, config: SegmentationConfig) -> SegmentationConfig:
+        """Fill in the images and the model's arguments."""
+        check_installed()
+        return replace(
+            config,
+            model_args=hub.resolve_model_args(config.model_args, config.pretrained),
+            input=resolve_input(config.input, config.model),
+        )
+
+    def open_data(self, warn: Callable[[str], None]) -> None:
+        """Open both splits."""
+        config = self.config
+        train_data = open_train_data(config.data, config.input, config.augment, config.inference.short_side)
+        self.classes = list(train_data.classes)
+        if len(self.classes) < 2:
+            raise DataError(f"data: {train_data.source} has the class {few(self.classes)} only, expected 2")
+        self.evaluator = SegmentationEvaluator(self.classes, config.input, config.inference)
+        self.train_data = train_data
+        self.val_data = self.evaluator.open_data(config.data, Path(config.data_dir))
+
+    def build_model(self, pretrained: str | None) -> Segmenter:
+        """A backbone with a decoder for the classes."""
+        config = self.config
+        model = Segmenter(
+            config.model,
+            config.model_args,
+            len(self.classes),
+            config.input.crop,
+            config.head,
+            auxiliary=config.loss.auxiliary > 0,
+            is_pretrained=pretrained == hub.TIMM,
+        )
+        if pretrained not in (None, hub.TIMM):
+            model.start_from(pretrained)
+        return model
+
+    def build_objective(self, model: nn.Module) -> TrainingTask:
+        """Cross-entropy of the labelled pixels."""
+        assert isinstance(model, Segmenter)
+        return SegmentationObjective(model, self.config.loss, self.config.input.ignore_index)
+
+    def count_right(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Labelled pixels whose best class is theirs."""
+        is_labelled = targets != self.config.input.ignore_index
+        return ((output.argmax(1) == targets) & is_labelled).sum(), is_labelled.sum()
+
+    def save_model(self, model: nn.Module, folder: Path) -> None:
+        """Write weights and configuration."""
+        assert isinstance(model, Segmenter)
+        input = self.config.input
+        config = dict(
+            task=NAME,
+            **model.saved_config(),
+            label_names=self.classes,
+            pretrained_cfg=dict(input_size=(3, *input.crop), mean=input.mean, std=input.std),
+            ignore_index=input.ignore_index,
+            label_map=input.label_map,
+            inference=asdict(self.config.inference),
+        )
+        hub.save_model(model, config, folder)
+
+    @classmethod
+    def load_model(cls, path: Path) -> SavedModel:
+        """Load a folder that ``save_model`` wrote, or the weights file in one."""
+        check_installed()
+        folder = hub.read_folder(path)
+        if folder.task != NAME:
+            raise DataError(f"{path}: the model is for {folder.task}, expected one for {NAME}")
+        model = load(folder)
+        try:
+            evaluator = SegmentationEvaluator(
+                list(folder.config["label_names"]),
+                _saved_input(folder),
+                _saved_inference(folder),
+            )
+        except hub.LOAD_ERRORS as error:
+            raise DataError(
+                f"{path}: the model cannot be loaded ({hub.CONFIG}: {hub.short(error)})"
+            ) from None
+        return SavedModel(model, folder.config["architecture"], evaluator)
+
+
+def _saved_input(folder: hub.Folder) -> InputConfig:
+    """The images of a model; JSON has text for the keys of the label map."""
+    config = folder.config
+    cfg, label_map = config["pretrained_cfg"], config["label_map"]
+    if label_map is not None:
+        label_map = {int(value): label for value, label in label_map.items()}
+    size, mean, std = (tuple(cfg[name]) for name in ("input_size", "mean", "std"))
+    return InputConfig(size[1:], mean, std, config["ignore_index"], label_map)
+
+
+def _saved_inference(folder: hub.Folder) -> InferenceConfig:
+    saved = folder.config["inference"]
+    return InferenceConfig(**saved | dict(scales=tuple(saved["scales"])))
