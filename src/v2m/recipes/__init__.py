@@ -18,7 +18,7 @@ from v2m.recipes.imagenet import (
     ImageNetTinyLocalConfig,
 )
 from v2m.recipes.recipe import Recipe
-from v2m.recipes.scenes import ScenesDetectionConfig, ScenesSegmentationConfig
+from v2m.recipes.scenes import ScenesBackboneConfig, ScenesDetectionConfig, ScenesSegmentationConfig
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import TrainConfig
 
@@ -35,6 +35,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "imagenet-hierarchical-base": ImageNetHierarchicalBaseConfig,
     "imagenet-distill": ImageNetDistillConfig,
     "finetune-384": FineTune384Config,
+    "scenes-backbone": ScenesBackboneConfig,
     "scenes-detection": ScenesDetectionConfig,
     "scenes-segmentation": ScenesSegmentationConfig,
     "coco-mask-rcnn-1x": MaskRCNN1xConfig,

@@ -1,9 +1,14 @@
-"""Scenes of Fashion-MNIST garments, as ``v2m data scenes`` makes them: boxes, instance masks and labels."""
+"""Scenes of Fashion-MNIST garments, as ``v2m data scenes`` makes them: boxes, instance masks and labels.
+
+A backbone is trained to classify single garments, then a detector or a segmenter starts from it.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from v2m.recipes.fashion_mnist import FashionMNISTConfig
 from v2m.recipes.recipe import Recipe
+from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.config import OptimizerConfig
 from v2m.tasks.detection import config as detection
 from v2m.tasks.segmentation import config as segmentation
@@ -17,9 +22,34 @@ def small() -> dict[str, Any]:
     return dict(SMALL)
 
 
+BACKBONE = "runs/garments"
+"""Where the recipes look for the run of ``scenes-backbone``."""
+
+
+@dataclass(frozen=True)
+class ScenesBackboneConfig(FashionMNISTConfig):
+    """Train a small hierarchical V2M on single garments for one epoch, as the backbone for scenes.
+
+    Command: ``v2m train --recipe scenes-backbone --output runs/garments``.
+
+    Expected: EXPECTED_BB test accuracy.
+
+    Hardware and time: TIME_BB on a core of a CPU.
+    """
+
+    expected: ClassVar[str] = "EXPECTED_BB"
+
+    model: str = "v2m_hierarchical_small"
+    model_args: dict[str, Any] = field(default_factory=small)
+    epochs: int = 1
+    ema_decay: float = 0.99
+    input: InputConfig = field(default_factory=lambda: InputConfig(img_size=32, in_chans=3))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3))
+
+
 @dataclass(frozen=True)
 class ScenesDetectionConfig(detection.DetectionConfig, Recipe):
-    """Train a small Mask R-CNN over a small hierarchical V2M on scenes, from nothing.
+    """Train a small Mask R-CNN over the backbone of ``scenes-backbone`` on scenes.
 
     Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-detection --data runs/scenes``.
 
@@ -34,7 +64,8 @@ class ScenesDetectionConfig(detection.DetectionConfig, Recipe):
 
     model: str = "v2m_hierarchical_small"
     model_args: dict[str, Any] = field(default_factory=small)
-    epochs: int = 8
+    pretrained: str | None = BACKBONE
+    epochs: int = 4
     batch_size: int = 8
     input: detection.InputConfig = field(
         default_factory=lambda: detection.InputConfig(min_size=(96,), max_size=192, test_size=96)
@@ -55,7 +86,7 @@ class ScenesDetectionConfig(detection.DetectionConfig, Recipe):
 
 @dataclass(frozen=True)
 class ScenesSegmentationConfig(segmentation.SegmentationConfig, Recipe):
-    """Train UPerNet over a small hierarchical V2M on scenes, from nothing.
+    """Train UPerNet over the backbone of ``scenes-backbone`` on scenes.
 
     Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-segmentation --data
     runs/scenes``.
@@ -71,8 +102,9 @@ class ScenesSegmentationConfig(segmentation.SegmentationConfig, Recipe):
 
     model: str = "v2m_hierarchical_small"
     model_args: dict[str, Any] = field(default_factory=small)
-    epochs: int = 8
-    batch_size: int = 16
+    pretrained: str | None = BACKBONE
+    epochs: int = 4
+    batch_size: int = 4
     input: segmentation.InputConfig = field(default_factory=lambda: segmentation.InputConfig(crop_size=96))
     augment: segmentation.AugmentConfig = field(
         default_factory=lambda: segmentation.AugmentConfig(scale=(0.75, 1.33))

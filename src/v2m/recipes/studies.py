@@ -10,7 +10,7 @@ from typing import Any
 from v2m.engine.study import StudyRun
 from v2m.recipes import FashionMNISTConfig, recipe_of
 from v2m.recipes.scenes import SMALL as SMALL_STAGES
-from v2m.recipes.scenes import ScenesDetectionConfig, ScenesSegmentationConfig
+from v2m.recipes.scenes import ScenesBackboneConfig, ScenesDetectionConfig, ScenesSegmentationConfig
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.config import OptimizerConfig, TrainConfig, settings
@@ -134,6 +134,15 @@ BACKBONES = {
 }
 """Backbones of detectors and segmenters, whose training steps take about as long on a CPU."""
 
+TRAINED_BACKBONES = {
+    label: replace(
+        variant,
+        overrides={**variant.overrides, "pretrained": f"runs/study-scenes-backbones/{label}-seed0"},
+    )
+    for label, variant in BACKBONES.items()
+}
+"""The same, as the study of backbones has trained them."""
+
 
 STUDIES = {
     "digits": Study(
@@ -200,16 +209,22 @@ STUDIES = {
             "edgenext": Variant("timm's EdgeNeXt-XXS", dict(model="edgenext_xx_small", model_args={})),
         },
     ),
+    "scenes-backbones": Study(
+        title="Backbones for scenes of garments, on single garments",
+        base=ScenesBackboneConfig(),
+        variants=BACKBONES,
+        seeds=(0,),
+    ),
     "scenes-detection": Study(
         title="Backbones of Mask R-CNN on scenes of garments",
         base=ScenesDetectionConfig(data=SCENES),
-        variants=BACKBONES,
+        variants=TRAINED_BACKBONES,
         seeds=(0, 1),
     ),
     "scenes-segmentation": Study(
         title="Backbones of UPerNet on scenes of garments",
         base=ScenesSegmentationConfig(data=SCENES),
-        variants=BACKBONES,
+        variants=TRAINED_BACKBONES,
         seeds=(0, 1),
     ),
     "precision": Study(
