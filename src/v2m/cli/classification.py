@@ -88,7 +88,9 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     top = min(options.top, len(classes))
     paths, failures = find_inputs(options.images)
     table = Table("image", *(f"{i + 1}." for i in range(top)), box=None, header_style="bold")
-    outcomes = classify_files(saved.model, evaluator.spec, paths, best_device(), options.batch_size)
+    outcomes = classify_files(
+        saved.model, evaluator.spec, paths, best_device(), options.batch_size or saved.evaluator.batch_size
+    )
     for path, outcome in track(outcomes, "classifying: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))

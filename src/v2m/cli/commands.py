@@ -102,7 +102,7 @@ def run_eval(options: Any) -> int:
         data = evaluator.open_data(source, Path(options.data_dir))
     batches = EvalLoader(
         data,
-        options.batch_size,
+        options.batch_size or evaluator.batch_size,
         workers=options.workers,
         rank=accelerator.process_index,
         processes=accelerator.num_processes,

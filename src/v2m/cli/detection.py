@@ -110,7 +110,9 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     paths, failures = find_inputs(options.images)
     ids, taken = _image_ids(paths), {path.resolve() for path in paths}
     entries: list[dict[str, Any]] = []
-    outcomes = detect_files(saved.model, paths, best_device(), options.batch_size)
+    outcomes = detect_files(
+        saved.model, paths, best_device(), options.batch_size or saved.evaluator.batch_size
+    )
     for path, outcome in track(outcomes, "detecting: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))

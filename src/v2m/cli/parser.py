@@ -104,7 +104,9 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     evaluate.add_argument(
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
-    evaluate.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
+    evaluate.add_argument(
+        "--batch_size", type=PositiveInt | None, help="Images at once; by default 64, of a detector 8."
+    )
     evaluate.add_argument("--workers", type=NonNegativeInt, default=0, help="Processes that read images.")
     evaluate.add_argument(
         "--output", type=str | None, help="Folder for the pictures; by default the model's."
@@ -133,7 +135,9 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     predict.add_argument(
         "--output", type=str | None, help="Folder for what is drawn; by default predictions in the model's."
     )
-    predict.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
+    predict.add_argument(
+        "--batch_size", type=PositiveInt | None, help="Images at once; by default 64, of a detector 8."
+    )
     predict.add_argument("--json", action="store_true", help="One JSON object per line instead of a table.")
     commands.add_subcommand("predict", predict, help="apply a model to image files")
 

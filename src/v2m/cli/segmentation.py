@@ -93,7 +93,12 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     paths, failures = find_inputs(options.images)
     names = _Names(folder, paths)
     outcomes = segment_files(
-        saved.model, evaluator.input, evaluator.inference, paths, best_device(), options.batch_size
+        saved.model,
+        evaluator.input,
+        evaluator.inference,
+        paths,
+        best_device(),
+        options.batch_size or saved.evaluator.batch_size,
     )
     for path, outcome in track(outcomes, "segmenting: image", len(paths), errors):
         if isinstance(outcome, DataError):

@@ -56,15 +56,18 @@ def config_type(arguments: Sequence[str]) -> type[TrainConfig]:
 
     Raises:
         ConfigFileError: they name a configuration file that cannot be read.
-        ValueError: there is no such recipe or task.
+        ValueError: there is no such recipe or task, or the recipe is for another task.
     """
     if not arguments or arguments[0] != "train":
         return ClassificationConfig
     if file := _option(arguments, "--config"):
         _read_config(Path(file))
     name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
-    if name and (not task or issubclass(find_recipe(name), find_task(task).config_type)):
-        return find_recipe(name)
+    if name:
+        recipe = find_recipe(name)
+        if task and not issubclass(recipe, find_task(task).config_type):
+            raise ValueError(f"task: {task} with --recipe {name}, which is for {recipe.task}")
+        return recipe
     if task and task != CLASSIFICATION:
         return find_task(task).config_type
     return recipe_of(_setting(arguments, "data"))
@@ -100,7 +103,9 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     run = RunFolder(resumed)
     if not run.config.is_file():
         raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
-    run.read_config()
+    task, own = _option(arguments, "--task"), run.read_config().get("task", CLASSIFICATION)
+    if task and task != own:
+        raise ValueError(f"task: {task} with --resume {run.path}, which is a run for {own}")
     return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
 
 

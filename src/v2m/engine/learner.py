@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -79,7 +80,8 @@ class Learner:
         self._model = model.to(device).to(memory_format=self._memory_format)
         if config.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
-        self._ema = ModelEmaV3(model, config.ema_decay, use_warmup=True) if config.ema_decay else None
+        average = partial(ModelEmaV3, use_warmup=True, foreach=not config.fsdp)  # buffers are not divided
+        self._ema = average(model, config.ema_decay) if config.ema_decay else None
         self._objective = task.build_objective(model).to(device)
         self._trained = self._objective.trainable_module
         if config.compile:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.distributed import DistError
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -117,6 +117,12 @@ def gathered(module: nn.Module) -> Iterator[None]:
     for part in parts:
         part.reshard()
         part.set_reshard_after_forward(True, recurse=False)
+
+
+def share_buffers(module: nn.Module, accelerator: Accelerator) -> None:
+    """Have the main process's buffers, such as batch norm's statistics of its images, in every process."""
+    if accelerator.num_processes > 1:
+        broadcast(list(module.buffers()))
 
 
 def whole(state: Any) -> Any:

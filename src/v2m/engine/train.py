@@ -267,6 +267,7 @@ class _Trainer:
         return str(self.run.path) if self.run.has_checkpoint else "nothing"
 
     def _evaluate(self) -> Evaluation:
+        parallel.share_buffers(self.learner.model, self.accelerator)  # for the scores of what is saved
         with parallel.gathered(self.learner.model):
             results = self.task.evaluator.results(self.task.val_data)
             found = evaluate(self.learner.model, self.val_batches, results, self.accelerator)

@@ -103,11 +103,11 @@ class ScenesSegmentationConfig(segmentation.SegmentationConfig, Recipe):
     model: str = "v2m_hierarchical_small"
     model_args: dict[str, Any] = field(default_factory=small)
     pretrained: str | None = BACKBONE
-    epochs: int = 4
+    epochs: int = 6
     batch_size: int = 4
     input: segmentation.InputConfig = field(default_factory=lambda: segmentation.InputConfig(crop_size=96))
     augment: segmentation.AugmentConfig = field(
-        default_factory=lambda: segmentation.AugmentConfig(scale=(0.75, 1.33))
+        default_factory=lambda: segmentation.AugmentConfig(scale=(0.9, 1.1), photometric=0.0)
     )
     head: segmentation.HeadConfig = field(default_factory=lambda: segmentation.HeadConfig(channels=64))
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3))

@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.format import Format, nhwc_to
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
@@ -87,7 +88,9 @@ class Backbone(nn.Module):
 
         Sides are rounded up.
         """
-        return self.model(x)
+        maps = self.model(x)
+        is_nhwc = getattr(self.model, "output_fmt", None) == Format.NHWC  # such as Swin
+        return [nhwc_to(m, Format.NCHW) for m in maps] if is_nhwc else maps
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute blocks in the backward pass, in models that can."""

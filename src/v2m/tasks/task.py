@@ -73,9 +73,11 @@ class Evaluator(ABC):
 
     Attributes:
         classes: Names of the classes.
+        batch_size: Images at once, where the user does not say.
     """
 
     classes: list[str]
+    batch_size: ClassVar[int] = 64
 
     @staticmethod
     def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:

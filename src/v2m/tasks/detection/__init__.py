@@ -33,6 +33,8 @@ class DetectionEvaluator(Evaluator):
         has_masks: Whether the detector has masks.
     """
 
+    batch_size = 8  # of 800 pixels and more
+
     def __init__(self, classes: list[str], category_ids: list[int], has_masks: bool) -> None:
         self.classes, self.category_ids, self.has_masks = classes, category_ids, has_masks
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from timm.task import TrainingTask
 from torch import Tensor, nn
@@ -41,6 +42,14 @@ class SegmentationEvaluator(Evaluator):
     def open_data(self, source: str, data_dir: Path) -> MaskedImages:
         """Validation images of their own sizes, and their labels."""
         return open_val_data(source, self.input, self.classes)
+
+    def with_options(self, options: dict[str, Any]) -> "SegmentationEvaluator":
+        """This one with other settings of inference; a window of 0 is none, a new one has a new stride."""
+        if "window" in options:
+            options = dict(stride=None) | options | dict(window=options["window"] or None)
+        if "scales" in options:
+            options = options | dict(scales=tuple(options["scales"]))
+        return SegmentationEvaluator(self.classes, self.input, replace(self.inference, **options))
 
     def results(self, data: Images) -> SegmentationResults:
         """Where pixels are counted."""

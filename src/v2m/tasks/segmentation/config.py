@@ -134,7 +134,8 @@ class InferenceConfig:
             if value is not None and value < 1:
                 raise ValueError(f"inference.{name} is {value}, expected at least 1")
         if self.stride is not None and (self.window is None or self.stride > self.window):
-            raise ValueError(f"inference.stride is {self.stride}, expected at most the window, {self.window}")
+            most = "at most the window, " + str(self.window) if self.window else "none without a window"
+            raise ValueError(f"inference.stride is {self.stride}, expected {most}")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"inference.scales is {list(self.scales)}, expected positive numbers")
 

@@ -91,13 +91,13 @@ class Segmenter(OnBackbone):
             decoded = self.decoder(maps, [None] * len(maps))
         else:
             decoded = self.decoder([padded, padded, *maps])  # it skips those of strides 1 and 2
-        logits = self.segmentation_head(self.dropout(decoded))[..., :height, :width]
+        logits = _cut(self.segmentation_head(self.dropout(decoded)), height, width)
         if not self.training:
             return logits
         auxiliary = None
         if self.auxiliary_head is not None:
             coarse = self.auxiliary_head(maps[AUXILIARY_MAP])
-            auxiliary = F.interpolate(coarse, padded.shape[-2:], mode="bilinear")[..., :height, :width]
+            auxiliary = _cut(F.interpolate(coarse, padded.shape[-2:], mode="bilinear"), height, width)
         return logits, auxiliary
 
     def saved_config(self) -> dict[str, Any]:
@@ -108,6 +108,11 @@ class Segmenter(OnBackbone):
             head=asdict(self.head),
             auxiliary=self.auxiliary_head is not None,
         )
+
+
+def _cut(maps: Tensor, height: int, width: int) -> Tensor:
+    """The top left of maps; the maps themselves if that is all of them, since FSDP2 warns of views."""
+    return maps if maps.shape[-2:] == (height, width) else maps[..., :height, :width]
 
 
 def load(folder: hub.Folder) -> Segmenter:
