@@ -77,7 +77,8 @@ def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> 
     """A schedule of timm over the steps of a run."""
     share = dict(warmup_t=int(steps * config.warmup), warmup_lr_init=config.warmup_lr, t_in_epochs=False)
     if config.kind == "steps":
-        return MultiStepLRScheduler(optimizer, [int(steps * part) for part in config.milestones], **share)
+        after = [int(steps * part) + 1 for part in config.milestones]  # timm counts steps from 1 here
+        return MultiStepLRScheduler(optimizer, after, decay_rate=0.1, warmup_prefix=False, **share)
     if config.kind == "poly":
         return PolyLRScheduler(optimizer, steps, power=config.power, lr_min=config.min_lr, **share)
     return CosineLRScheduler(optimizer, steps, lr_min=config.min_lr, **share)

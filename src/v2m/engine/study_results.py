@@ -43,6 +43,7 @@ class StudyResult:
     def of(cls, run: StudyRun) -> "StudyResult":
         """Read the result of a finished run."""
         rows = run.folder.read_metrics()
+        given = dict(data=run.config.data, pretrained=run.config.pretrained)  # as they are in the command
         model = find_task(run.config.task).load_model(run.folder.path).model
         return cls(
             label=run.label,
@@ -51,7 +52,7 @@ class StudyResult:
             epochs=len(rows),
             metrics={k: v for k, v in rows[-1].items() if k.startswith(("train_", "val_"))},
             seconds=sum(row["seconds"] for row in rows),
-            config={k: v for k, v in run.folder.read_config().items() if k not in PLACES},
+            config={k: v for k, v in run.folder.read_config().items() if k not in PLACES} | given,
         )
 
 

@@ -32,12 +32,12 @@ class ScenesBackboneConfig(FashionMNISTConfig):
 
     Command: ``v2m train --recipe scenes-backbone --output runs/garments``.
 
-    Expected: EXPECTED_BB test accuracy.
+    Expected: 86.94 % test accuracy.
 
-    Hardware and time: TIME_BB on a core of a CPU.
+    Hardware and time: 5 minutes on a core of a CPU.
     """
 
-    expected: ClassVar[str] = "EXPECTED_BB"
+    expected: ClassVar[str] = "86.94 %"
 
     model: str = "v2m_hierarchical_small"
     model_args: dict[str, Any] = field(default_factory=small)
@@ -51,15 +51,16 @@ class ScenesBackboneConfig(FashionMNISTConfig):
 class ScenesDetectionConfig(detection.DetectionConfig, Recipe):
     """Train a small Mask R-CNN over the backbone of ``scenes-backbone`` on scenes.
 
-    Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-detection --data runs/scenes``.
+    Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-detection --data runs/scenes``;
+    before that, ``scenes-backbone``, or ``--pretrained null`` to do without.
 
-    Expected: EXPECTED_DET.
+    Expected: 19.6 box AP, 18.6 mask AP (22.7 and 21.3 with seed 1).
 
-    Hardware and time: TIME_DET on a core of a CPU.
+    Hardware and time: 10 minutes on a core of a CPU.
     """
 
     images: ClassVar[str] = "scenes"
-    expected: ClassVar[str] = "EXPECTED_DET"
+    expected: ClassVar[str] = "19.6 box AP, 18.6 mask AP"
     source: ClassVar[str] = "run by us"
 
     model: str = "v2m_hierarchical_small"
@@ -89,15 +90,15 @@ class ScenesSegmentationConfig(segmentation.SegmentationConfig, Recipe):
     """Train UPerNet over the backbone of ``scenes-backbone`` on scenes.
 
     Command: ``v2m data scenes runs/scenes``, then ``v2m train --recipe scenes-segmentation --data
-    runs/scenes``.
+    runs/scenes``; before that, ``scenes-backbone``, or ``--pretrained null`` to do without.
 
-    Expected: EXPECTED_SEG.
+    Expected: 27.8 mIoU (31.6 with seed 1).
 
-    Hardware and time: TIME_SEG on a core of a CPU.
+    Hardware and time: 10 minutes on a core of a CPU.
     """
 
     images: ClassVar[str] = "scenes"
-    expected: ClassVar[str] = "EXPECTED_SEG"
+    expected: ClassVar[str] = "27.8 mIoU"
     source: ClassVar[str] = "run by us"
 
     model: str = "v2m_hierarchical_small"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from timm.models import get_pretrained_cfg
+from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
 from v2m.data import DataError, first_line
@@ -68,16 +68,18 @@ def image_args(name: str, img_size: tuple[int, int], in_chans: int) -> dict[str,
     return args
 
 
-def resolve_model_args(model_args: dict[str, Any], pretrained: str | None) -> dict[str, Any]:
+def resolve_model_args(name: str, model_args: dict[str, Any], pretrained: str | None) -> dict[str, Any]:
     """All arguments of the model that starts from a folder, by which it can be built without that folder.
 
-    Where there is no such folder (any more), they are ``model_args``.
+    Where there is no such folder (any more), or it holds another model, they are ``model_args``.
     """
     if pretrained is None or pretrained == TIMM:
         return model_args
     try:
         config = read_folder(Path(pretrained)).config
     except DataError:
+        return model_args
+    if config["architecture"] != split_model_name_tag(name)[0]:
         return model_args
     of_the_data = ("img_size", "in_chans", "num_classes")
     saved = {k: v for k, v in config.get("model_args", {}).items() if k not in of_the_data}

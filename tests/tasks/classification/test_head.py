@@ -133,14 +133,14 @@ def test_what_is_saved_again_is_of_the_new_data(nano):
 
 def test_the_arguments_build_the_model_without_the_folder(nano):
     model, folder = nano
-    args = resolve_model_args(dict(drop_path_rate=0.25), str(folder))
+    args = resolve_model_args("v2m_nano", dict(drop_path_rate=0.25), str(folder))
     assert "num_classes" not in args
     assert args["drop_path_rate"] == 0.25
     build_model("v2m_nano", args, 3, SPEC).load_state_dict(model.state_dict())
     shutil.rmtree(folder)
-    assert resolve_model_args(args, str(folder)) == args
+    assert resolve_model_args("v2m_nano", args, str(folder)) == args
     for source in (None, "timm"):
-        assert resolve_model_args(args, source) == args
+        assert resolve_model_args("v2m_nano", args, source) == args
 
 
 def test_the_head_is_new_for_another_number_of_classes(nano):

@@ -63,7 +63,7 @@ class Classification(Task[ClassificationConfig]):
             teacher = str(Path(teacher).resolve())
         return replace(
             config,
-            model_args=resolve_model_args(config.model_args, config.pretrained),
+            model_args=resolve_model_args(config.model, config.model_args, config.pretrained),
             distill=replace(config.distill, teacher=teacher),
             augment=resolve_augment(config.augment, config.data),
             input=InputConfig(spec.img_size, spec.in_chans, spec.mean, spec.std, spec.crop_pct),

@@ -67,7 +67,7 @@ class Detection(Task[DetectionConfig]):
         check_installed()
         return replace(
             config,
-            model_args=hub.resolve_model_args(config.model_args, config.pretrained),
+            model_args=hub.resolve_model_args(config.model, config.model_args, config.pretrained),
             input=resolve_input(config.input, config.model),
         )
 

@@ -14,7 +14,9 @@ from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
@@ -121,6 +123,11 @@ class Detector(OnBackbone):
     def _resized(self, image: Tensor) -> torch.Size:
         """The shape of an image once it is resized."""
         return self.detector.transform.resize(image.to("meta"))[0].shape
+
+    def heads(self) -> list[nn.Module]:
+        """What gives scores and boxes."""
+        kinds = (RPNHead, FastRCNNPredictor, RetinaNetHead)
+        return [module for module in self.modules() if isinstance(module, kinds)]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the backbone; what follows has as many objects as there are."""

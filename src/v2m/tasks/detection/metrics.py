@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from v2m.data.coco import CocoImages
 from v2m.data.loading import Batch
@@ -81,7 +83,7 @@ class DetectionScores:
         box: Scores of the boxes.
         mask: Scores of the masks, if the detector has masks.
         classes: Scores of every class.
-        is_finite: Whether all weights are numbers; those that are not find nothing.
+        is_finite: Whether all weights and scores are numbers; those that are not find nothing.
     """
 
     images: int
@@ -102,7 +104,7 @@ class DetectionScores:
 
 
 class State(NamedTuple):
-    """What a process added: the places of images, the metric's lists, and whether weights are numbers."""
+    """What a process added: the places of images, the metric's lists, and whether all is numbers."""
 
     places: list[int]
     lists: dict[str, list[Any]]
@@ -133,13 +135,21 @@ class DetectionResults(Results):
             self._is_finite = all(bool(value.isfinite().all()) for value in model.state_dict().values())
         places = batch.indices.tolist()
         assert isinstance(model, Detector)
-        found = detect(model, batch.images, device, autocast)
+        with ExitStack() as watched:
+            for head in model.heads():
+                watched.callback(head.register_forward_hook(self._watch).remove)
+            found = detect(model, batch.images, device, autocast)
         predictions = [dict(objects._asdict(), boxes=_from_corners(objects.boxes)) for objects in found]
         truths = [self._annotations[place] for place in places]
         self._metric.update(
             predictions, [dict(t, masks=masks) for t, masks in zip(truths, batch.targets, strict=True)]
         )
         self.places += places
+
+    def _watch(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Look at scores before those that are not numbers are left out."""
+        tensors = tree_leaves(output)
+        self._is_finite = self._is_finite and all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def state(self) -> State:
         """What was added."""
@@ -212,7 +222,7 @@ def score(
         metric: The metric, of ``new_metric``.
         classes: Names of the classes.
         has_masks: Whether there are masks.
-        is_finite: Whether all weights are numbers.
+        is_finite: Whether all weights and scores are numbers.
     """
     found = metric.compute()
     seen = found["classes"].flatten().tolist()
