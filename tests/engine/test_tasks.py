@@ -170,8 +170,9 @@ def test_losses_that_stay_infinite_stop_and_say_where_it_began(scenes, task, tmp
         train(config, console, resume=True)
 
 
-def test_weights_without_a_finite_loss_are_not_saved(scenes, tmp_path, console):
-    config = configure("segmentation", scenes, tmp_path / "run", "--epochs=1")
+@each_task
+def test_weights_without_finite_scores_are_not_saved(scenes, task, tmp_path, console):
+    config = configure(task, scenes, tmp_path / "run", "--epochs=1")
     wild = dataclasses.replace(
         config,
         optimizer=OptimizerConfig(lr=1e30, clip_grad=None),

@@ -116,7 +116,6 @@ class Learner:
             questions: Asked after the gradient, in every process.
         """
         buffers = [(buffer, buffer.clone()) for buffer in self._trained.buffers()]
-        buffers = [(buffer, buffer.clone()) for buffer in self._trained.buffers()]
         totals = self._backward(parts, place)
         limit = self._config.optimizer.clip_grad or math.inf
         self._accelerator.unscale_gradients(self._optimizer)
@@ -127,14 +126,11 @@ class Learner:
         is_finite = math.isfinite(loss) and math.isfinite(norm.item())
         if is_finite or self._accelerator.scaler:  # which skips the step itself, and lowers the scale
             self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._schedule.step_update(place.total + 1)
         if not is_finite:  # batch norms have seen it
             for buffer, before in buffers:
                 buffer.copy_(before)
-        self._optimizer.zero_grad()
-        self._schedule.step_update(place.total + 1)
-        if not is_finite:  # nor is what batch norm remembers of the images
-            for buffer, value in buffers:
-                buffer.copy_(value)
         elif self._ema:
             self._ema.update(self._model, step=place.total + 1)
         return StepResult(is_finite, loss, right, counted, images, answers)
