@@ -248,7 +248,7 @@ def test_an_evaluator_gets_what_is_used(content, tmp_path):
         )
 
 
-GONE = object()
+GONE = "(gone)"
 
 
 @pytest.mark.parametrize(
