@@ -12,6 +12,7 @@ from rich.table import Table
 from v2m.analysis.scenes import plot_scenes
 from v2m.data.scenes import CLASSES, Scene, ScenesConfig, build_scenes
 from v2m.engine.progress import track
+from v2m.recipes.scenes import BACKBONE
 
 PICTURE, SHOWN = "samples.png", 12
 
@@ -44,6 +45,7 @@ def run(settings: Any, out: Console, errors: Console) -> int:
         table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", *extremes)
     out.print(table)
     out.print(f"\nfolder: {output}\npicture: {output / PICTURE}\n\nTry next:")
+    out.print(f"  v2m train --recipe scenes-backbone --output {BACKBONE}")
     for task in ("detection", "segmentation"):
         out.print(f"  v2m train --recipe scenes-{task} --data {shlex.quote(str(output))}", soft_wrap=True)
     return 0
