@@ -13,7 +13,8 @@ from v2m.tasks.config import ScheduleConfig
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_run_is_what_its_command_trains(name):
+def test_every_run_is_what_its_command_trains(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there are no scenes
     study = STUDIES[name]
     for run in study.runs(Path("runs") / name, "some where", study.seeds[:1]):
         assert vars(parsed(*run.arguments)) == vars(run.config)
