@@ -1,13 +1,18 @@
 """A tiny set of scenes, and tiny models for both tasks that scenes are for."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
+from v2m.cli.parser import build_parser
+from v2m.cli.settings import train_config
 from v2m.data import scenes
 from v2m.data.dataset import ArrayImages
 from v2m.data.scenes import ScenesConfig, build_scenes
+from v2m.tasks import Task, find_task
+from v2m.tasks.config import TrainConfig
 
 TASKS = ("detection", "segmentation")
 CLASSES = ["Shirt", "Shoe", "Bag", "Hat"]
@@ -65,3 +70,18 @@ def train_arguments(task: str, data: Path, output: Path, *more: str) -> list[str
         *HEADS[task],
         *more,
     ]
+
+
+def configure(task: str, data: Path, output: Path, *more: str) -> TrainConfig:
+    """The configuration of such a run, as the command line makes it."""
+    arguments = train_arguments(task, data, output, *more)
+    parser = build_parser(arguments)
+    return train_config(parser.instantiate(parser.parse_args(arguments))["train"])
+
+
+def opened_task(config: TrainConfig) -> Task[Any]:
+    """The task of a configuration with its data, as the engine has it before it builds anything."""
+    kind = find_task(config.task)
+    task = kind(kind.resolve(config))
+    task.open_data(lambda line: None)
+    return task

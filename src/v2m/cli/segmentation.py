@@ -117,7 +117,8 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             print(json.dumps({"image": str(path), **files, "classes": found}), flush=True)
         else:
             cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
-            out.print("\t".join([shown(str(path)), *cells]))
+            line = "\t".join([shown(str(path)), *cells])
+            out.print(line) if out.is_terminal else print(line, flush=True)  # rich makes spaces of tabs
     if not options.json:
         out.print(f"pictures and labels: {folder}")
     for failure in failures:
