@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.utils import recursively_apply
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
 from tests.engine.test_resume import assert_same
-from tests.engine.test_train import StopError, stop_after
+from tests.engine.test_train import StopError, poisoned, stop_after
 from tests.helpers import has_compiler
 from tests.scenes import TASKS, configure, make_scenes, opened_task
 from v2m.data import DataError
@@ -105,28 +104,6 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_if_it_had_not_been(
             train(config, console)
     train(config, console, resume=True)
     assert_same(outcome(config.output), expected)
-
-
-@contextmanager
-def poisoned(steps):
-    """Make the images of these steps (epoch, step) infinite."""
-    original = Learner._seed, Learner._inputs
-    places = []
-
-    def seed(self, place):
-        places.append((place.epoch, place.step + 1))
-        original[0](self, place)
-
-    def inputs(self, batch):
-        targets, images, mixed = original[1](self, batch)
-        if places[-1] in steps:
-            images = recursively_apply(lambda image: image * math.inf, images)
-        return targets, images, mixed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "_seed", seed)
-        patch.setattr(Learner, "_inputs", inputs)
-        yield
 
 
 @each_task

@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 import torch
 import yaml
+from accelerate.utils import recursively_apply
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -333,7 +334,9 @@ def poisoned(steps):
 
     def inputs(self, batch):
         targets, images, mixed_targets = original[1](self, batch)
-        return targets, images * (math.inf if places[-1] in steps else 1), mixed_targets
+        if places[-1] in steps:
+            images = recursively_apply(lambda image: image * math.inf, images)
+        return targets, images, mixed_targets
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "_seed", seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from v2m.analysis.plots import BLUE, LONGEST_NAME, MANY_CLASSES, ORANGE, _figure, _save
+from v2m.analysis.plots import BLUE, MANY_CLASSES, ORANGE, _figure, _save, _share_axis
 from v2m.analysis.segments import palette
 from v2m.data import replace_file
 
@@ -139,13 +139,7 @@ def plot_class_aps(
             bars = axis.barh(places, [v or 0.0 for v in values], height, color=colour, label=name)
             texts = ["no objects" if value is None else f"{value:.1%}" for value in values]
             axis.bar_label(bars, texts, padding=3, fontsize=7)
-        axis.set(xlim=(0, 1.15), ylim=(count - 0.4, -0.6), xlabel="AP")
-        axis.set_yticks(range(len(part)), [_short(name) for name, *_ in part])
-        axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        axis.xaxis.set_major_formatter("{x:.0%}")
-        axis.grid(alpha=0.3, axis="x")
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        _share_axis(axis, "AP", [name for name, *_ in part], ylim=(count - 0.4, -0.6))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     figure.suptitle(title)
     _save(figure, path)
@@ -168,7 +162,3 @@ def _font() -> str:
     from matplotlib import get_data_path
 
     return str(Path(get_data_path(), "fonts", "ttf", FONT))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

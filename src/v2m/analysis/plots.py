@@ -290,6 +290,21 @@ def choose_images(logits: Tensor, targets: Tensor, count: int, seed: int = 0) ->
     return mistakes + others[: count - len(mistakes)]
 
 
+def _share_axis(axis: Any, label: str, names: Sequence[str], ylim: tuple[float, float]) -> None:
+    """Make an axis ready for a bar with a share for each name."""
+    axis.set(xlim=(0, 1.15), ylim=ylim, xlabel=label)
+    axis.set_yticks(range(len(names)), map(_short, names))
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.grid(alpha=0.3, axis="x")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 

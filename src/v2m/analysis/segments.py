@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from v2m.analysis.plots import BLUE, LONGEST_NAME, MANY_CLASSES, RED, _figure, _save
+from v2m.analysis.plots import BLUE, MANY_CLASSES, RED, _figure, _save, _share_axis, _short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,13 +132,7 @@ def plot_class_ious(ious: Sequence[tuple[str, float | None]], mean: float, path:
         texts = ["nowhere" if iou is None else f"{iou:.1%}" for _, iou in part]
         axis.bar_label(bars, texts, padding=3, fontsize=8)
         axis.axvline(mean, color=RED, linestyle="--", linewidth=1, label=f"mean: {mean:.1%}")
-        axis.set(xlim=(0, 1.15), ylim=(rows - 0.5, -0.5), xlabel="IoU")
-        axis.set_yticks(range(len(part)), [_short(name) for name, _ in part])
-        axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        axis.xaxis.set_major_formatter("{x:.0%}")
-        axis.grid(alpha=0.3, axis="x")
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        _share_axis(axis, "IoU", [name for name, _ in part], ylim=(rows - 0.5, -0.5))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower right", frameon=False)
     figure.suptitle(title)
     _save(figure, path)
@@ -171,7 +165,3 @@ def _legend(
     if len(found) > len(chosen):
         patches.append(Patch(color="none", label=f"and {len(found) - len(chosen)} more"))
     figure.legend(handles=patches, loc=place, ncols=columns, frameon=False, fontsize=9)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

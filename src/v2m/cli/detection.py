@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from v2m.analysis.objects import Drawn, plot_class_aps, plot_detections, plot_objects
-from v2m.cli.output import find_inputs, number_table
+from v2m.cli.output import PredictionFiles, find_inputs, number_table
 from v2m.data import DataError, replace_file
 from v2m.data.coco import CocoImages
 from v2m.data.errors import shown
@@ -18,7 +18,6 @@ from v2m.engine.progress import track
 from v2m.tasks.detection import DetectionEvaluator
 from v2m.tasks.detection.head import Detections, Detector, detect_files
 from v2m.tasks.detection.metrics import DetectionResults, DetectionScores, to_entries
-from v2m.tasks.hub import WEIGHTS
 from v2m.tasks.task import SavedModel
 
 PREDICTIONS, CLASSES, RESULTS = "predictions.png", "classes.png", "results.json"
@@ -28,7 +27,6 @@ FILES: tuple[tuple[str, str], ...] = (
     (RESULTS, "all that was found, in COCO's format of results"),
 )
 """Files of ``draw``, and what they are."""
-OUTPUT = "predictions"
 SHEET_IMAGES = 12
 SHOWN_SCORE = 0.5
 """Least score of what is drawn on the sheet."""
@@ -104,11 +102,9 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     evaluator = saved.evaluator
     assert isinstance(evaluator, DetectionEvaluator)
     assert isinstance(saved.model, Detector)
-    model = Path(options.model)
-    folder = Path(options.output or (model.parent if model.name == WEIGHTS else model) / OUTPUT)
-    folder.mkdir(parents=True, exist_ok=True)
     paths, failures = find_inputs(options.images)
-    ids, taken = _image_ids(paths), {path.resolve() for path in paths}
+    files = PredictionFiles(options.output, options.model, paths)
+    ids = _image_ids(paths)
     entries: list[dict[str, Any]] = []
     outcomes = detect_files(
         saved.model, paths, best_device(), options.batch_size or saved.evaluator.batch_size
@@ -118,7 +114,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             failures.append(str(outcome))
             continue
         image, found = outcome
-        picture = _free_name(folder, path.stem, taken)
+        (picture,) = files.take(path.stem, ".png")
         drawn = _drawn(found, evaluator.classes, options.threshold)
         plot_detections(image, drawn, picture)
         own = to_entries(found, ids[path], evaluator.category_ids)
@@ -127,9 +123,9 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             print(_json_line(path, picture, found, evaluator.classes, options.threshold), flush=True)
         else:
             out.print(f"{shown(str(path))}  {_in_words(drawn.captions[::-1])}")
-    _write_json(folder / RESULTS, entries)
+    _write_json(files.folder / RESULTS, entries)
     if not options.json:
-        out.print(f"pictures and {RESULTS}: {folder}")
+        out.print(f"pictures and {RESULTS}: {files.folder}")
     for failure in failures:
         errors.print(f"v2m: error: {failure}")
     return 1 if failures else 0
@@ -169,15 +165,6 @@ def _image_ids(paths: Sequence[Path]) -> dict[Path, int]:
         if len(set(ids.values())) == len(paths):
             return ids
     return {path: number for number, path in enumerate(paths, 1)}
-
-
-def _free_name(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """A picture in a folder that is none of the files ``taken``, to which it is added."""
-    number = 1
-    while (path := folder / (f"{stem}-{number}.png" if number > 1 else f"{stem}.png")).resolve() in taken:
-        number += 1
-    taken.add(path.resolve())
-    return path
 
 
 def _write_json(path: Path, entries: Sequence[dict[str, Any]]) -> None:

@@ -9,6 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.data import DataError, find_images
+from v2m.tasks.hub import WEIGHTS
+
+PREDICTIONS = "predictions"
+"""Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
 
 
 class _Output(Console):
@@ -56,3 +60,33 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
         except DataError as error:
             failures.append(str(error))
     return list(paths), failures
+
+
+class PredictionFiles:
+    """Files of predictions in a folder, which is made: none is written twice or is one of the inputs.
+
+    Args:
+        output: The folder; None for one beside the model.
+        model: The model's folder, or the weights file in one.
+        inputs: Images that are read.
+
+    Attributes:
+        folder: Where the files are.
+    """
+
+    def __init__(self, output: str | None, model: str, inputs: Sequence[Path]) -> None:
+        path = Path(model)
+        self.folder = Path(output or (path.parent if path.name == WEIGHTS else path) / PREDICTIONS)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._taken = {path.resolve() for path in inputs}
+
+    def take(self, stem: str, *endings: str) -> list[Path]:
+        """A file for each ending, with a number after the stem where one of them is taken."""
+        number = 1
+        while True:
+            start = f"{stem}-{number}" if number > 1 else stem
+            files = [self.folder / f"{start}{ending}" for ending in endings]
+            if not self._taken.intersection(file.resolve() for file in files):
+                self._taken.update(file.resolve() for file in files)
+                return files
+            number += 1

@@ -11,14 +11,13 @@ from rich.console import Console
 from torch import Tensor
 
 from v2m.analysis.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
-from v2m.cli.output import find_inputs, number_table
+from v2m.cli.output import PredictionFiles, find_inputs, number_table
 from v2m.data import DataError, replace_file
 from v2m.data.errors import shown
 from v2m.data.masks import MaskedImages
 from v2m.engine.evaluate import Evaluation
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
-from v2m.tasks.hub import WEIGHTS
 from v2m.tasks.segmentation import SegmentationEvaluator
 from v2m.tasks.segmentation.head import Segmenter, segment_files
 from v2m.tasks.segmentation.metrics import SegmentationScores
@@ -30,7 +29,6 @@ FILES = (
     (CLASSES, "IoU of every class"),
 )
 """Files of ``draw``, and what they are."""
-OUTPUT = "predictions"
 LARGEST_CLASSES = 5
 
 
@@ -87,11 +85,8 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     evaluator = saved.evaluator
     assert isinstance(evaluator, SegmentationEvaluator)
     assert isinstance(saved.model, Segmenter)
-    model = Path(options.model)
-    folder = Path(options.output or (model.parent if model.name == WEIGHTS else model) / OUTPUT)
-    folder.mkdir(parents=True, exist_ok=True)
     paths, failures = find_inputs(options.images)
-    names = _Names(folder, paths)
+    files = PredictionFiles(options.output, options.model, paths)
     outcomes = segment_files(
         saved.model,
         evaluator.input,
@@ -104,7 +99,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
         if isinstance(outcome, DataError):
             failures.append(str(outcome))
             continue
-        picture, label_map = names.take(path.stem)
+        picture, label_map = files.take(path.stem, ".png", "_labels.png")
         image, labels = outcome
         plot_overlay(image, labels.numpy(), evaluator.classes, picture)
         write_labels(labels, len(evaluator.classes), label_map)
@@ -113,36 +108,17 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
         best = [(evaluator.classes[i], shares[i].item()) for i in largest]
         if options.json:
             found = [{"class": name, "share": round(share, 6)} for name, share in best]
-            files = dict(picture=str(picture), labels=str(label_map))
-            print(json.dumps({"image": str(path), **files, "classes": found}), flush=True)
+            written = dict(picture=str(picture), labels=str(label_map))
+            print(json.dumps({"image": str(path), **written, "classes": found}), flush=True)
         else:
             cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
             line = "\t".join([shown(str(path)), *cells])
             out.print(line) if out.is_terminal else print(line, flush=True)  # rich makes spaces of tabs
     if not options.json:
-        out.print(f"pictures and labels: {folder}")
+        out.print(f"pictures and labels: {files.folder}")
     for failure in failures:
         errors.print(f"v2m: error: {failure}")
     return 1 if failures else 0
-
-
-class _Names:
-    """Names of files in a folder, of which none is taken twice or is one of the inputs."""
-
-    def __init__(self, folder: Path, inputs: list[Path]) -> None:
-        self._folder = folder
-        self._taken = {path.resolve() for path in inputs}
-
-    def take(self, stem: str) -> tuple[Path, Path]:
-        """Names for a picture and for labels."""
-        number = 1
-        while True:
-            end = f"{stem}-{number}" if number > 1 else stem
-            files = self._folder / f"{end}.png", self._folder / f"{end}_labels.png"
-            if not self._taken.intersection(file.resolve() for file in files):
-                self._taken.update(file.resolve() for file in files)
-                return files
-            number += 1
 
 
 def write_labels(labels: Tensor, classes: int, path: Path) -> None:

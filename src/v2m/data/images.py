@@ -1,16 +1,18 @@
 """Image files: finding, opening and decoding them."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
+
+T = TypeVar("T")
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -20,6 +22,20 @@ def read_image(path: str | Path) -> Image.Image:
         UnreadableImageError: it cannot be read.
     """
     return decode_image(path, str(path))
+
+
+def read_batches(
+    paths: Sequence[Path], batch_size: int, prepare: Callable[[Image.Image], T]
+) -> Iterator[dict[Path, T | DataError]]:
+    """Image files, prepared, some at a time and in order; the error in place of one that cannot be read."""
+    for start in range(0, len(paths), batch_size):
+        batch: dict[Path, T | DataError] = {}
+        for path in paths[start : start + batch_size]:
+            try:
+                batch[path] = prepare(read_image(path))
+            except DataError as error:
+                batch[path] = error
+        yield batch
 
 
 def decode_image(file: str | Path | BinaryIO, name: str) -> Image.Image:

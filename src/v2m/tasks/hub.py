@@ -104,6 +104,14 @@ def read_folder(path: Path, prefix: str = "") -> Folder:
     return Folder(folder, config)
 
 
+def read_task_folder(path: Path, task: str) -> Folder:
+    """Like ``read_folder``, of a model for this task."""
+    folder = read_folder(path)
+    if folder.task != task:
+        raise DataError(f"{path}: the model is for {folder.task}, expected one for {task}")
+    return folder
+
+
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` write both files into a folder beside, and rename each into place when complete."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as partial:

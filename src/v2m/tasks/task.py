@@ -94,8 +94,8 @@ class Evaluator(ABC):
         Raises:
             ValueError: the task has no such option.
         """
-        for name in options:
-            raise ValueError(f"{name}: models for segmentation alone have this option")
+        if options:
+            raise ValueError(f"{next(iter(options))}: models for segmentation alone have this option")
         return self
 
     @abstractmethod

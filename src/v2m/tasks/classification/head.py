@@ -10,7 +10,8 @@ import torch
 from timm.models import save_for_hf, split_model_name_tag
 from torch import Tensor, nn
 
-from v2m.data import DataError, ImageSpec, eval_transform, read_image
+from v2m.data import DataError, ImageSpec, eval_transform
+from v2m.data.images import read_batches
 from v2m.tasks.hub import (
     CLASSIFICATION,
     LOAD_ERRORS,
@@ -187,15 +188,8 @@ def classify_files(
     model: nn.Module, spec: ImageSpec, paths: list[Path], device: torch.device, batch_size: int
 ) -> Iterator[tuple[Path, Tensor | DataError]]:
     """Class probabilities ``[classes]`` of each file, in order; the error for a file that cannot be read."""
-    transform = eval_transform(spec)
     model.to(device).eval()
-    for start in range(0, len(paths), batch_size):
-        batch: dict[Path, Tensor | DataError] = {}
-        for path in paths[start : start + batch_size]:
-            try:
-                batch[path] = transform(read_image(path))
-            except DataError as error:
-                batch[path] = error
+    for batch in read_batches(paths, batch_size, eval_transform(spec)):
         images = [image for image in batch.values() if isinstance(image, Tensor)]
         if images:
             with torch.inference_mode():

@@ -1,6 +1,6 @@
 """Detection: boxes around objects and their classes, and with a Mask R-CNN their masks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,10 @@ class DetectionEvaluator(Evaluator):
     """
 
     batch_size = 8  # of 800 pixels and more
+    collate = staticmethod(collate_lists)
 
     def __init__(self, classes: list[str], category_ids: list[int], has_masks: bool) -> None:
         self.classes, self.category_ids, self.has_masks = classes, category_ids, has_masks
-
-    @staticmethod
-    def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
-        """Images of their own sizes, and masks of their objects."""
-        return collate_lists(samples)
 
     def open_data(self, source: str, data_dir: Path) -> CocoImages:
         """Validation images of their own sizes, and masks of their objects."""
@@ -60,6 +56,7 @@ class Detection(Task[DetectionConfig]):
 
     config_type = DetectionConfig
     val_metrics = (Metric("mask_ap", "mask AP"), Metric("box_ap", "box AP"))
+    collate = staticmethod(collate_lists)
 
     @classmethod
     def resolve(cls, config: DetectionConfig) -> DetectionConfig:
@@ -70,11 +67,6 @@ class Detection(Task[DetectionConfig]):
             model_args=hub.resolve_model_args(config.model, config.model_args, config.pretrained),
             input=resolve_input(config.input, config.model),
         )
-
-    @staticmethod
-    def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
-        """Images of their own sizes, and their objects."""
-        return collate_lists(samples)
 
     def open_data(self, warn: Callable[[str], None]) -> None:
         """Open both splits."""
@@ -133,9 +125,7 @@ class Detection(Task[DetectionConfig]):
     def load_model(cls, path: Path) -> SavedModel:
         """Load a folder that ``save_model`` wrote, or the weights file in one."""
         check_installed()
-        folder = hub.read_folder(path)
-        if folder.task != NAME:
-            raise DataError(f"{path}: the model is for {folder.task}, expected one for {NAME}")
+        folder = hub.read_task_folder(path, NAME)
         weights = hub.read_weights(folder)
         try:
             model, evaluator = _build(folder.config)

@@ -22,7 +22,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.poolers import initLevelMapper
 
-from v2m.data import DataError, read_image
+from v2m.data import DataError
+from v2m.data.images import read_batches
 from v2m.models.pyramid import STRIDES
 from v2m.tasks.backbone import Backbone, OnBackbone
 from v2m.tasks.detection.config import HeadConfig, InputConfig
@@ -253,13 +254,7 @@ def detect_files(
 ) -> Iterator[tuple[Path, tuple[Image.Image, Detections] | DataError]]:
     """Each file with its image and what is in it, in order, or the error if it cannot be read."""
     model.to(device).eval()
-    for start in range(0, len(paths), batch_size):
-        batch: dict[Path, Image.Image | DataError] = {}
-        for path in paths[start : start + batch_size]:
-            try:
-                batch[path] = read_image(path)
-            except DataError as error:
-                batch[path] = error
+    for batch in read_batches(paths, batch_size, lambda image: image):
         images = [image for image in batch.values() if isinstance(image, Image.Image)]
         found = iter(detect(model, [to_tensor(image) for image in images], device) if images else ())
         for path, image in batch.items():

@@ -129,9 +129,7 @@ class Segmentation(Task[SegmentationConfig]):
     def load_model(cls, path: Path) -> SavedModel:
         """Load a folder that ``save_model`` wrote, or the weights file in one."""
         check_installed()
-        folder = hub.read_folder(path)
-        if folder.task != NAME:
-            raise DataError(f"{path}: the model is for {folder.task}, expected one for {NAME}")
+        folder = hub.read_task_folder(path, NAME)
         model = load(folder)
         try:
             evaluator = SegmentationEvaluator(

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
-from v2m.data import DataError, read_image
+from v2m.data import DataError
+from v2m.data.images import read_batches
 from v2m.tasks import hub
 from v2m.tasks.backbone import Backbone, OnBackbone
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig
@@ -276,17 +277,16 @@ def segment_files(
         batch_size: Files that are read before they are segmented.
     """
     model.to(device).eval()
-    for start in range(0, len(paths), batch_size):
+    for batch in read_batches(paths, batch_size, lambda image: image.convert("RGB")):
         found: dict[Path, tuple[Image.Image, Tensor] | DataError] = {}
         read: list[tuple[Path, Image.Image]] = []
-        part = paths[start : start + batch_size]
-        for path in part:
-            try:
-                read.append((path, read_image(path).convert("RGB")))
-            except DataError as error:
-                found[path] = error
+        for path, image in batch.items():
+            if isinstance(image, DataError):
+                found[path] = image
+            else:
+                read.append((path, image))
         tensors = [to_tensor(image, input).to(device) for _, image in read]
         for number, logits in iter_predictions(model, tensors, inference):
             path, image = read[number]
             found[path] = image, logits.argmax(0).cpu()
-        yield from ((path, found[path]) for path in part)
+        yield from ((path, found[path]) for path in batch)
