@@ -250,6 +250,7 @@ def check_conv(kernels, x, weight, bias, axis="row", reverse=False, grad=None):
     expected_y, expected_grads = expected_conv(x, weight, bias, axis, reverse, grad)
     assert y.dtype == grads[0].dtype == x.dtype
     assert_close(y, expected_y, "y")
+    assert len({value.untyped_storage().data_ptr() for value in grads}) == len(grads)
     for name, value, expected in zip(("x", "weight", "bias"), grads, expected_grads, strict=True):
         assert name == "x" or value.dtype == torch.float32
         assert value.is_contiguous()

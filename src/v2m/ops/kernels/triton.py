@@ -122,8 +122,9 @@ def conv_silu_backward(
             groups,
             **call.constants,
         )
-    dparameters = dparameters.sum(0)
-    return dx, dparameters[:taps].t().contiguous(), dparameters[taps]
+    dweight, dbias = dparameters.sum(0).split([taps, 1])
+    # With one tap, contiguous() would give a view: operators may not return tensors that share memory.
+    return dx, dweight.t().clone(memory_format=torch.contiguous_format), dbias.squeeze(0)
 
 
 class _ScanCall:
