@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 
@@ -122,6 +124,26 @@ def test_use_implementation_is_undone_by_an_exception(called):
     assert called == ["reference"]
 
 
+def test_use_implementation_concerns_its_own_thread(called):
+    entered, left = threading.Event(), threading.Event()
+
+    def other():
+        with use_implementation("pytorch"):
+            entered.set()
+            left.wait(10)
+
+    with use_implementation("reference"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        entered.wait(10)
+        scan()
+    left.set()  # the one that entered first left first
+    thread.join()
+    scan(implementation=None)
+    assert called[0] == "reference"
+    assert called[1] != "reference"
+
+
 @pytest.mark.parametrize("name", ["cuda", "", 1])
 def test_use_implementation_of_no_such_name(name):
     choices = "'reference', 'cpu', 'triton', 'pytorch'"
@@ -152,3 +174,19 @@ def test_model(implementation, called):
     expected, actual = results
     for name, value in actual.items():
         assert_close(value, expected[name], "golden model float32", name)
+
+
+@pytest.mark.parametrize("settings", [dict(depth=2), dict(depth=2, mixer="raster")])
+def test_blocks_are_recomputed_as_they_were_computed(settings, called):
+    model = v2m.create_model("v2m_nano", img_size=8, num_classes=2, **settings)
+    model.set_grad_checkpointing()
+    with use_implementation("reference"):
+        y = model(torch.randn(1, 3, 8, 8))
+    y.sum().backward()
+    assert set(called) == {"reference"}
+    called.clear()
+    with use_implementation("pytorch"):
+        y = model(torch.randn(1, 3, 8, 8))
+    with use_implementation("reference"):
+        y.sum().backward()
+    assert set(called) == {"pytorch forward", "pytorch backward"}

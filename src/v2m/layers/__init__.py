@@ -1,7 +1,7 @@
 """Neural network modules that know no task."""
 
 from v2m.layers.attention import AttentionMixer
-from v2m.layers.block import V2MBlock, V2MMlpBlock
+from v2m.layers.block import Stack, V2MBlock, V2MMlpBlock
 from v2m.layers.conv_mixer import ConvV2MMixer, CoupledScan, Recurrence
 from v2m.layers.directions import Directions, choose
 from v2m.layers.light import LightMixer
@@ -19,6 +19,7 @@ __all__ = [
     "LightMixer",
     "RasterMixer",
     "Recurrence",
+    "Stack",
     "TwoPasses",
     "V2MBlock",
     "V2MMixer",

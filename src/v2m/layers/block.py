@@ -3,6 +3,10 @@
 import torch
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from v2m.layers.common import cast_for
+from v2m.ops.dispatch import as_now
 
 
 class V2MBlock(nn.Module):
@@ -27,8 +31,7 @@ class V2MBlock(nn.Module):
         return self._add(x, self.norm, self.mixer)
 
     def _add(self, x: Tensor, norm: nn.RMSNorm | nn.LayerNorm, branch: nn.Module) -> Tensor:
-        normed = norm(x.to(norm.weight.dtype))
-        mixed: Tensor = self.drop_path(branch(normed))
+        mixed: Tensor = self.drop_path(branch(norm(cast_for(norm, x))))
         return torch.add(x, mixed.to(x.dtype))
 
 
@@ -51,3 +54,21 @@ class V2MMlpBlock(V2MBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, H, W, dim]`` to the same shape and dtype."""
         return self._add(super().forward(x), self.norm2, self.mlp)
+
+
+class Stack(nn.Sequential):
+    """Blocks one after the other; with ``grad_checkpointing`` each is computed again in the backward pass."""
+
+    grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run all of them."""
+        for block in self:
+            x = self.run(block, x)
+        return x
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run one of them."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False, context_fn=as_now)
+        return block(x)

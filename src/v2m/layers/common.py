@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def check_sizes(owner: str, **sizes: object) -> None:
@@ -39,3 +40,24 @@ def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
 def resolve_rank(dt_rank: int | Literal["auto"], dim: int) -> int:
     """The rank of a step size projection: ``ceil(dim / 16)`` for ``"auto"``."""
     return math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
+
+
+def is_plain(*layers: nn.Module) -> bool:
+    """Whether reading the weights of linear layers and convolutions is as good as calling the layers.
+
+    It is not where hooks, adapters, parametrisations, quantisation, offloading or sharding come between.
+    """
+    return all(
+        type(layer) in (nn.Linear, nn.Conv1d)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not (layer._backward_hooks or layer._backward_pre_hooks)
+        and "forward" not in vars(layer)
+        and not is_traceable_wrapper_subclass(layer.weight)
+        for layer in layers
+    )
+
+
+def cast_for(layer: nn.Module, x: Tensor) -> Tensor:
+    """``x`` in the data type of a layer's weight; as it is where a quantised layer has none to tell."""
+    weight = getattr(layer, "weight", None)
+    return x.to(weight.dtype) if isinstance(weight, Tensor) and weight.is_floating_point() else x

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes, resolve_rank
+from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes, resolve_rank
 from v2m.layers.directions import Directions, Path, choose
 from v2m.layers.two_passes import TwoPasses, decay_rates, ones_like, reset_scan
 from v2m.ops import selective_scan_2d
@@ -107,22 +107,18 @@ class ConvV2MMixer(nn.Module):
 
     def reset_scan_parameters(self) -> None:
         """Initialise rates, skips, step sizes and couplings."""
-        for scan in self._scans:
+        for scan in cast(Sequence[TwoPasses | CoupledScan], self.scans):
             scan.reset_scan_parameters()
-
-    @property
-    def _scans(self) -> Sequence["TwoPasses | CoupledScan"]:
-        return cast(Sequence[TwoPasses | CoupledScan], self.scans)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("ConvV2MMixer", x, self.dim)
-        x, *z = self.in_proj(x).to(self.conv2d.weight.dtype).chunk(2 if self.use_gate else 1, dim=-1)
+        x, *z = cast_for(self.conv2d, self.in_proj(x)).chunk(2 if self.use_gate else 1, dim=-1)
         with autocast_disabled(x.device):
             gate = F.silu(z[0]) if z else ones_like(x)
             x = self.conv2d(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            pairs = zip(self._scans, self.groups, strict=True)
-            y = reduce(torch.add, (scan.sum_over(paths, x, gate) for scan, paths in pairs))
+            pairs = zip(self.scans, self.groups, strict=True)
+            y = reduce(torch.add, (scan(paths, x, gate) for scan, paths in pairs))
             y = self.norm(y / math.sqrt(len(self.directions.paths)))
         return self.out_proj(y)
 
@@ -177,7 +173,7 @@ class CoupledScan(nn.Module):
         self.coupling_bias.zero_()
         self.coupling_2_bias.zero_()
 
-    def sum_over(self, paths: Sequence[Path], x: Tensor, gate: Tensor) -> Tensor:
+    def forward(self, paths: Sequence[Path], x: Tensor, gate: Tensor) -> Tensor:
         """Sum the results over the paths; the first scan of each is that of h1.
 
         Args:

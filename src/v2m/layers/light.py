@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes
+from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes
 
 DT_MIN, DT_MAX = 0.02, 0.5
 
@@ -116,7 +116,7 @@ class LightMixer(nn.Module):
             y = torch.addcmul(y, u, self.D.to(dtype))
             if self.use_gate:
                 y = y * F.silu(z.to(dtype))
-        return self.out_proj(y.to(self.out_proj.weight.dtype))
+        return self.out_proj(cast_for(self.out_proj, y))
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""

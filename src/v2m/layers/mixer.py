@@ -79,7 +79,7 @@ class V2MMixer(TwoPasses):
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.out_proj = nn.Linear(inner, dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("V2MMixer", x, self.dim)
         paths = self.directions.paths
@@ -95,7 +95,7 @@ class V2MMixer(TwoPasses):
                 y = self.sum_over(paths, x, gate)
             else:
                 y = self.sum_over(paths[self.is_first_local :: 2], x, gate)
-                y = y + self.local.sum_over(paths[not self.is_first_local :: 2], x, gate, self.window)
+                y = y + self.local(paths[not self.is_first_local :: 2], x, gate, self.window)
         return self.out_proj(y / math.sqrt(len(paths)))
 
     def extra_repr(self) -> str:

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes, resolve_rank
-from v2m.layers.two_passes import decay_rates, reset_scan
+from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_plain, resolve_rank
+from v2m.layers.directions import LEFT, RIGHT, Scan
+from v2m.layers.two_passes import causal_conv, decay_rates, reset_scan
 from v2m.ops import selective_scan
 
 
@@ -85,9 +86,9 @@ class RasterMixer(nn.Module):
         line = self.in_proj(x.flatten(1, 2).unsqueeze(1)).to(self.A_log.dtype)
         u, z = line.chunk(2, dim=-1)
         with autocast_disabled(x.device):
-            forward = _scan(u, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, reverse=False)
-            backward = _scan(
-                u, self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b, reverse=True
+            forward = self._scan(u, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, RIGHT)
+            backward = self._scan(
+                u, self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b, LEFT
             )
             y = (forward + backward) / 2 * F.silu(z)
         return self.out_proj(y).view(x.shape)
@@ -96,21 +97,37 @@ class RasterMixer(nn.Module):
         """Show the settings that the submodules do not."""
         return f"d_state={self.d_state}, dt_rank={self.dt_rank}"
 
+    def _scan(
+        self,
+        u: Tensor,
+        conv: nn.Conv1d,
+        x_proj: nn.Linear,
+        dt_proj: nn.Linear,
+        A_log: Tensor,
+        D: Tensor,
+        scan: Scan,
+    ) -> Tensor:
+        """Convolve and scan a line ``[B, 1, L, D]`` in one sense."""
+        plain = is_plain(conv, dt_proj)
+        s = _fast_causal_conv(u, conv, scan.reverse) if plain else causal_conv(conv, self.d_conv, u, scan)
+        s = F.silu(s)
+        low, B, C = x_proj(s).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        # The scan adds the bias in float32, which matters to models in bfloat16.
+        delta, bias = (F.linear(low, dt_proj.weight), dt_proj.bias) if plain else (dt_proj(low), None)
+        return selective_scan(
+            s,
+            delta,
+            decay_rates(A_log),
+            B,
+            C,
+            D,
+            delta_bias=bias,
+            delta_softplus=True,
+            reverse=scan.reverse,
+        )
 
-def _scan(
-    u: Tensor, conv: nn.Conv1d, x_proj: nn.Linear, dt_proj: nn.Linear, A_log: Tensor, D: Tensor, reverse: bool
-) -> Tensor:
-    """Convolve and scan a line ``[B, 1, L, D]`` in one sense."""
-    s = F.silu(_causal_conv(u, conv, reverse))
-    d_state = A_log.shape[1]
-    low, B, C = x_proj(s).split([dt_proj.in_features, d_state, d_state], dim=-1)
-    delta = F.linear(low, dt_proj.weight)
-    return selective_scan(
-        s, delta, decay_rates(A_log), B, C, D, delta_bias=dt_proj.bias, delta_softplus=True, reverse=reverse
-    )
 
-
-def _causal_conv(u: Tensor, conv: nn.Conv1d, reverse: bool) -> Tensor:
+def _fast_causal_conv(u: Tensor, conv: nn.Conv1d, reverse: bool) -> Tensor:
     """Convolve a line ``[B, 1, L, D]`` channel by channel with the cells before, or after if ``reverse``.
 
     On a map of height 1 in PyTorch's channel-last layout, nothing is transposed.

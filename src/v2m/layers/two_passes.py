@@ -4,17 +4,22 @@ Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank o
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
-from typing import Literal
+from typing import Literal, TypeAlias, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2m.layers.common import is_plain
 from v2m.layers.directions import Path, Scan
-from v2m.ops import Axis, directional_pass
+from v2m.ops import Axis, directional_pass, selective_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
+
+Pass: TypeAlias = Callable[[Tensor, Tensor, Scan], Tensor]
+"""From a map and its gate, both ``[B, H, W, D]``, to a map of that shape, along the lines of a scan."""
 
 
 class TwoPasses(nn.Module):
@@ -27,6 +32,9 @@ class TwoPasses(nn.Module):
 
     where the scans add a skip and ``delta`` goes through ``dt_proj`` and softplus. Parameter names and shapes
     are those of the released code.
+
+    Each pass is one operator that reads the weights of its layers. Where one of them is hooked, wrapped or
+    replaced (adapters, pruning, quantisation, offloading, sharding), the layers are called instead.
 
     Args:
         channels: Channels D of the map.
@@ -59,8 +67,12 @@ class TwoPasses(nn.Module):
         reset_scan(self.A_log, self.D, self.dt_proj)
         reset_scan(self.A_2_log, self.D_2, self.dt_proj_2)
 
+    def forward(self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None = None) -> Tensor:
+        """See ``sum_over``."""
+        return self.sum_over(paths, x, gate, window)
+
     def sum_over(self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None = None) -> Tensor:
-        """Sum the results over the paths, in place.
+        """Sum the results over the paths.
 
         Args:
             paths: The orders in which to walk the grid.
@@ -79,37 +91,76 @@ class TwoPasses(nn.Module):
     def _results(
         self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None
     ) -> Iterator[Tensor]:
-        first = partial(_run, self._weights(""), "B", gate, window)
-        second = partial(_run, self._weights("_2"), "C", gate, window)
+        conv1d, conv1d_2 = (self.conv1d, self.conv1d_2) if self.d_conv else (None, None)
+        first = self._pass(conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, "B")
+        second = self._pass(conv1d_2, self.x_proj_2, self.dt_proj_2, self.A_2_log, self.D_2, "C")
+        if window is not None:
+            first, second = (partial(_within_windows, run, window) for run in (first, second))
         first_passes: dict[Scan, Tensor] = {}
         for path in paths:
             if path.first not in first_passes:
-                first_passes[path.first] = first(x, path.first)
-            yield path.place(second(first_passes[path.first], path.second))
+                first_passes[path.first] = first(x, gate, path.first)
+            yield path.place(second(first_passes[path.first], gate, path.second))
 
-    def _weights(self, suffix: Literal["", "_2"]) -> tuple[Tensor, ...]:
-        """What ``directional_pass`` takes after the maps; the same for every path."""
-        x_proj, dt_proj = getattr(self, f"x_proj{suffix}"), getattr(self, f"dt_proj{suffix}")
-        A_log, D = getattr(self, f"A{suffix}_log"), getattr(self, f"D{suffix}")
-        if self.d_conv:
-            conv = getattr(self, f"conv1d{suffix}")
-            weight, bias = conv.weight.squeeze(1), conv.bias
-        else:
+    def _pass(
+        self,
+        conv: nn.Conv1d | None,
+        x_proj: nn.Linear,
+        dt_proj: nn.Linear,
+        A_log: Tensor,
+        D: Tensor,
+        selects: Literal["B", "C"],
+    ) -> Pass:
+        """One of the two passes, prepared for all paths."""
+        A = decay_rates(A_log)
+        if not is_plain(x_proj, dt_proj, *([] if conv is None else [conv])):
+            return partial(_called_pass, conv, self.d_conv, x_proj, self.dt_rank, dt_proj, A, D, selects)
+        if conv is None:
             weight, bias = torch.ones_like(D).unsqueeze(1), torch.zeros_like(D)
-        return weight, bias, x_proj.weight, dt_proj.weight, dt_proj.bias, decay_rates(A_log), D
+        else:
+            weight, bias = conv.weight.squeeze(1), cast(Tensor, conv.bias)
+        return partial(
+            _fused_pass, (weight, bias, x_proj.weight, dt_proj.weight, dt_proj.bias, A, D), selects
+        )
 
 
-def _run(
-    parameters: tuple[Tensor, ...],
+def _fused_pass(
+    parameters: tuple[Tensor, ...], selects: Literal["B", "C"], x: Tensor, gate: Tensor, scan: Scan
+) -> Tensor:
+    return directional_pass(x, gate, *parameters, selects=selects, axis=scan.axis, reverse=scan.reverse)
+
+
+def _called_pass(
+    conv: nn.Module | None,
+    taps: int,
+    x_proj: nn.Module,
+    rank: int,
+    dt_proj: nn.Module,
+    A: Tensor,
+    D: Tensor,
     selects: Literal["B", "C"],
-    gate: Tensor,
-    window: int | None,
     x: Tensor,
+    gate: Tensor,
     scan: Scan,
 ) -> Tensor:
-    run = partial(directional_pass, selects=selects, axis=scan.axis, reverse=scan.reverse)
-    if window is None:
-        return run(x, gate, *parameters)
+    s = F.silu(x if conv is None else causal_conv(conv, taps, x, scan))
+    low, selected = x_proj(s).split([rank, A.shape[1]], dim=-1)
+    B, C = (selected, None) if selects == "B" else (None, selected)
+    y = selective_scan(s, dt_proj(low), A, B, C, D, delta_softplus=True, axis=scan.axis, reverse=scan.reverse)
+    return y * gate
+
+
+def causal_conv(conv: nn.Module, taps: int, x: Tensor, scan: Scan) -> Tensor:
+    """Call a convolution of ``[lines, D, L + taps - 1]`` on the lines of a map ``[B, H, W, D]``."""
+    lines = x if scan.axis == "row" else x.transpose(1, 2)
+    lines = lines.flip(2) if scan.reverse else lines
+    padded = F.pad(lines.flatten(0, 1).mT, (taps - 1, 0))
+    y = conv(padded).mT.reshape(lines.shape)
+    y = y.flip(2) if scan.reverse else y
+    return y if scan.axis == "row" else y.transpose(1, 2)
+
+
+def _within_windows(run: Pass, window: int, x: Tensor, gate: Tensor, scan: Scan) -> Tensor:
     dim = 2 if scan.axis == "row" else 1
     whole = x.shape[dim] // window * window
     pieces = [(start, end, min(window, end - start)) for start, end in ((0, whole), (whole, x.shape[dim]))]
@@ -118,7 +169,7 @@ def _run(
         if start == end:
             continue
         lines, gates = (_cut(m.narrow(dim, start, end - start), length, scan.axis) for m in (x, gate))
-        y = run(lines, gates, *parameters)
+        y = run(lines, gates, scan)
         shape = list(x.shape)
         shape[dim] = end - start
         results.append(y.view(shape))

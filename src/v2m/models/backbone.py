@@ -4,7 +4,6 @@ Shapes: B batch, C channels, H and W height and width of a map; maps are channel
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,9 +12,9 @@ import torch
 from timm.layers import lecun_normal_, trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from v2m.layers import V2MBlock
+from v2m.layers import Stack, V2MBlock
+from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
 
 Config = TypeVar("Config", V2MConfig, HierarchicalV2MConfig)
@@ -104,7 +103,7 @@ class Backbone(nn.Module, Generic[Config]):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised map ``[B, H, W, C]``; with a class token ``[B, H + 1, W + 1, C]``."""
-        return self._norm(self._run(self._embed(x), len(self._parts), keep=[])[0])
+        return self._norm(self._parts(self._embed(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the output of ``forward_features`` and classify it, or only pool it if ``pre_logits``."""
@@ -138,7 +137,11 @@ class Backbone(nn.Module, Generic[Config]):
                 f"forward_intermediates: output_fmt is {output_fmt!r}, expected 'NCHW' or 'NHWC'"
             )
         take, last = feature_take_indices(len(self._parts), indices)
-        x, kept = self._run(self._embed(x), last + 1 if stop_early else len(self._parts), take)
+        x, kept = self._embed(x), {}
+        for i, part in zip(range(last + 1 if stop_early else len(self._parts)), self._parts, strict=False):
+            x = self._parts.run(part, x) if isinstance(self._parts, Stack) else part(x)
+            if i in take:
+                kept[i] = x
         maps = [self._without_class_token(self._norm(kept[i]) if norm else kept[i]) for i in take]
         if output_fmt == "NCHW":
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
@@ -153,23 +156,10 @@ class Backbone(nn.Module, Generic[Config]):
         if not x.is_floating_point():
             raise TypeError(f"{name}: input has dtype {x.dtype}, expected floating point (normalised images)")
 
-    def _run(self, x: Tensor, count: int, keep: list[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """The output of the first ``count`` parts, and of each part whose index is in ``keep``."""
-        kept = {}
-        for i, part in enumerate(self._parts[:count]):
-            for module in _modules_of(part):
-                if self.grad_checkpointing and torch.is_grad_enabled():
-                    x = checkpoint(module, x, use_reentrant=False)
-                else:
-                    x = module(x)
-            if i in keep:
-                kept[i] = x
-        return x, kept
-
     def _norm(self, x: Tensor) -> Tensor:
         """The final norm; ``x`` itself where it was pruned or has not its channels."""
         weight = getattr(self.norm, "weight", None)
-        return x if weight is None or len(weight) != x.shape[-1] else self.norm(x.to(weight.dtype))
+        return x if weight is None or len(weight) != x.shape[-1] else self.norm(cast_for(self.norm, x))
 
     def _pool(self, x: Tensor) -> Tensor:
         if not self.global_pool:
@@ -186,6 +176,7 @@ class Backbone(nn.Module, Generic[Config]):
         """Remove what the chosen feature maps do not need; returns the indices kept."""
         take, last = feature_take_indices(len(self._parts), indices)
         setattr(self, self.parts_name, self._parts[: last + 1])
+        self.set_grad_checkpointing(self.grad_checkpointing)
         if prune_norm:
             self.norm = nn.Identity()
         if prune_head:
@@ -208,6 +199,9 @@ class Backbone(nn.Module, Generic[Config]):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute every block in the backward pass instead of keeping its activations."""
         self.grad_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Stack):
+                module.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that take no weight decay, besides one-dimensional ones."""
@@ -221,9 +215,9 @@ _RESET = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d, nn.RMSNorm, nn.LayerN
 _SCAN_PARAMETERS = ("A_log", "A_2_log", "A_b_log", "D", "D_2", "D_b")
 
 
-def _modules_of(part: nn.Module) -> Iterator[nn.Module]:
-    """A stage is run module by module, a block whole."""
-    yield from part if isinstance(part, nn.Sequential) else [part]
+def as_residual(x: Tensor) -> Tensor:
+    """``x`` in the data type of the residual stream, float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_names(owner: str, config: V2MConfig | HierarchicalV2MConfig, overrides: dict[str, Any]) -> None:

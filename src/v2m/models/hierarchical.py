@@ -11,8 +11,9 @@ from timm.layers import to_2tuple
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
-from v2m.layers import AttentionMixer, ConvV2MMixer, LightMixer, RasterMixer, V2MMlpBlock
-from v2m.models.backbone import Backbone
+from v2m.layers import AttentionMixer, ConvV2MMixer, LightMixer, RasterMixer, Stack, V2MMlpBlock
+from v2m.layers.common import cast_for
+from v2m.models.backbone import Backbone, as_residual
 from v2m.models.config import HierarchicalV2MConfig, Mixer
 
 
@@ -64,7 +65,7 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
             modules += [
                 V2MMlpBlock(width, self._mixer(i), next(rates), config.mlp_ratio) for _ in range(depth)
             ]
-            stages.append(nn.Sequential(*modules))
+            stages.append(Stack(*modules))
         self.stages = nn.Sequential(*stages)
         self.feature_info = [
             dict(module=f"stages.{i}", num_chs=width, reduction=4 * 2**i) for i, width in enumerate(widths)
@@ -94,8 +95,7 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
 
     def _embed(self, x: Tensor) -> Tensor:
         self._check_images(x)
-        x = self.stem(x.permute(0, 2, 3, 1))
-        return x.to(torch.promote_types(x.dtype, torch.float32))  # the residual stream's dtype
+        return as_residual(self.stem(x.permute(0, 2, 3, 1)))
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Note another image size; no parameter depends on it."""
@@ -118,5 +118,5 @@ class _Halve(nn.Module):
         self.activation = activation or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x.to(self.conv.weight.dtype).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.activation(self.norm(x.to(self.norm.weight.dtype)))
+        x = self.conv(cast_for(self.conv, x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.activation(self.norm(cast_for(self.norm, x)))

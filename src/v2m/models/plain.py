@@ -17,10 +17,11 @@ from v2m.layers import (
     ConvV2MMixer,
     LightMixer,
     RasterMixer,
+    Stack,
     V2MBlock,
     V2MMixer,
 )
-from v2m.models.backbone import Backbone
+from v2m.models.backbone import Backbone, as_residual
 from v2m.models.config import Mixer, V2MConfig
 
 
@@ -82,7 +83,7 @@ class V2M(Backbone[V2MConfig]):
             self.cls_col = nn.Parameter(torch.empty(1, height, 1, config.embed_dim))
 
         drop_path_rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()
-        self.blocks = nn.Sequential(
+        self.blocks = Stack(
             *(V2MBlock(config.embed_dim, self._mixer(i), rate) for i, rate in enumerate(drop_path_rates))
         )
         reduction = max(to_2tuple(config.patch_size))
@@ -128,8 +129,7 @@ class V2M(Backbone[V2MConfig]):
 
     def _embed(self, x: Tensor) -> Tensor:
         self._check_images(x)
-        x = self.patch_embed(x)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))  # the residual stream's dtype
+        x = as_residual(self.patch_embed(x))
         if self.pos_embed is not None:
             x = x + resized(self.pos_embed, x.shape[1], x.shape[2])
         return self._with_class_token(x) if self.class_token else x

@@ -1,8 +1,9 @@
 """Which implementation runs: the fastest for the device, unless another is asked for."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from v2m.ops.kernels.build import is_available, library
 
@@ -17,12 +19,15 @@ Implementation: TypeAlias = Literal["reference", "cpu", "triton", "pytorch"]
 """``reference``: the oracle, for any device and dtype. The others compute in float32: ``cpu`` in C++,
 ``triton`` on GPUs, ``pytorch`` where there is no compiler, or no Triton."""
 
-_forced: Implementation | None = None
+_forced: ContextVar[Implementation | None] = ContextVar("v2m_implementation", default=None)
 
 
 @contextmanager
 def use_implementation(implementation: Implementation | None) -> Iterator[None]:
     """Run the operators called inside with one implementation, in whatever model; None for the fastest.
+
+    Other threads and asynchronous tasks are not concerned. Models that recompute their blocks in the backward
+    pass (``set_grad_checkpointing``) recompute them as they were computed, wherever that happens.
 
     Raises:
         ValueError: there is no such implementation.
@@ -32,32 +37,45 @@ def use_implementation(implementation: Implementation | None) -> Iterator[None]:
         >>> with use_implementation("reference"):
         ...     y = v2m.create_model("v2m_nano")(torch.zeros(1, 3, 8, 8))
     """
-    global _forced
     _check("use_implementation", implementation)
-    before, _forced = _forced, implementation
+    token = _forced.set(implementation)
     try:
         yield
     finally:
-        _forced = before
+        _forced.reset(token)
+
+
+def as_now() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts for a computation and its recomputation, as ``torch.utils.checkpoint`` wants them."""
+    return nullcontext(), use_implementation(_forced.get())
 
 
 def choose_implementation(operator: str, u: Tensor, implementation: str | None) -> str | None:
     """``"reference"``, or what to hand to the registered operator.
 
-    float64 and the export to ONNX, which knows PyTorch's operators only, take the reference.
+    float64, the export to ONNX, which knows PyTorch's operators only, and everything that transforms
+    functions (``torch.func``, forward-mode derivatives) take the reference.
 
     Raises:
-        ValueError: there is no such implementation, or it does not take the device or dtype of ``u``.
+        ValueError: there is no such implementation, it does not take the device or dtype of ``u``, or it
+            cannot be transformed.
     """
     if implementation is None:
-        implementation = _forced
+        implementation = _forced.get()
     _check(operator, implementation)
     if implementation is None:
-        is_plain = u.dtype == torch.float64 or torch.onnx.is_in_onnx_export()
+        is_plain = u.dtype == torch.float64 or torch.onnx.is_in_onnx_export() or _is_transformed()
         return "reference" if is_plain else None
-    if implementation != "reference" and u.dtype == torch.float64:
+    if implementation == "reference":
+        return implementation
+    if u.dtype == torch.float64:
         raise ValueError(
             f"{operator}: implementation {implementation!r} takes no float64, expected 'reference'"
+        )
+    if _is_transformed():
+        raise ValueError(
+            f"{operator}: implementation {implementation!r} has no transforms of torch.func and no "
+            "forward-mode derivatives, expected 'reference' or None"
         )
     if implementation == "cpu" and u.device.type != "cpu":
         raise ValueError(f"{operator}: implementation 'cpu' takes tensors on the CPU, got one on {u.device}")
@@ -72,12 +90,43 @@ def kernels_for(device: torch.device, implementation: str | None) -> Any:
     Raises:
         KernelError: the CPU kernels are asked for and cannot be had.
         ImportError: Triton is asked for and is not installed.
+        RuntimeError: forward-mode derivatives are taken, which would be zero without a word.
     """
+    if forward_ad._current_level >= 0:  # only a graph that was captured before gets here
+        raise RuntimeError(
+            "v2m: a captured graph has no forward-mode derivatives, take them of the model itself, or "
+            "capture it within v2m.ops.use_implementation('reference')"
+        )
     if implementation is None:
         implementation = _fastest(device.type)
     elif implementation == "cpu":
         library()
     return import_module(f"v2m.ops.kernels.{implementation}")
+
+
+def differentiable_gradients(
+    reference: Callable[[Sequence[Any]], Tensor], tensors: Sequence[Tensor | None], grad: Tensor
+) -> list[Tensor | None]:
+    """Gradients that can be differentiated again, which those of the kernels cannot.
+
+    Args:
+        reference: The oracle, of the tensors alone.
+        tensors: What gradients are for.
+        grad: Gradient of the output.
+
+    Returns:
+        A gradient for each tensor that requires one, else None.
+    """
+    # Gradients stop at these views: one tensor may be computed from another.
+    views = [None if x is None else x.view_as(x) for x in tensors]
+    wanted = [x for x in views if x is not None and x.requires_grad]
+    grads = iter(torch.autograd.grad(reference(views), wanted, grad, create_graph=True, allow_unused=True))
+    return [next(grads) if x is not None and x.requires_grad else None for x in views]
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` or a level of dual numbers is active."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _fastest(device: str) -> str:

@@ -3,12 +3,14 @@
 Nothing but the arguments is kept for the backward, which computes again what it needs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from v2m.ops.dispatch import kernels_for
+from v2m.ops.directional_pass.reference import directional_pass_reference
+from v2m.ops.dispatch import differentiable_gradients, kernels_for
 from v2m.ops.kernels import PassGradients, PassInputs
 
 ARGUMENTS = (
@@ -57,8 +59,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = directional_pass_backward(grad, *ctx.saved_tensors, *ctx.settings)
-    return (*grads, *(None,) * len(ctx.settings))
+    tensors, settings = ctx.saved_tensors, ctx.settings
+    grads: Sequence[Tensor | None]
+    if torch.is_grad_enabled():  # create_graph=True
+        grads = differentiable_gradients(
+            lambda x: directional_pass_reference(PassInputs(*x, *settings[:-1])), tensors, grad
+        )
+    else:
+        grads = directional_pass_backward(grad, *tensors, *settings)
+    return (*grads, *(None,) * len(settings))
 
 
 directional_pass.register_autograd(_backward, setup_context=_setup_context)

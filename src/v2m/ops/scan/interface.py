@@ -59,7 +59,8 @@ def selective_scan(
         axis: ``"row"`` to run along W, ``"col"`` to run along H.
         reverse: Start from the last cell of each line; outputs stay on the cell of their input.
         implementation: ``"reference"``, ``"cpu"``, ``"triton"`` or ``"pytorch"``; by default the fastest for
-            the device. All but the reference are differentiable once only.
+            the device. Higher derivatives, forward-mode ones and the transforms of ``torch.func`` are those
+            of the reference, which is slow; what is asked for by name refuses the latter two.
 
     Returns:
         ``[B, H, W, D]``, with the dtype and device of ``u``.

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from v2m.ops.dispatch import kernels_for
+from v2m.ops.dispatch import differentiable_gradients, kernels_for
 from v2m.ops.kernels import ScanGradients, ScanInputs
+from v2m.ops.scan.reference import selective_scan_reference
 
 ARGUMENTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor? B, Tensor? C, Tensor? D, Tensor? gate, Tensor? delta_bias, "
@@ -65,13 +66,20 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = ctx.saved_tensors
-    grads = ScanGradients(*scan_backward(grad, *tensors, *ctx.settings))
-    dbias = grads.delta.sum((0, 1, 2)) if ctx.needs_input_grad[GRADIENTS] else None
-    return tuple(
-        None if tensor is None or g is None else g.to(tensor.dtype)
-        for tensor, g in zip(tensors, (*grads, dbias), strict=True)
-    ) + (None,) * len(ctx.settings)
+    tensors, settings = ctx.saved_tensors, ctx.settings
+    grads: Sequence[Tensor | None]
+    if torch.is_grad_enabled():  # create_graph=True
+        grads = differentiable_gradients(
+            lambda x: selective_scan_reference(*x, *settings[:-1]), tensors, grad
+        )
+    else:
+        of_kernels = ScanGradients(*scan_backward(grad, *tensors, *settings))
+        dbias = of_kernels.delta.sum((0, 1, 2)) if ctx.needs_input_grad[GRADIENTS] else None
+        grads = [
+            None if tensor is None or g is None else g.to(tensor.dtype)
+            for tensor, g in zip(tensors, (*of_kernels, dbias), strict=True)
+        ]
+    return (*grads, *(None,) * len(settings))
 
 
 scan.register_autograd(_backward, setup_context=_setup_context)

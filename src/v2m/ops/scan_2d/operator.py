@@ -4,13 +4,15 @@ As in ``v2m.ops.scan.operator``: one node of known shapes, kernels chosen when i
 autocast.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from v2m.ops.dispatch import kernels_for
+from v2m.ops.dispatch import differentiable_gradients, kernels_for
 from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
+from v2m.ops.scan_2d.reference import selective_scan_2d_reference
 
 ARGUMENTS = (
     "Tensor u, Tensor delta_row, Tensor delta_col, Tensor A_row, Tensor A_col, Tensor B_row, Tensor B_col, "
@@ -56,9 +58,16 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = ctx.saved_tensors
-    grads = scan_2d_backward(grad, *tensors, *ctx.settings)
-    return tuple(g.to(x.dtype) for x, g in zip(tensors, grads, strict=True)) + (None,) * len(ctx.settings)
+    tensors, settings = ctx.saved_tensors, ctx.settings
+    grads: Sequence[Tensor | None]
+    if torch.is_grad_enabled():  # create_graph=True
+        grads = differentiable_gradients(
+            lambda x: selective_scan_2d_reference(Scan2dInputs(*x, *settings[:-1])), tensors, grad
+        )
+    else:
+        of_kernels = scan_2d_backward(grad, *tensors, *settings)
+        grads = [g.to(x.dtype) for x, g in zip(tensors, of_kernels, strict=True)]
+    return (*grads, *(None,) * len(settings))
 
 
 scan_2d.register_autograd(_backward, setup_context=_setup_context)
