@@ -9,13 +9,26 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+import torch.fx
 from timm.layers import lecun_normal_, trunc_normal_
+from timm.models import register_notrace_module
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from v2m.layers import Stack, V2MBlock
+from v2m.layers import (
+    AttentionMixer,
+    ConvV2MMixer,
+    LightMixer,
+    RasterMixer,
+    Stack,
+    V2MBlock,
+    V2MMixer,
+)
 from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
+
+for mixer in (AttentionMixer, ConvV2MMixer, LightMixer, RasterMixer, V2MMixer):
+    register_notrace_module(mixer)  # FX takes them whole: what they do depends on shapes and hooks
 
 Config = TypeVar("Config", V2MConfig, HierarchicalV2MConfig)
 
@@ -29,6 +42,9 @@ class Backbone(nn.Module, Generic[Config]):
 
     stem_name: ClassVar[str]
     parts_name: ClassVar[str]
+
+    output_fmt: ClassVar[str] = "NHWC"
+    """The layout of maps, as timm says it: channels last."""
 
     default_cfg: dict[str, Any]
     """timm's default configuration, set by ``timm.create_model``."""
@@ -103,7 +119,8 @@ class Backbone(nn.Module, Generic[Config]):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised map ``[B, H, W, C]``; with a class token ``[B, H + 1, W + 1, C]``."""
-        return self._norm(self._parts(self._embed(x)))
+        check_images(type(self).__name__, x, self.in_chans)
+        return self._norm(self._parts(self._embed(x)), len(self._parts) - 1)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the output of ``forward_features`` and classify it, or only pool it if ``pre_logits``."""
@@ -137,29 +154,26 @@ class Backbone(nn.Module, Generic[Config]):
                 f"forward_intermediates: output_fmt is {output_fmt!r}, expected 'NCHW' or 'NHWC'"
             )
         take, last = feature_take_indices(len(self._parts), indices)
+        check_images(type(self).__name__, x, self.in_chans)
         x, kept = self._embed(x), {}
-        for i, part in zip(range(last + 1 if stop_early else len(self._parts)), self._parts, strict=False):
+        parts = list(self._parts)[: last + 1 if stop_early else None]
+        for i, part in enumerate(parts):
             x = self._parts.run(part, x) if isinstance(self._parts, Stack) else part(x)
             if i in take:
-                kept[i] = x
-        maps = [self._without_class_token(self._norm(kept[i]) if norm else kept[i]) for i in take]
+                kept[i] = self._norm(x, i) if norm else x
+        maps = [self._without_class_token(kept[i]) for i in take]
         if output_fmt == "NCHW":
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
-        return maps if intermediates_only else (self._norm(x), maps)
+        return maps if intermediates_only else (self._norm(x, len(parts) - 1), maps)
 
-    def _check_images(self, x: Tensor) -> None:
-        name = type(self).__name__
-        if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(
-                f"{name}: input has shape {list(x.shape)}, expected images [B, {self.in_chans}, H, W]"
-            )
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: input has dtype {x.dtype}, expected floating point (normalised images)")
+    def _norm(self, x: Tensor, part: int) -> Tensor:
+        """The final norm of the map after a part; the map itself if it has not the norm's channels."""
+        fits = self.feature_info[part]["num_chs"] == self.num_features
+        return self.norm(cast_for(self.norm, x)) if fits else x
 
-    def _norm(self, x: Tensor) -> Tensor:
-        """The final norm; ``x`` itself where it was pruned or has not its channels."""
-        weight = getattr(self.norm, "weight", None)
-        return x if weight is None or len(weight) != x.shape[-1] else self.norm(cast_for(self.norm, x))
+    def _as_residual(self, x: Tensor) -> Tensor:
+        """A map in the data type of the residual stream, float32 at least."""
+        return x.to(torch.promote_types(next(self._stem.parameters()).dtype, torch.float32))
 
     def _pool(self, x: Tensor) -> Tensor:
         if not self.global_pool:
@@ -215,9 +229,20 @@ _RESET = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d, nn.RMSNorm, nn.LayerN
 _SCAN_PARAMETERS = ("A_log", "A_2_log", "A_b_log", "D", "D_2", "D_b")
 
 
-def as_residual(x: Tensor) -> Tensor:
-    """``x`` in the data type of the residual stream, float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+@torch.fx.wrap
+def check_images(owner: str, x: Tensor, channels: int) -> None:
+    """Refuse inputs that are no images ``[B, channels, H, W]``.
+
+    Raises:
+        TypeError: they are not floating point.
+        ValueError: the shape is another.
+    """
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"{owner}: input has shape {list(x.shape)}, expected images [B, {channels}, H, W]")
+    if not (x.shape[2] and x.shape[3]):
+        raise ValueError(f"{owner}: input has shape {list(x.shape)}, expected images of a pixel at least")
+    if not x.is_floating_point():
+        raise TypeError(f"{owner}: input has dtype {x.dtype}, expected floating point (normalised images)")
 
 
 def _check_names(owner: str, config: V2MConfig | HierarchicalV2MConfig, overrides: dict[str, Any]) -> None:

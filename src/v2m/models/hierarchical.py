@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from v2m.layers import AttentionMixer, ConvV2MMixer, LightMixer, RasterMixer, Stack, V2MMlpBlock
 from v2m.layers.common import cast_for
-from v2m.models.backbone import Backbone, as_residual
+from v2m.models.backbone import Backbone
 from v2m.models.config import HierarchicalV2MConfig, Mixer
 
 
@@ -94,8 +94,7 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
         )
 
     def _embed(self, x: Tensor) -> Tensor:
-        self._check_images(x)
-        return as_residual(self.stem(x.permute(0, 2, 3, 1)))
+        return self._as_residual(self.stem(x.permute(0, 2, 3, 1)))
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Note another image size; no parameter depends on it."""

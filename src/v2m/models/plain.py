@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.fx
 from timm.layers import PatchEmbed, resample_abs_pos_embed_nhwc, to_2tuple
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from v2m.layers import (
     V2MBlock,
     V2MMixer,
 )
-from v2m.models.backbone import Backbone, as_residual
+from v2m.models.backbone import Backbone
 from v2m.models.config import Mixer, V2MConfig
 
 
@@ -128,8 +129,7 @@ class V2M(Backbone[V2MConfig]):
         return self.patch_embed.dynamic_feat_size(self.patch_embed.img_size)
 
     def _embed(self, x: Tensor) -> Tensor:
-        self._check_images(x)
-        x = as_residual(self.patch_embed(x))
+        x = self._as_residual(self.patch_embed(x))
         if self.pos_embed is not None:
             x = x + resized(self.pos_embed, x.shape[1], x.shape[2])
         return self._with_class_token(x) if self.class_token else x
@@ -187,6 +187,7 @@ class V2M(Backbone[V2MConfig]):
         )
 
 
+@torch.fx.wrap
 def resized(embedding: Tensor, height: int, width: int) -> Tensor:
     """A learned map ``[1, h, w, C]`` at another size, bicubic; itself where the size is right."""
     if embedding.shape[1:3] == (height, width):

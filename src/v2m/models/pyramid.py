@@ -28,13 +28,18 @@ class SimpleFeaturePyramid(nn.Module):
         model: A plain model with square patches, of a power of two pixels up to 32.
         out_indices: Which of the four maps to return; negative ones count from the last.
         out_map: Ignored; timm's feature classes take it.
+        output_fmt: Likewise.
 
     Raises:
         ValueError: the model is not plain, or its patches or ``out_indices`` do not fit.
     """
 
     def __init__(
-        self, model: V2M, out_indices: int | Sequence[int] = (0, 1, 2, 3), out_map: Any = None
+        self,
+        model: V2M,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        out_map: Any = None,
+        output_fmt: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(model, V2M):

@@ -12,12 +12,12 @@ from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 
 
-def _cfg(size: int, crop_pct: float, first_conv: str = "patch_embed.proj") -> dict[str, Any]:
+def _cfg(size: int, stride: int, crop_pct: float, first_conv: str = "patch_embed.proj") -> dict[str, Any]:
     return dict(
         url="",
         num_classes=1000,
         input_size=(3, size, size),
-        pool_size=None,
+        pool_size=(size // stride, size // stride),
         crop_pct=crop_pct,
         interpolation="bicubic",
         fixed_input_size=False,
@@ -33,12 +33,22 @@ def _cfg(size: int, crop_pct: float, first_conv: str = "patch_embed.proj") -> di
 
 default_cfgs = generate_default_cfgs(
     {
-        "v2m_nano.untrained": _cfg(32, crop_pct=1.0),
-        "v2m_micro.untrained": _cfg(32, crop_pct=1.0, first_conv="patch_embed.proj.0.conv"),
+        "v2m_nano.untrained": _cfg(32, 2, crop_pct=1.0),
+        "v2m_micro.untrained": _cfg(32, 4, crop_pct=1.0, first_conv="patch_embed.proj.0.conv"),
     }
-    | {f"{name}.untrained": _cfg(224, 0.875) for name in PLAIN if name not in ("v2m_nano", "v2m_micro")}
-    | {f"{name}.untrained": _cfg(224, 0.9, first_conv="stem.0.conv") for name in HIERARCHICAL}
+    | {f"{name}.untrained": _cfg(224, 16, 0.875) for name in PLAIN if name not in ("v2m_nano", "v2m_micro")}
+    | {f"{name}.untrained": _cfg(224, 32, 0.9, first_conv="stem.0.conv") for name in HIERARCHICAL}
 )
+
+
+def _feature_cfg(kwargs: dict[str, Any], out_indices: int | tuple[int, ...]) -> dict[str, Any]:
+    """What timm makes features of; takes their settings out of ``kwargs``."""
+    cfg = dict(out_indices=kwargs.pop("out_indices", out_indices), feature_cls="getter")
+    if kwargs.get("feature_cls") in ("list", "dict"):
+        # timm would run the children one after the other, without position embedding. Hooks give the maps.
+        cfg["return_dict"] = kwargs.pop("feature_cls") == "dict"
+        cfg["feature_cls"] = "hook"
+    return cfg
 
 
 def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
@@ -50,7 +60,7 @@ def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
         pretrained,
         config=PLAIN[variant],
         pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=kwargs.pop("out_indices", maps), feature_cls="getter"),
+        feature_cfg=_feature_cfg(kwargs, maps),
         **kwargs,
     )
 
@@ -97,7 +107,7 @@ def _create_hierarchical(variant: str, pretrained: bool, **kwargs: Any) -> Hiera
         variant,
         pretrained,
         config=HIERARCHICAL[variant],
-        feature_cfg=dict(out_indices=kwargs.pop("out_indices", (0, 1, 2, 3)), feature_cls="getter"),
+        feature_cfg=_feature_cfg(kwargs, (0, 1, 2, 3)),
         **kwargs,
     )
 
