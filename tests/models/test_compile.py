@@ -98,3 +98,23 @@ def test_a_light_model_in_onnxruntime(tmp_path):
     (name,) = (argument.name for argument in session.get_inputs())
     (logits,) = session.run(None, {name: x.numpy()})
     assert_close(torch.from_numpy(logits), model(x), "compiled")
+
+
+@pytest.mark.parametrize("part", ["blocks", "blocks.0", "stages", "stages.1", "stages.1.0"])
+def test_a_part_compiled_in_place(part):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    if part.startswith("blocks"):
+        model = small()
+    else:
+        model = v2m.create_model("v2m_lite_nano", img_size=32, depths=(1,) * 4, embed_dim=(8,) * 4)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = model(x)
+        model.get_submodule(part).compile(backend=backend)
+        assert_close(model(x), expected, "compiled")
+    assert graphs
