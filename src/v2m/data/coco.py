@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from v2m.data.coco_files import Records, find_annotations, read_records
 from v2m.data.coco_masks import decode_mask, mask_api
-from v2m.data.coco_paths import describe, find_files
+from v2m.data.coco_paths import describe_missing, describe_moved, find_files
 from v2m.data.coco_table import Fault, make_table
 from v2m.data.coco_values import ID, cut
 from v2m.data.errors import DataError, UnreadableImageError, few, shown
@@ -62,7 +62,8 @@ class CocoImages(Dataset[Any]):
         image_ids: COCO's id of each image, in most files a number.
         missing: Images without a file, by the names in the annotations.
         faults: What is wrong with annotations.
-        warnings: A line for each kind of thing that was mended or left out.
+        notes: A line for each kind of name that was taken for another.
+        warnings: These lines, and one for each kind of thing that was mended or left out.
         has_masks: Whether objects come with masks.
         transform: What ``[]`` makes of an image and its objects; None for the two themselves.
 
@@ -80,7 +81,7 @@ class CocoImages(Dataset[Any]):
     ) -> None:
         records = read_records(path)
         self.source, self.folder, self._is_strict = str(path), folder, strict
-        self.warnings = _name_classes_apart(records)
+        self.notes = _name_classes_apart(records)
         self.classes, self.category_ids = _match_classes(records, classes)
         self.image_ids: list[int | str] = [image["id"] for image in records.images]
         self.transform: Callable[[Image.Image, Objects], Any] | None = None
@@ -91,11 +92,9 @@ class CocoImages(Dataset[Any]):
             _refuse_faults(path, self.faults)
         files = find_files(path, folder, [image["file_name"] for image in records.images])
         self._names, self.missing = files.names, files.missing
-        self.warnings += [
-            *_describe_ids(records),
-            *_describe_faults(records, self.faults),
-            *describe(path, folder, files),
-        ]
+        self.notes += [*_describe_ids(records), *describe_moved(path, folder, files)]
+        faults = _describe_faults(records, self.faults)
+        self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from v2m.data.coco_values import FARTHEST, ID, TEXT, WHOLE, Field, cut
-from v2m.data.datasets import VAL_SPLITS
+from v2m.data.datasets import SPLITS, VAL_SPLITS
 from v2m.data.errors import DataError, few
 from v2m.data.named import Split
 
@@ -56,20 +56,35 @@ def find_annotations(root: Path, split: Split) -> tuple[Path, Path]:
     if not root.is_dir():
         raise DataError(f"data: {root} is not a folder")
     names = ("train",) if split == "train" else VAL_SPLITS
-    for name in names:
-        pattern = re.compile(rf"instances_({name}(?![a-z]).*)\.json")
-        files = sorted(path for path in root.glob("annotations/*.json") if pattern.fullmatch(path.name))
-        if len(files) > 1:
-            found = few([path.name for path in files])
-            raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
-        if files:
-            folder = files[0].stem.removeprefix("instances_")
-            return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
-        if (root / name / BESIDE_IMAGES).is_file():
-            return root / name / BESIDE_IMAGES, root / name
+    found = next(filter(None, (_find_split(root, name) for name in names)), None)
+    if found:
+        return found
     looked = f"annotations/instances_{split}*.json nor {split}/{BESIDE_IMAGES}"
     others = f" (nor those of {', '.join(names[1:])})" if names[1:] else ""
     raise DataError(f"data: {root} has neither {looked}{others}")
+
+
+def find_all_annotations(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The annotations of every split that there is, and the folder of its images.
+
+    Raises:
+        DataError: there are several of one split, or no folder of images.
+    """
+    found = {name: _find_split(root, name) for name in SPLITS}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _find_split(root: Path, name: str) -> tuple[Path, Path] | None:
+    pattern = re.compile(rf"instances_({name}(?![a-z]).*)\.json")
+    files = sorted(path for path in root.glob("annotations/*.json") if pattern.fullmatch(path.name))
+    if len(files) > 1:
+        found = few([path.name for path in files])
+        raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
+    if files:
+        folder = files[0].stem.removeprefix("instances_")
+        return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
+    beside = root / name / BESIDE_IMAGES
+    return (beside, root / name) if beside.is_file() else None
 
 
 def _image_folder(annotations: Path, folders: Sequence[Path]) -> Path:

@@ -93,19 +93,21 @@ def _last(name: str) -> str:
     return "unnamed" if last in ("", ".", "..") else last
 
 
-def describe(annotations: Path, folder: Path, found: Found) -> list[str]:
-    """A line for the files that were looked for, and one for those that are missing."""
-    lines = []
-    total = f"of {len(found.names):,} images"
-    if found.moved:
-        first = shown(found.moved[0])
-        lines.append(
-            f"{annotations}: {len(found.moved):,} {total} have a file_name that is no path in {folder}; "
-            f"files of that name were taken, the first is {first}"
-        )
-    if found.missing:
-        lines.append(
-            f"{annotations}: {len(found.missing):,} {total} are not in {folder}, the first is "
-            f"{shown(found.missing[0])}; file_name should be the path of an image in that folder"
-        )
-    return lines
+def describe_moved(annotations: Path, folder: Path, found: Found) -> list[str]:
+    """A line for the files that were looked for."""
+    if not found.moved:
+        return []
+    return [
+        f"{annotations}: {len(found.moved):,} of {len(found.names):,} images have a file_name that is no "
+        f"path in {folder}; files of that name were taken, the first is {shown(found.moved[0])}"
+    ]
+
+
+def describe_missing(annotations: Path, folder: Path, found: Found) -> list[str]:
+    """A line for the files that are missing."""
+    if not found.missing:
+        return []
+    return [
+        f"{annotations}: {len(found.missing):,} of {len(found.names):,} images are not in {folder}, the "
+        f"first is {shown(found.missing[0])}; file_name should be the path of an image in that folder"
+    ]
