@@ -116,7 +116,7 @@ def _cells(split: AnnotatedSplit) -> dict[str, str]:
         f"{counts[name]:,} {name}" if (name := choose(counts, key=counts.__getitem__, default="")) else "-"
         for choose in (max, min)
     )
-    turned = sum(look.orientation in range(2, 9) for look in split.looks)
+    turned = sum(look.orientation > 1 for look in split.looks)
     return {
         "images": f"{len(split.looks):,}",
         **{name: f"{number:,}" for name, number in split.numbers.items()},

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
 
 from v2m.data.check import (
     Facts,
@@ -66,12 +66,20 @@ def look_at(path: str) -> Look:
     """Decode an image file and say what it is."""
     try:
         with opened_image(path, path) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = _orientation(image)
             turned = f"orientation {orientation}, stored as {image.width}x{image.height} pixels"
-            problems = [("turned", turned)] if orientation in range(2, 9) else []
+            problems = [("turned", turned)] if orientation > 1 else []
             return Look(inspect_opened(image), problems, {}, orientation)
     except UnreadableImageError as error:
         return Look(unreadable(error), [], {})
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF raises all kinds, and leaves the pixels alone
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def fits(look: Look, size: tuple[int, int]) -> bool:
