@@ -161,6 +161,13 @@ def test_categories_of_one_name_are_kept_apart_by_their_ids(content, tmp_path):
     assert open_coco(str(tmp_path), "val", data.classes).category_ids == [2, 10, 30]
 
 
+def test_names_that_cannot_be_kept_apart_are_an_error(content, tmp_path):
+    content["categories"] = [dict(id=i, name=name) for i, name in enumerate(("dog", "dog", "dog (1)"))]
+    words = r"train.json has category names twice, and others that are like dog \(0\), dog \(1\)$"
+    with pytest.raises(DataError, match=words):
+        open_coco(write(tmp_path, content), "train")
+
+
 def test_boxes_are_cut_at_the_edges_and_those_of_no_area_left_out(content, tmp_path):
     def box(id, *bbox, **more):
         return content["annotations"][0] | dict(id=id, bbox=bbox, image_id=5) | more

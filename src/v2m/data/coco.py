@@ -295,13 +295,15 @@ def _describe_ids(records: Records) -> list[str]:
 
 def _name_classes_apart(records: Records) -> list[str]:
     """Add their ids to names of categories that are there twice; a line that says so."""
-    names = [category["name"] for category in records.categories]
-    twice = [category for category in records.categories if names.count(category["name"]) > 1]
+    counts = Counter(category["name"] for category in records.categories)
+    twice = [category for category in records.categories if counts[category["name"]] > 1]
     for category in twice:
         category["name"] += f" ({category['id']})"
     if not twice:
         return []
     told = few([category["name"] for category in twice])
+    if len({category["name"] for category in records.categories}) < len(records.categories):
+        raise DataError(f"data: {records.path} has category names twice, and others that are like {told}")
     return [f"{records.path}: categories of one name are kept apart by their ids: {told}"]
 
 
