@@ -140,7 +140,7 @@ def _drawn_objects(check: ObjectsCheck) -> Any:
     for index in _spread_out(len(data)):
         try:
             image, objects = data.read(index), data.objects(index)
-        except (UnreadableImageError, ValueError):
+        except UnreadableImageError:
             continue
         captions = [
             f"{data.classes[label]} (crowd)" if crowd else data.classes[label]

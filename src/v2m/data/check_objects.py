@@ -34,7 +34,8 @@ class ObjectsCheck:
         self._missing = {
             index for index in range(len(self.data)) if not Path(self.data.name(index)).is_file()
         }
-        self._decodes = self.data.has_masks and find_spec("faster_coco_eval") is not None
+        if find_spec("faster_coco_eval") is None:
+            self.data.has_masks = False
 
     def __len__(self) -> int:
         return len(self.data)
@@ -48,7 +49,7 @@ class ObjectsCheck:
         if look.facts.mode and not fits(look, (width, height)):
             real = "{}x{}".format(*look.facts.size)
             look.problems.append(("size", f"is {real} pixels, the annotations say {width}x{height}"))
-        if self._decodes:
+        if self.data.has_masks:
             try:
                 self.data.objects(index)
             except UnreadableImageError as error:
