@@ -110,6 +110,27 @@ def test_a_folder_without_splits_is_one_line(tmp_path, capsys):
     assert (code, "has no folder train/, nor train*.tar, nor train*.parquet" in error) == (1, True)
 
 
+def test_objects_and_masks_are_checked_and_drawn(fashion_archives, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", fashion_archives[0])
+    scenes = tmp_path / "scenes"
+    make = ["--train=5", "--val=2", "--sizes", "64x80", "--data_dir", str(tmp_path)]
+    assert main(["data", "scenes", str(scenes), *make]) == 0
+    capsys.readouterr()
+    code, rows, problems, out = check(capsys, scenes, tmp_path / "out")
+    objects = str(open_coco(str(scenes), "train").count_objects())
+    assert (rows["images"], rows["objects"][0], rows["widths"]) == (["5", "2"], objects, ["80", "80"])
+    assert {"crowds", "ignored pixels"} <= rows.keys()
+    assert (code, {problem["kind"] for problem in problems}) == (0, {"empty class"})
+    for name in ("objects.png", "classes.png", "masks.png", "pixels.png"):
+        assert f"picture: {tmp_path / 'out' / name}" in out
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert min(picture.size) > 200
+    path = scenes / "annotations" / "instances_val.json"
+    path.write_text(path.read_text().replace('"bbox": [', '"bbox": ["wide", '))
+    code, rows, *_ = check(capsys, scenes, tmp_path / "out")
+    assert (code, rows["annotation"][0]) == (1, "0")
+
+
 @pytest.mark.parametrize("pack", [as_tars, as_webdataset, as_parquet])
 def test_every_format_trains(image_folder, tmp_path, capsys, pack):
     pack(image_folder, tmp_path / "packed")

@@ -1,7 +1,6 @@
 import copy
 import json
 import pickle
-import re
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -13,59 +12,12 @@ from PIL import Image
 from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 
+from tests.data.coco import BLOB, GONE, HEIGHT, POLYGONS, WIDTH, changed, opening_fails, write
+from tests.data.coco import content as content
 from v2m.data import DataError, UnreadableImageError
 from v2m.data.coco import open_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
-
-HEIGHT, WIDTH = 20, 30
-BLOB = (np.add.outer((np.arange(HEIGHT) - 9) ** 2, (np.arange(WIDTH) - 12) ** 2) < 50).astype(np.uint8)
-
-
-def runs(mask):
-    """Run lengths of a mask, down its columns, from zeros on."""
-    lengths, last = [0], 0
-    for value in mask.T.ravel().tolist():
-        if value != last:
-            lengths.append(0)
-        lengths[-1] += 1
-        last = value
-    return lengths
-
-
-def compressed(mask):
-    encoded = oracle.encode(np.asfortranarray(mask))
-    return dict(size=[HEIGHT, WIDTH], counts=encoded["counts"].decode())
-
-
-POLYGONS = [[2, 3, 12.5, 3, 12.5, 15.25, 2, 11], [20, 5, 28, 5, 24, 17]]
-RUNS = dict(size=[HEIGHT, WIDTH], counts=runs(BLOB))
-
-
-@pytest.fixture
-def content():
-    """Three images, of which the second has no objects, and three objects, those of an image not in a row."""
-    images = [dict(id=i, file_name=f"{i}.png", height=HEIGHT, width=WIDTH) for i in (7, 5, 9)]
-    categories = [dict(id=30, name="cat"), dict(id=10, name="dog")]
-    annotations = [
-        dict(
-            id=1, image_id=9, category_id=10, bbox=[2, 3, 26, 14], area=90.5, iscrowd=0, segmentation=POLYGONS
-        ),
-        dict(id=2, image_id=7, category_id=30, bbox=[5, 2, 15, 15], segmentation=compressed(BLOB)),
-        dict(id=3, image_id=9, category_id=30, bbox=[5, 2.25, 15, 15], area=7, iscrowd=1, segmentation=RUNS),
-    ]
-    return dict(images=images, categories=categories, annotations=annotations)
-
-
-def write(root, content, annotations="annotations/instances_train.json", images="train"):
-    """Write the content, and the images that it names."""
-    for path in (root / annotations, root / images / "x"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    (root / annotations).write_text(json.dumps(content))
-    for i, image in enumerate(content["images"]):
-        pixels = np.full((HEIGHT, WIDTH, 3), 40 * i, np.uint8)
-        Image.fromarray(pixels).save(root / images / image["file_name"])
-    return str(root)
 
 
 def test_images_have_their_objects(content, tmp_path):
@@ -75,7 +27,7 @@ def test_images_have_their_objects(content, tmp_path):
     assert (data.name(2), data.size(2)) == (str(tmp_path / "train" / "9.png"), (HEIGHT, WIDTH))
     assert data.source == str(tmp_path / "annotations" / "instances_train.json")
     image, objects = data[2]
-    assert (image.size, image.getpixel((0, 0))) == ((WIDTH, HEIGHT), (80, 80, 80))
+    assert (image.size, image.getpixel((0, 0))) == ((WIDTH, HEIGHT), (10, 10, 10))
     assert objects.boxes.tolist() == [[2, 3, 28, 17], [5, 2.25, 20, 17.25]]
     assert objects.labels.tolist() == [0, 1]
     assert objects.crowd.tolist() == [False, True]
@@ -198,6 +150,24 @@ def test_labels_count_in_the_classes_that_are_given(content, tmp_path):
         open_coco(source, "train", classes=["cow", "cat", "hen"])
 
 
+def test_categories_of_one_name_are_kept_apart_by_their_ids(content, tmp_path):
+    content["categories"] = [dict(id=i, name="dog") for i in (30, 10)] + [dict(id=2, name="hen")]
+    data = open_coco(write(tmp_path, content), "train")
+    assert (data.classes, data.category_ids) == (["hen", "dog (10)", "dog (30)"], [2, 10, 30])
+    assert data.objects(2).labels.tolist() == [1, 2]
+    told, _ = data.warnings
+    assert told.endswith("json: categories of one name are kept apart by their ids: dog (30), dog (10)")
+    write(tmp_path, content, "annotations/instances_val.json", "val")
+    assert open_coco(str(tmp_path), "val", data.classes).category_ids == [2, 10, 30]
+
+
+def test_names_that_cannot_be_kept_apart_are_an_error(content, tmp_path):
+    content["categories"] = [dict(id=i, name=name) for i, name in enumerate(("dog", "dog", "dog (1)"))]
+    words = r"train.json has category names twice, and others that are like dog \(0\), dog \(1\)$"
+    with pytest.raises(DataError, match=words):
+        open_coco(write(tmp_path, content), "train")
+
+
 def test_boxes_are_cut_at_the_edges_and_those_of_no_area_left_out(content, tmp_path):
     def box(id, *bbox, **more):
         return content["annotations"][0] | dict(id=id, bbox=bbox, image_id=5) | more
@@ -212,12 +182,11 @@ def test_boxes_are_cut_at_the_edges_and_those_of_no_area_left_out(content, tmp_p
         box(17, 29.99999999, 4, 1e-9, 5),
     ]
     data = open_coco(write(tmp_path, content), "train")
-    beyond, empty = (re.sub(f"^{data.source}: ", "", line) for line in data.warnings)
-    assert (
-        beyond
-        == "2 boxes that reach beyond their images, which are cut, first annotation 11 of image 5 (5.png)"
-    )
-    assert empty == "4 boxes of no area, which are left out, first annotation 13 of image 5 (5.png)"
+    beyond, empty = (line.removeprefix(f"{data.source}: ") for line in data.warnings)
+    first = "the first: annotation 11 of image 5 (5.png) has bbox [-4, 3, 10, 10], which"
+    assert beyond == f"2 of 10 boxes reach beyond their images and are cut, {first} reaches beyond its image"
+    first = "the first: annotation 13 of image 5 (5.png) has bbox [4, 4, 0, 5], which"
+    assert empty == f"4 of 10 annotations are left out for their bbox, {first} has no area in its image"
     assert data.objects(1).boxes.tolist() == [[0, 3, 6, 13], [25.5, 15, 30, 20], [10, 10, 30, 20]]
     assert data.objects(1).crowd.tolist() == [False, True, False]
 
@@ -248,65 +217,24 @@ def test_an_evaluator_gets_what_is_used(content, tmp_path):
         )
 
 
-GONE = "(gone)"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (dict(category_id=99), r"(9.png) has category_id 99, known: 10, 30"),
-        (dict(image_id=3), "annotation 1 of image 3 has image_id 3, known: 7, 5, 9"),
-        (dict(bbox=[1, 2, 3]), "has bbox [1, 2, 3], expected four finite numbers"),
-        (dict(bbox=[1, 2, 3, float("nan")]), "has bbox [1, 2, 3, nan], expected four finite numbers"),
-        (dict(bbox=[1, 2, 3, float("-inf")]), "has bbox [1, 2, 3, -inf], expected four finite numbers"),
-        (dict(bbox=[1, 2, 3, "4"]), "has bbox [1, 2, 3, '4'], expected four finite numbers"),
-        (dict(bbox=[10**400, 2, 3, 4]), "00, expected four finite numbers"),
-        (dict(area="large"), "has area large, expected a number"),
-        (dict(segmentation=[]), "has no segmentation, but others have one"),
-        (dict(segmentation=GONE), "has no segmentation, but others have one"),
-        (dict(segmentation=[[1, 2, 3, 4]]), "has no polygon of three points or more"),
-        (dict(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "has a polygon that is no list of finite x and y"),
-        (dict(segmentation=[[1, 2, 3, 4, 5, None]]), "has a polygon that is no list of finite x and y"),
-        (dict(segmentation=[[1, 2, 3, 4, 5, 1e300]]), "has a polygon that is no list of finite x and y"),
-        (dict(segmentation=[1, 2, 3, 4, 5, 6]), "has a segmentation that is neither polygons nor runs"),
-        (dict(segmentation="x"), "has a segmentation that is neither polygons nor runs"),
-        (
-            dict(segmentation=RUNS | dict(size=[30, 20])),
-            "has a mask of size [30, 20], expected that of its image, [20, 30]",
-        ),
-        (dict(segmentation=RUNS | dict(counts=[5, 6])), "has a mask of 11 pixels, expected 600"),
-        (dict(segmentation=RUNS | dict(counts=[700, -100])), "counts are no list of whole numbers, nor text"),
-        (dict(segmentation=dict(size=[20, 30])), "counts are no list of whole numbers, nor text"),
-    ],
-    ids=str,
-)
-def test_a_damaged_annotation_is_named(content, tmp_path, change, words):
-    changed = content["annotations"][0] | change
-    content["annotations"][0] = {key: value for key, value in changed.items() if value is not GONE}
-    message = opening_fails(content, tmp_path)
-    assert "json: annotation 1 of image " in message
-    assert message.endswith(words)
-
-
 @pytest.mark.parametrize(
     ("kind", "change", "words"),
     [
-        ("annotations", dict(id=2), " has ids of annotations twice: 2"),
-        ("annotations", dict(id=GONE), ": annotations number 1 has no id, expected a whole number"),
-        ("annotations", dict(bbox="box"), ": annotations id 1 has bbox 'box', expected a list"),
         ("images", dict(id=9), " has ids of images twice: 9"),
-        ("images", dict(id="seven"), ": images number 1 has id 'seven', expected a whole number"),
+        ("images", dict(id=[7]), ": images number 1 has id [7], expected a whole number or text"),
+        ("images", dict(id=True), ": images number 1 has id True, expected a whole number or text"),
         ("images", dict(height=GONE), ": images id 7 has no height, expected a whole number"),
         ("images", dict(width=0), ": image 7 has height 20 and width 0, expected at least 1"),
         ("images", dict(file_name=GONE), ": images id 7 has no file_name, expected text"),
-        ("categories", dict(name="dog"), " has category names twice: dog"),
+        ("images", dict(height="high"), ": images id 7 has height 'high', expected a whole number"),
+        ("images", dict(height=10**30), f": image 7 has height {10**30} and width 30, expected at least 1"),
+        ("categories", dict(id=1.5), ": categories number 1 has id 1.5, expected a whole number"),
         ("categories", dict(id=10), " has ids of categories twice: 10"),
     ],
     ids=str,
 )
 def test_a_damaged_record_is_named(content, tmp_path, kind, change, words):
-    changed = content[kind][0] | change
-    content[kind][0] = {key: value for key, value in changed.items() if value is not GONE}
+    content[kind][0] = changed(content[kind][0], change)
     assert opening_fails(content, tmp_path).endswith(f"json{words}")
 
 
@@ -318,26 +246,13 @@ def test_a_damaged_record_is_named(content, tmp_path, kind, change, words):
         (dict(categories={}), " has no list of categories, expected annotations in COCO format"),
         (dict(categories=["cow"]), ": categories hold 'cow', expected objects with id, name"),
         (dict(images=[]), " has no images"),
+        (dict(annotations=["box"]), ": annotations hold 'box', expected objects"),
         (dict(annotations=[]), " has no objects to train on"),
     ],
     ids=str,
 )
 def test_a_file_that_lacks_something_is_named(content, tmp_path, change, words):
-    kept = {key: value for key, value in (content | change).items() if value is not GONE}
-    assert opening_fails(kept, tmp_path).endswith(f"json{words}")
-
-
-def opening_fails(content, root):
-    """The message, which is one line."""
-    source = write(root, content | dict(images=[]))
-    path = root / "annotations" / "instances_train.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(DataError) as caught:
-        open_coco(source, "train")
-    message = str(caught.value)
-    assert message.startswith(f"data: {path}")
-    assert "\n" not in message
-    return message
+    assert opening_fails(changed(content, change), tmp_path).endswith(f"json{words}")
 
 
 def test_no_objects_to_validate_on_are_fine(content, tmp_path):
@@ -361,14 +276,6 @@ def test_a_file_that_is_no_json_is_named(content, tmp_path, text, words):
     (tmp_path / "annotations" / "instances_train.json").write_bytes(text)
     with pytest.raises(DataError, match=f"instances_train.json {words}"):
         open_coco(source, "train")
-
-
-@pytest.mark.parametrize("counts", ["zzzz", "", "PPPPPPPPPPPPPPPPPPPPPPP"])
-def test_a_damaged_mask_is_named_when_it_is_decoded(content, tmp_path, counts):
-    content["annotations"][1]["segmentation"]["counts"] = counts
-    data = open_coco(write(tmp_path, content), "train")
-    with pytest.raises(DataError, match=r"json: annotation 2 of image 7 has a damaged mask \("):
-        data.objects(0)
 
 
 def test_unreadable_images_say_why(content, tmp_path):

@@ -46,7 +46,7 @@ def test_files_are_what_the_scenes_are(tmp_path):
     assert (tmp_path / "out" / "classes.txt").read_text() == "background\nShirt\nShoe\nBag\nHat\n"
     for split, first in (("train", 0), ("val", 6)):
         data = open_coco(str(tmp_path / "out"), split)
-        assert (data.classes, data.category_ids, data.warnings) == (NAMES, [1, 2, 3, 4], [])
+        assert (data.classes, data.category_ids, data.faults) == (NAMES, [1, 2, 3, 4], [])
         for index in range(len(data)):
             scene = made[first + index]
             image, objects = data[index]

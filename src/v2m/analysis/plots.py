@@ -191,25 +191,28 @@ def plot_refinement(rows: Sequence[RefinementRow], path: Path, title: str) -> No
     _save(figure, path)
 
 
-def plot_classes(counts: Mapping[str, Mapping[str, int]], path: Path, title: str) -> None:
+def plot_classes(
+    counts: Mapping[str, Mapping[str, int]], path: Path, title: str, what: str = "images"
+) -> None:
     """Draw how many images there are of each class: bars, or for very many classes curves.
 
     Args:
         counts: For each split, the number of images of each class.
         path: PNG to write.
         title: Heading.
+        what: What is counted, if not images.
     """
     names = list(dict.fromkeys(name for split in counts.values() for name in split))
     if len(names) <= MANY_CLASSES:
-        _class_bars(counts, names, path, title)
+        _class_bars(counts, names, path, title, what)
         return
     figure = _figure(8, 4)
     axis = figure.subplots()
     for (split, images), colour in zip(counts.items(), cycle(COLOURS)):
         ordered = sorted((images.get(name, 0) for name in names), reverse=True)
-        label = f"{split}: {sum(ordered):,} images"
+        label = f"{split}: {sum(ordered):,} {what}"
         axis.plot(range(1, len(ordered) + 1), ordered, color=colour, label=label, drawstyle="steps-mid")
-    axis.set(xlabel="class, from the largest to the smallest", ylabel="images", title=title)
+    axis.set(xlabel="class, from the largest to the smallest", ylabel=what, title=title)
     axis.set_yscale("symlog", linthresh=1)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -220,7 +223,7 @@ def plot_classes(counts: Mapping[str, Mapping[str, int]], path: Path, title: str
 
 
 def _class_bars(
-    counts: Mapping[str, Mapping[str, int]], names: Sequence[str], path: Path, title: str
+    counts: Mapping[str, Mapping[str, int]], names: Sequence[str], path: Path, title: str, what: str
 ) -> None:
     """A panel per split with a bar per class, zeros in red."""
     figure = _figure(3.2 + 3.2 * len(counts), 1.3 + 0.28 * len(names))
@@ -231,11 +234,11 @@ def _class_bars(
         labels = axis.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=8)
         for label, value in zip(labels, values, strict=True):
             label.set_color("black" if value else RED)
-        axis.set(xlabel="images", title=f"{split}: {sum(values):,}", ylim=(len(names) - 0.5, -0.5))
+        axis.set(xlabel=what, title=f"{split}: {sum(values):,}", ylim=(len(names) - 0.5, -0.5))
         axis.set_xlim(0, 1.18 * max(1, *values))
         axis.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:27]}..." for name in names])
         axis.xaxis.set_major_formatter("{x:,.0f}")
-        axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+        axis.xaxis.get_major_locator().set_params(integer=True, nbins=5 if max(values) < 1e6 else 3)
         axis.grid(alpha=0.3, axis="x")
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)

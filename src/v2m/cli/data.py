@@ -1,7 +1,5 @@
 """``v2m data``: ``check`` looks at every image of a dataset, shows what was found and keeps a list of it."""
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +7,24 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.analysis import plot_classes
-from v2m.cli import scenes
+from v2m.cli import annotated, scenes
+from v2m.cli.annotated import AnnotatedSettings, problem_table, spread
 from v2m.data import DataError, find_splits
 from v2m.data.check import (
-    KINDS,
     SERIOUS,
     CheckedSplit,
-    Problem,
     Summary,
     find_problems,
     inspect_images,
     summarise,
     write_problems,
 )
+from v2m.data.check_masks import find_mask_checks
+from v2m.data.check_objects import find_object_checks
 from v2m.engine.machine import cores
 from v2m.engine.progress import track
 
-PROBLEMS, PICTURE = "problems.jsonl", "classes.png"
+PICTURE = "classes.png"
 
 
 def run(options: Any, out: Console, errors: Console) -> int:
@@ -43,12 +42,17 @@ def run(options: Any, out: Console, errors: Console) -> int:
 def _check(settings: Any, out: Console, errors: Console) -> int:
     """1 if images are unreadable or bombs, or are in more than one split."""
     source, data_dir = settings.source, Path(settings.data_dir)
+    title = Path(source).resolve().name
+    output = Path(settings.output or f"runs/data-check-{title}")
     workers = cores() if settings.workers is None else settings.workers
+    objects, masks = find_object_checks(source), find_mask_checks(source)
+    if objects or masks:
+        return annotated.run(
+            objects, masks, AnnotatedSettings(title, output, workers, settings.tiny), out, errors
+        )
     openers = find_splits(source, data_dir)
     if not openers:
         raise DataError(f"data: {source} has no folder train/, nor train*.tar, nor train*.parquet")
-    title = Path(source).resolve().name
-    output = Path(settings.output or f"runs/data-check-{title}")
     splits = []
     for name, opener in openers.items():
         data = opener()
@@ -58,12 +62,12 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     summaries = {split.name: summarise(split) for split in splits}
 
     output.mkdir(parents=True, exist_ok=True)
-    write_problems(problems, output / PROBLEMS)
+    write_problems(problems, output / annotated.PROBLEMS)
     plot_classes({name: s.counts for name, s in summaries.items()}, output / PICTURE, f"Classes of {title}")
     out.print(_summary_table(summaries))
     out.print()
-    out.print(_problem_table(problems, list(summaries)) if problems else "no problems found")
-    out.print(f"\nlist: {output / PROBLEMS}\npicture: {output / PICTURE}")
+    out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
+    out.print(f"\nlist: {output / annotated.PROBLEMS}\npicture: {output / PICTURE}")
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 
 
@@ -88,27 +92,7 @@ def _summary_cells(summary: Summary) -> list[str]:
         f"{counts[largest]:,} {largest}",
         f"{counts[smallest]:,} {smallest}",
         ratio,
-        _spread(summary.widths),
-        _spread(summary.heights),
+        spread(summary.widths),
+        spread(summary.heights),
         ", ".join(modes) or "-",
     ]
-
-
-def _spread(values: Sequence[int]) -> str:
-    if not values:
-        return "-"
-    least, middle, most = values
-    return f"{least}" if least == most else f"{least} to {most}, median {middle}"
-
-
-def _problem_table(problems: Sequence[Problem], splits: Sequence[str]) -> Table:
-    table = Table("problem", *splits, "meaning", "first", box=None, header_style="bold")
-    for column in table.columns[1 : 1 + len(splits)]:
-        column.justify = "right"
-    counts = Counter((problem.kind, problem.split) for problem in problems)
-    for kind, meaning in KINDS.items():
-        first = next((problem for problem in problems if problem.kind == kind), None)
-        if first:
-            shown = f"{first.image}: {first.detail}" if first.image else first.detail
-            table.add_row(kind, *(f"{counts[kind, split]:,}" for split in splits), meaning, shown)
-    return table

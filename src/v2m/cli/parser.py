@@ -238,8 +238,9 @@ def _add_embedding(parser: Parser) -> None:
 
 def _add_check(actions: Any) -> None:
     check = _command(
-        "Look at every image of a dataset. Exits with 1 if images cannot be read, are in more than one "
-        "split, or have a class that the training images lack."
+        "Look at every image of a dataset, its objects and its masks. Exits with 1 if images cannot be "
+        "read, are in more than one split, or have a class that the training images lack, and if "
+        "annotations or masks are missing or do not fit."
     )
     check.add_argument("source", type=str, help="Dataset by name or folder, as for v2m train --data.")
     check.add_argument(

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -23,14 +24,30 @@ KINDS = {
     "leak": "has the pixels of an image of another split",
     "conflict": "has the pixels of an image of another class",
     "duplicate": "has the pixels of another image of its split",
+    "missing image": "is in the annotations, but not in the folder",
+    "missing mask": "image without a mask",
+    "size": "has another size than its annotations or its mask",
+    "annotation": "annotation that cannot be used, and is left out",
+    "value": "has values that are no class, unless --input.label_map makes them one",
+    "left-over image": "is in the folder, but not in the annotations",
+    "left-over mask": "mask without an image",
+    "names": "names in the annotations that were taken for others",
+    "beyond": "box that reaches beyond its image, and is cut",
+    "turned": "is turned by its EXIF orientation",
     "huge": "has so many pixels that PIL warns of it",
     "tiny": "has a side of very few pixels",
     "unknown class": "class of this split that the training images lack",
-    "empty class": "class without images in this split",
+    "empty class": "class without images, objects or pixels in this split",
 }
 """What a problem can be, the worst first."""
-SERIOUS = ("unreadable", "bomb", "leak", "unknown class")
+SERIOUS = (
+    *("unreadable", "bomb", "leak", "unknown class"),
+    *("missing image", "missing mask", "size", "annotation", "value", "left-over mask"),
+)
 CHUNK = 32
+
+S = TypeVar("S", bound="Seen")
+T = TypeVar("T")
 
 
 class Facts(NamedTuple):
@@ -49,6 +66,29 @@ class Facts(NamedTuple):
     digest: bytes
     kind: str = ""
     detail: str = ""
+
+
+class Named(Protocol):
+    """A dataset whose images have names."""
+
+    def name(self, index: int) -> str:
+        """Where an image is."""
+
+
+class Seen(Protocol):
+    """A split with the facts of all its images, in order."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def data(self) -> Named:
+        """The images."""
+
+    @property
+    def facts(self) -> Sequence[Facts]:
+        """What is seen of them."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +122,7 @@ class Summary:
     """A split in numbers.
 
     Attributes:
-        counts: Images of every class.
+        counts: Images of every class, or what else is counted.
         widths: Smallest, median and largest, of the readable images; empty if there are none.
         heights: Likewise.
         modes: Number of images of each mode, the most frequent first.
@@ -94,17 +134,17 @@ class Summary:
     modes: dict[str, int]
 
 
-class _Inspected(Dataset[Facts]):
-    """The facts instead of the images."""
+class _Inspected(Dataset[Any]):
+    """What is seen of images instead of the images."""
 
-    def __init__(self, data: LabelledImages) -> None:
-        self._data = data
+    def __init__(self, inspect: Callable[[int], Any], count: int) -> None:
+        self._inspect, self._count = inspect, count
 
     def __len__(self) -> int:
-        return len(self._data)
+        return self._count
 
-    def __getitem__(self, index: int) -> Facts:
-        return inspect_image(self._data, index)
+    def __getitem__(self, index: int) -> Any:
+        return self._inspect(index)
 
 
 def inspect_images(data: LabelledImages, workers: int) -> Iterator[Facts]:
@@ -114,7 +154,20 @@ def inspect_images(data: LabelledImages, workers: int) -> Iterator[Facts]:
         data: One split.
         workers: Processes that decode images; 0 for this one.
     """
-    chunks: DataLoader[Any] = DataLoader(_Inspected(data), CHUNK, num_workers=workers, collate_fn=list)
+    return inspect_all(partial(inspect_image, data), len(data), workers)
+
+
+def inspect_all(inspect: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
+    """What a function sees of every image, by number, in order.
+
+    Args:
+        inspect: The function.
+        count: Number of images.
+        workers: Processes that decode images; 0 for this one.
+    """
+    chunks: DataLoader[Any] = DataLoader(
+        _Inspected(inspect, count), CHUNK, num_workers=workers, collate_fn=list
+    )
     for chunk in chunks:
         yield from chunk
 
@@ -126,10 +179,20 @@ def inspect_image(data: LabelledImages, index: int) -> Facts:
             image = data.read(index)
             return Facts(image.size, _mode(image), _digest(image))
         with opened_image(data.file(index), data.name(index)) as image:
-            return Facts(image.size, _mode(image), _digest(load_pixels(image)))
+            return inspect_opened(image)
     except UnreadableImageError as error:
-        kind = "bomb" if isinstance(error, DecompressionBombError) else "unreadable"
-        return Facts((0, 0), "", b"", kind, error.reason)
+        return unreadable(error)
+
+
+def inspect_opened(image: Image.Image) -> Facts:
+    """Decode an image that is open, and say what it is."""
+    return Facts(image.size, _mode(image), _digest(load_pixels(image)))
+
+
+def unreadable(error: UnreadableImageError) -> Facts:
+    """The facts of an image that cannot be read."""
+    kind = "bomb" if isinstance(error, DecompressionBombError) else "unreadable"
+    return Facts((0, 0), "", b"", kind, error.reason)
 
 
 def _mode(image: Image.Image) -> str:
@@ -155,14 +218,20 @@ def find_problems(splits: Sequence[CheckedSplit], tiny: int) -> list[Problem]:
         splits: The training images first, if there are any.
         tiny: Pixels that each side of an image should have.
     """
-    problems = [problem for split in splits for problem in _image_problems(split, tiny)]
+    problems = [problem for split in splits for problem in image_problems(split, tiny)]
     problems += _shared_pixels(splits)
     problems += _class_problems(splits)
+    return worst_first(problems)
+
+
+def worst_first(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems in the order of ``KINDS``, otherwise as they were, each once."""
     order = list(KINDS)
-    return sorted(problems, key=lambda problem: order.index(problem.kind))
+    return sorted(dict.fromkeys(problems), key=lambda problem: order.index(problem.kind))
 
 
-def _image_problems(split: CheckedSplit, tiny: int) -> Iterator[Problem]:
+def image_problems(split: Seen, tiny: int) -> Iterator[Problem]:
+    """What is wrong with the images of a split, each on its own."""
     for index, facts in enumerate(split.facts):
         width, height = facts.size
         kind, detail = facts.kind, facts.detail or f"{width}x{height} pixels"
@@ -174,21 +243,25 @@ def _image_problems(split: CheckedSplit, tiny: int) -> Iterator[Problem]:
             yield Problem(split.name, split.data.name(index), kind, detail)
 
 
-def _shared_pixels(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
-    """Every image that is there before, compared with the first one of its pixels."""
-    first: dict[bytes, tuple[CheckedSplit, int]] = {}
+def find_twins(splits: Sequence[S]) -> Iterator[tuple[Problem, tuple[S, int], tuple[S, int]]]:
+    """Every image that is there before, with its place and that of the first one of its pixels."""
+    first: dict[bytes, tuple[S, int]] = {}
     for split in splits:
         for index, facts in enumerate(split.facts):
-            if not facts.digest:
-                continue
-            other, place = first.setdefault(facts.digest, (split, index))
-            if (other, place) == (split, index):
-                continue
-            name, twin = split.data.name(index), other.data.name(place)
-            label, others = (s.data.classes[s.data.targets[i]] for s, i in ((split, index), (other, place)))
-            yield Problem(split.name, name, "duplicate" if other is split else "leak", f"same as {twin}")
-            if label != others:
-                yield Problem(split.name, name, "conflict", f"{label} here, {others} as {twin}")
+            other, place = first.setdefault(facts.digest, (split, index)) if facts.digest else (split, index)
+            if other is not split or place != index:
+                kind, twin = "duplicate" if other is split else "leak", other.data.name(place)
+                problem = Problem(split.name, split.data.name(index), kind, f"same as {twin}")
+                yield problem, (split, index), (other, place)
+
+
+def _shared_pixels(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
+    for problem, own, first in find_twins(splits):
+        yield problem
+        label, other = (split.data.classes[split.data.targets[index]] for split, index in (own, first))
+        if label != other:
+            twin = first[0].data.name(first[1])
+            yield Problem(problem.split, problem.image, "conflict", f"{label} here, {other} as {twin}")
 
 
 def _class_problems(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
@@ -204,14 +277,19 @@ def _class_problems(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
 
 def summarise(split: CheckedSplit) -> Summary:
     """A split in numbers."""
-    data = split.data
-    images = Counter(data.targets)
-    sizes = [facts.size for facts in split.facts if facts.mode]
+    images = Counter(split.data.targets)
+    counts = {name: images[target] for target, name in enumerate(split.data.classes)}
+    return summarise_facts(split.facts, counts)
+
+
+def summarise_facts(facts: Sequence[Facts], counts: dict[str, int]) -> Summary:
+    """What is seen of images, in numbers, beside what there is of every class."""
+    sizes = [fact.size for fact in facts if fact.mode]
     return Summary(
-        counts={name: images[target] for target, name in enumerate(data.classes)},
+        counts=counts,
         widths=_spread([width for width, _ in sizes]),
         heights=_spread([height for _, height in sizes]),
-        modes=dict(Counter(facts.mode for facts in split.facts if facts.mode).most_common()),
+        modes=dict(Counter(fact.mode for fact in facts if fact.mode).most_common()),
     )
 
 

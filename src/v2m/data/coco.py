@@ -1,5 +1,6 @@
 """Objects in images: boxes, masks and classes, annotated in COCO format."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from v2m.data.coco_files import Records, find_annotations, read_records
-from v2m.data.coco_table import decode_mask, make_table, mask_api
-from v2m.data.errors import DataError, UnreadableImageError, few
+from v2m.data.coco_masks import decode_mask, mask_api
+from v2m.data.coco_paths import describe_missing, describe_moved, find_files
+from v2m.data.coco_table import Fault, make_table
+from v2m.data.coco_values import ID, cut
+from v2m.data.errors import DataError, UnreadableImageError, few, shown
 from v2m.data.images import read_image
 from v2m.data.named import Split
+
+FEW_IMAGES = 0.1
+"""Share of the images that have objects in a set that has hardly any."""
 
 
 class Objects(NamedTuple):
@@ -44,32 +51,50 @@ class CocoImages(Dataset[Any]):
         path: The annotations.
         folder: Where the images are.
         classes: The classes that labels count in; by default the categories in order of their ids.
+        masks: Whether masks are used, if the annotations have some; if not, they are not looked at.
+        strict: Whether an annotation that cannot be used is an error, instead of being left out.
 
     Attributes:
         source: The annotations, for messages.
+        folder: Where the images are.
         classes: Names of the classes.
         category_ids: COCO's id of each class.
-        image_ids: COCO's id of each image.
-        warnings: A line for each kind of annotation that was mended or left out.
-        has_masks: Whether objects come with masks, if the annotations have some; set it to False where
-            boxes are enough.
+        image_ids: COCO's id of each image, in most files a number.
+        missing: Images without a file, by the names in the annotations.
+        faults: What is wrong with annotations.
+        notes: A line for each kind of name that was taken for another.
+        warnings: These lines, and one for each kind of thing that was mended or left out.
+        has_masks: Whether objects come with masks.
         transform: What ``[]`` makes of an image and its objects; None for the two themselves.
 
     Raises:
         DataError: the annotations are damaged, or are not of these classes.
     """
 
-    def __init__(self, path: Path, folder: Path, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        classes: Sequence[str] | None = None,
+        masks: bool = True,
+        strict: bool = False,
+    ) -> None:
         records = read_records(path)
-        self.source = str(path)
+        self.source, self.folder, self._is_strict = str(path), folder, strict
+        self.notes = _name_classes_apart(records)
         self.classes, self.category_ids = _match_classes(records, classes)
-        self.image_ids: list[int] = [image["id"] for image in records.images]
+        self.image_ids: list[int | str] = [image["id"] for image in records.images]
         self.transform: Callable[[Image.Image, Objects], Any] | None = None
-        self._folder = folder
-        self._names: list[str] = [image["file_name"] for image in records.images]
         self._sizes = np.array([(image["height"], image["width"]) for image in records.images])
-        self._table, self.warnings = make_table(records, self.category_ids)
+        self._table, self.faults = make_table(records, self.category_ids, masks)
         self.has_masks = bool(self._table.segments)
+        if strict:
+            _refuse_faults(path, self.faults)
+        files = find_files(path, folder, [image["file_name"] for image in records.images])
+        self._names, self.missing = files.names, files.missing
+        self.notes += [*_describe_ids(records), *describe_moved(path, folder, files)]
+        faults = _describe_faults(records, self.faults)
+        self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -80,7 +105,7 @@ class CocoImages(Dataset[Any]):
 
     def name(self, index: int) -> str:
         """The path."""
-        return str(self._folder / self._names[index])
+        return str(self.folder / self._names[index])
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width, by the annotations."""
@@ -104,7 +129,7 @@ class CocoImages(Dataset[Any]):
         """What is in an image.
 
         Raises:
-            DataError: a mask is damaged.
+            UnreadableImageError: a mask is damaged; a DataError where that is strict.
             ValueError: the library that decodes masks is not installed.
         """
         table, places = self._table, self._table.of_image(index)
@@ -124,13 +149,25 @@ class CocoImages(Dataset[Any]):
             try:
                 mask[:] = decode_mask(api, self._table.segmentation(place), height, width)
             except (ValueError, RuntimeError) as error:
-                which = f"annotation {self._table.ids[place]} of image {self.image_ids[index]}"
-                raise DataError(f"data: {self.source}: {which} has a damaged mask ({error})") from None
+                reason = f"annotation {cut(self._table.ids[place])} has a damaged mask: {error}"
+                if self._is_strict:
+                    which = f"image {self.image_ids[index]} ({shown(self._names[index])})"
+                    raise DataError(f"data: {self.source}: {which}: {reason}") from None
+                raise UnreadableImageError(self.name(index), reason) from None
         return masks
 
     def count_objects(self) -> int:
-        """Objects of all images."""
+        """Objects of all images, and crowds."""
         return len(self._table.ids)
+
+    def count_by_class(self, crowds: bool = False) -> list[int]:
+        """Objects of each class in all images, or crowds."""
+        labels = self._table.labels[self._table.crowd == crowds]
+        return np.bincount(labels, minlength=len(self.classes)).tolist()
+
+    def count_images_with_objects(self) -> int:
+        """Images with an object that is no crowd."""
+        return len(np.unique(self._table.images[~self._table.crowd]))
 
     def ground_truth(self) -> dict[str, Any]:
         """What is used of the annotations, in COCO's format, for an evaluator."""
@@ -141,9 +178,7 @@ class CocoImages(Dataset[Any]):
                 self.image_ids, self._names, self._sizes.tolist(), strict=True
             )
         ]
-        columns = [
-            c.tolist() for c in (table.ids, table.images, table.labels, table.boxes, table.areas, table.crowd)
-        ]
+        columns = [c.tolist() for c in (table.images, table.labels, table.boxes, table.areas, table.crowd)]
         annotations = [
             dict(
                 id=id,
@@ -153,7 +188,7 @@ class CocoImages(Dataset[Any]):
                 area=area,
                 iscrowd=int(crowd),
             )
-            for id, image, label, box, area, crowd in zip(*columns, strict=True)
+            for id, image, label, box, area, crowd in zip(table.ids, *columns, strict=True)
         ]
         if self.has_masks:
             for place, annotation in enumerate(annotations):
@@ -164,7 +199,13 @@ class CocoImages(Dataset[Any]):
         return dict(images=images, annotations=annotations, categories=categories)
 
 
-def open_coco(source: str, split: Split, classes: Sequence[str] | None = None) -> CocoImages:
+def open_coco(
+    source: str,
+    split: Split,
+    classes: Sequence[str] | None = None,
+    masks: bool = True,
+    strict: bool = False,
+) -> CocoImages:
     """Open one split of a folder with annotations in COCO format.
 
     Args:
@@ -172,14 +213,98 @@ def open_coco(source: str, split: Split, classes: Sequence[str] | None = None) -
             ``images/<split>*``; or with ``<split>/_annotations.coco.json`` beside the images.
         split: ``"train"`` or ``"val"`` (or what it is called there: validation, valid or test).
         classes: The classes that labels count in; by default the categories in order of their ids.
+        masks: Whether masks are used, if the annotations have some; if not, they are not looked at.
+        strict: Whether an annotation that cannot be used is an error, instead of being left out.
 
     Raises:
         DataError: the split is missing or damaged, has other classes, or has no object to train on.
     """
-    data = CocoImages(*find_annotations(Path(source), split), classes)
-    if split == "train" and not data.count_objects():
-        raise DataError(f"data: {data.source} has no objects to train on")
+    data = CocoImages(*find_annotations(Path(source), split), classes, masks, strict)
+    if split == "train":
+        data.warnings += _check_learnable(data)
     return data
+
+
+def _check_learnable(data: CocoImages) -> list[str]:
+    """What little there is to learn, in a line each.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    counts, crowds = data.count_by_class(), sum(data.count_by_class(crowds=True))
+    objects, images = sum(counts), data.count_images_with_objects()
+    if not objects:
+        reasons = [f"{crowds:,} are crowds (iscrowd 1), which are not trained on; one object has iscrowd 0"]
+        left_out = [line.removeprefix(f"{data.source}: ") for line in data.warnings if data.faults]
+        found = "; ".join([*(reasons if crowds else []), *left_out])
+        raise DataError(f"data: {data.source} has no objects to train on{': ' if found else ''}{found}")
+    lines = []
+    if crowds > objects:
+        lines.append(
+            f"{data.source}: {crowds:,} of {crowds + objects:,} objects are crowds (iscrowd 1), which are "
+            "not trained on; one object has iscrowd 0"
+        )
+    if images < FEW_IMAGES * len(data):
+        lines.append(
+            f"{data.source}: {images:,} of {len(data):,} images have objects, the others are background"
+        )
+    empty = [name for name, count in zip(data.classes, counts, strict=True) if not count]
+    if empty:
+        lines.append(
+            f"{data.source}: {len(empty):,} of {len(counts):,} classes have no object to train on, and will "
+            f"not be found: {few(empty)}; add some, or take the categories out of all files"
+        )
+    return lines
+
+
+def _refuse_faults(path: Path, faults: Sequence[Fault]) -> None:
+    fault = next((fault for fault in faults if fault.is_left_out), None)
+    if fault:
+        raise DataError(f"data: {path}: {fault.where} {fault.problem}")
+
+
+def _describe_faults(records: Records, faults: Sequence[Fault]) -> list[str]:
+    """A line for each kind: how many annotations have it, and the first."""
+    kinds: dict[tuple[str, bool], list[Fault]] = {}
+    for fault in faults:
+        kinds.setdefault((fault.field, fault.is_left_out), []).append(fault)
+    lines = []
+    for (field, is_left_out), found in kinds.items():
+        count = f"{len(found):,} of {len(records.annotations):,}"
+        what = (
+            f"annotations are left out for their {field}"
+            if is_left_out
+            else "boxes reach beyond their images and are cut"
+        )
+        lines.append(f"{records.path}: {count} {what}, the first: {found[0].where} {found[0].problem}")
+    return lines
+
+
+def _describe_ids(records: Records) -> list[str]:
+    """A line on ids of annotations that are there twice: they are names only, so all are kept."""
+    ids = [ID.read(annotation.get("id")) for annotation in records.annotations]
+    given = [id for id in ids if id is not None]
+    twice = len(given) - len(set(given))
+    if not twice:
+        return []
+    first = next(id for id, count in Counter(given).items() if count > 1)
+    return [
+        f"{records.path}: {twice:,} annotations have the id of another one, all are kept, the first: {first}"
+    ]
+
+
+def _name_classes_apart(records: Records) -> list[str]:
+    """Add their ids to names of categories that are there twice; a line that says so."""
+    counts = Counter(category["name"] for category in records.categories)
+    twice = [category for category in records.categories if counts[category["name"]] > 1]
+    for category in twice:
+        category["name"] += f" ({category['id']})"
+    if not twice:
+        return []
+    told = few([category["name"] for category in twice])
+    if len({category["name"] for category in records.categories}) < len(records.categories):
+        raise DataError(f"data: {records.path} has category names twice, and others that are like {told}")
+    return [f"{records.path}: categories of one name are kept apart by their ids: {told}"]
 
 
 def _match_classes(records: Records, classes: Sequence[str] | None) -> tuple[list[str], list[int]]:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from v2m.data.datasets import VAL_SPLITS
+from v2m.data.coco_values import FARTHEST, ID, TEXT, WHOLE, Field, cut
+from v2m.data.datasets import SPLITS, VAL_SPLITS
 from v2m.data.errors import DataError, few
 from v2m.data.named import Split
 
@@ -17,22 +18,22 @@ BESIDE_IMAGES = "_annotations.coco.json"
 
 Record = dict[str, Any]
 
-FIELDS: dict[str, dict[str, type]] = dict(
-    images=dict(id=int, file_name=str, height=int, width=int),
-    categories=dict(id=int, name=str),
-    annotations=dict(id=int, image_id=int, category_id=int, bbox=list),
+FIELDS: dict[str, dict[str, Field]] = dict(
+    images=dict(id=ID, file_name=TEXT, height=WHOLE, width=WHOLE),
+    categories=dict(id=WHOLE, name=TEXT),
+    annotations={},
 )
-WORDS = {int: "a whole number", str: "text", list: "a list"}
+"""What every image and category must have; of annotations, those that are damaged can be left out."""
 
 
 class Records(NamedTuple):
-    """A file of annotations, of which ``FIELDS`` are there and of their types, and ids are there once.
+    """A file of annotations. ``FIELDS`` are there and of their types, their ids are there once.
 
     Attributes:
         path: The file.
-        images: As in the file.
-        categories: Likewise.
-        annotations: Likewise.
+        images: Its images.
+        categories: Its categories.
+        annotations: Its annotations, as in the file.
     """
 
     path: Path
@@ -55,20 +56,35 @@ def find_annotations(root: Path, split: Split) -> tuple[Path, Path]:
     if not root.is_dir():
         raise DataError(f"data: {root} is not a folder")
     names = ("train",) if split == "train" else VAL_SPLITS
-    for name in names:
-        pattern = re.compile(rf"instances_({name}(?![a-z]).*)\.json")
-        files = sorted(path for path in root.glob("annotations/*.json") if pattern.fullmatch(path.name))
-        if len(files) > 1:
-            found = few([path.name for path in files])
-            raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
-        if files:
-            folder = files[0].stem.removeprefix("instances_")
-            return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
-        if (root / name / BESIDE_IMAGES).is_file():
-            return root / name / BESIDE_IMAGES, root / name
+    found = next(filter(None, (_find_split(root, name) for name in names)), None)
+    if found:
+        return found
     looked = f"annotations/instances_{split}*.json nor {split}/{BESIDE_IMAGES}"
     others = f" (nor those of {', '.join(names[1:])})" if names[1:] else ""
     raise DataError(f"data: {root} has neither {looked}{others}")
+
+
+def find_all_annotations(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The annotations of every split that there is, and the folder of its images.
+
+    Raises:
+        DataError: there are several of one split, or no folder of images.
+    """
+    found = {name: _find_split(root, name) for name in SPLITS}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _find_split(root: Path, name: str) -> tuple[Path, Path] | None:
+    pattern = re.compile(rf"instances_({name}(?![a-z]).*)\.json")
+    files = sorted(path for path in root.glob("annotations/*.json") if pattern.fullmatch(path.name))
+    if len(files) > 1:
+        found = few([path.name for path in files])
+        raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
+    if files:
+        folder = files[0].stem.removeprefix("instances_")
+        return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
+    beside = root / name / BESIDE_IMAGES
+    return (beside, root / name) if beside.is_file() else None
 
 
 def _image_folder(annotations: Path, folders: Sequence[Path]) -> Path:
@@ -90,7 +106,7 @@ def read_records(path: Path) -> Records:
             content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise DataError(f"data: {path} is damaged in line {error.lineno} ({error.msg})") from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, or a number of thousands of digits
         raise DataError(f"data: {path} is damaged ({error})") from None
     for kind in FIELDS:
         if not isinstance(content, dict) or not isinstance(content.get(kind), list):
@@ -99,12 +115,12 @@ def read_records(path: Path) -> Records:
     if not records.images:
         raise DataError(f"data: {path} has no images")
     for kind, fields in FIELDS.items():
-        _check_fields(path, kind, content[kind], fields)
-    empty = next((image for image in records.images if min(image["height"], image["width"]) < 1), None)
-    if empty:
-        size = f"height {empty['height']} and width {empty['width']}"
-        raise DataError(f"data: {path}: image {empty['id']} has {size}, expected at least 1")
-    _check_twice(path, "category names", [category["name"] for category in records.categories])
+        _read_fields(path, kind, content[kind], fields)
+    for image in records.images:
+        sides = image["height"], image["width"]
+        if not 1 <= min(sides) <= max(sides) < FARTHEST:
+            size = f"height {cut(sides[0])} and width {cut(sides[1])}"
+            raise DataError(f"data: {path}: image {image['id']} has {size}, expected at least 1")
     return records
 
 
@@ -120,22 +136,24 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _check_fields(path: Path, kind: str, records: Sequence[Any], fields: dict[str, type]) -> None:
-    for place, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise DataError(
-                f"data: {path}: {kind} hold {str(record)[:40]!r}, expected objects with {few([*fields])}"
-            )
-        for field, type_ in fields.items():
-            value = record.get(field)
-            if not isinstance(value, type_):
-                found = f"{field} {str(value)[:40]!r}" if field in record else f"no {field}"
-                which = f"id {record['id']}" if isinstance(record.get("id"), int) else f"number {place + 1}"
-                raise DataError(f"data: {path}: {kind} {which} has {found}, expected {WORDS[type_]}")
-    _check_twice(path, f"ids of {kind}", [record["id"] for record in records])
+def _read_fields(path: Path, kind: str, records: Sequence[Any], fields: dict[str, Field]) -> None:
+    """Put what was read in place of what is in the file."""
+    if not {*map(type, records)} <= {dict}:
+        odd = next(record for record in records if not isinstance(record, dict))
+        raise DataError(f"data: {path}: {kind} hold {cut(odd)}, expected objects{_with(fields)}")
+    for name, field in fields.items():
+        for place, record in enumerate(records):
+            value = field.read(record.get(name))
+            if value is None:
+                found = f"{name} {cut(record[name])}" if name in record else f"no {name}"
+                which = f"id {record['id']}" if name != "id" else f"number {place + 1}"
+                raise DataError(f"data: {path}: {kind} {which} has {found}, expected {field.expected}")
+            record[name] = value
+    ids = [record["id"] for record in records] if fields else []
+    if len(set(ids)) < len(ids):
+        twice = [str(id) for id, count in Counter(ids).items() if count > 1]
+        raise DataError(f"data: {path} has ids of {kind} twice: {few(twice)}")
 
 
-def _check_twice(path: Path, what: str, values: Sequence[Any]) -> None:
-    if len(set(values)) < len(values):
-        twice = [str(value) for value, count in Counter(values).items() if count > 1]
-        raise DataError(f"data: {path} has {what} twice: {few(twice)}")
+def _with(fields: dict[str, Field]) -> str:
+    return f" with {few([*fields])}" if fields else ""

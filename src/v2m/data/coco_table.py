@@ -1,33 +1,30 @@
-"""The annotations of a COCO file as arrays, checked and cleaned."""
+"""The annotations of a COCO file as arrays, read and cleaned."""
 
 import pickle
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from v2m.data.coco_files import Records
-from v2m.data.errors import DataError, few, shown
+from v2m.data.coco_masks import read_mask
+from v2m.data.coco_values import AREA, BOX, FLAG, ID, WHOLE, Field, cut
+from v2m.data.errors import few, shown
 
 ROUNDING = 0.05
 """Pixels that a box may reach beyond its image unnoticed: boxes are written with two decimals."""
-FARTHEST = 1e6
-"""Pixels from which a coordinate is taken for damage."""
-LEAST_POLYGON = 6
-"""Numbers of a triangle; what has fewer has no pixels."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
 
 
 class Table(NamedTuple):
     """Annotations in order of their images. Arrays, since worker processes share them without copying.
 
     Attributes:
-        ids: COCO's id of each ``[N]``.
+        ids: COCO's id of each: whole numbers or texts, as they are in the file.
         images: Places of their images ``[N]``.
         labels: Class indices ``[N]``.
         boxes: Left, top, width and height ``[N, 4]``.
@@ -37,12 +34,12 @@ class Table(NamedTuple):
         ends: Where in ``segments`` each one ends ``[N]``.
     """
 
-    ids: Integers
+    ids: Sequence[Any]
     images: Integers
     labels: Integers
     boxes: Floats
     areas: Floats
-    crowd: npt.NDArray[np.bool_]
+    crowd: Flags
     segments: bytes
     ends: Integers
 
@@ -57,168 +54,151 @@ class Table(NamedTuple):
         return pickle.loads(self.segments[start : int(self.ends[place])])
 
 
-def make_table(records: Records, category_ids: Sequence[int]) -> tuple[Table, list[str]]:
-    """Check annotations, cut boxes at the edges of their images, and leave out those of no area.
+class Fault(NamedTuple):
+    """What is wrong with an annotation.
+
+    Attributes:
+        where: The annotation and its image, in words.
+        image: Place of its image; None if that is not known.
+        field: What is wrong of it.
+        problem: How, such as "has category_id 99, known: 1, 2".
+        is_left_out: Whether it is left out, and not only cut.
+    """
+
+    where: str
+    image: int | None
+    field: str
+    problem: str
+    is_left_out: bool
+
+
+Problems = dict[int, tuple[str, str]]
+"""The field and the problem of annotations that cannot be used, by their places in the file."""
+
+
+def make_table(
+    records: Records, category_ids: Sequence[int], masks: bool = True
+) -> tuple[Table, list[Fault]]:
+    """Read annotations, cut boxes at the edges of their images, and leave out what cannot be used.
 
     Args:
         records: The file.
         category_ids: COCO's id of each class.
+        masks: Whether masks are used; if not, they are not looked at.
 
     Returns:
-        The table, and a line for each kind of thing that was changed.
-
-    Raises:
-        DataError: an annotation is of no image or class, or is damaged.
+        The table, and what is wrong with annotations, in their order.
     """
-    images = _places(records, "image_id", [image["id"] for image in records.images])
-    labels = _places(records, "category_id", category_ids)
-    boxes, beyond = _cut_boxes(records, images)
-    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
-    has_area = (corners[:, 2:] > corners[:, :2]).all(1)
-    warnings = []
-    for what, found in (
-        ("boxes that reach beyond their images, which are cut", beyond & has_area),
-        ("boxes of no area, which are left out", ~has_area),
-    ):
-        if found.any():
-            first = _where(records, int(found.argmax()))
-            warnings.append(f"{records.path}: {np.count_nonzero(found):,} {what}, first {first}")
-    order = np.flatnonzero(has_area)
+    problems: Problems = {}
+    images = _places(records, "image_id", ID, [image["id"] for image in records.images], problems)
+    labels = _places(records, "category_id", WHOLE, category_ids, problems)
+    crowd = np.array(_column(records, "iscrowd", FLAG, False, problems), np.bool_)
+    boxes, is_cut = _cut_boxes(records, images, problems)
+    areas = _areas(records, boxes, problems)
+    segments = _pack(records, images, problems) if masks else {}
+    order = np.array([place for place in range(len(images)) if place not in problems], np.int64)
     order = order[np.argsort(images[order], kind="stable")]
-    segments, ends = _pack(records, order, images)
-    annotations = records.annotations
+    pieces = [segments[place] for place in order.tolist()] if segments else []
     table = Table(
-        ids=np.array([annotation["id"] for annotation in annotations], np.int64)[order],
+        ids=[records.annotations[place].get("id") for place in order.tolist()],
         images=images[order],
         labels=labels[order],
         boxes=boxes[order],
-        areas=_areas(records, boxes)[order],
-        crowd=np.array([bool(annotation.get("iscrowd")) for annotation in annotations], np.bool_)[order],
-        segments=segments,
-        ends=ends,
+        areas=areas[order],
+        crowd=crowd[order],
+        segments=b"".join(pieces),
+        ends=np.cumsum([len(piece) for piece in pieces], dtype=np.int64),
     )
-    return table, warnings
+    return table, _faults(records, problems, is_cut)
 
 
-def _places(records: Records, field: str, ids: Sequence[int]) -> Integers:
-    """Where in ``ids`` a field of every annotation is."""
+def _column(records: Records, name: str, field: Field, other: Any, problems: Problems) -> list[Any]:
+    """A field of every annotation; ``other`` where it is not what it should be."""
+    values = [field.read(annotation.get(name)) for annotation in records.annotations]
+    for place in (place for place, value in enumerate(values) if value is None):
+        values[place] = other
+        given = records.annotations[place]
+        found = f"{name} {cut(given[name])}" if name in given else f"no {name}"
+        problems.setdefault(place, (name, f"has {found}, expected {field.expected}"))
+    return values
+
+
+def _places(
+    records: Records, name: str, field: Field, ids: Sequence[int | str], problems: Problems
+) -> Integers:
+    """Where in ``ids`` a field of every annotation is; 0 where it is not."""
     place_of = {id: place for place, id in enumerate(ids)}
-    places = [place_of.get(annotation[field], -1) for annotation in records.annotations]
-    if -1 in places:
-        unknown = places.index(-1)
-        known = few([str(id) for id in ids])
-        raise _error(records, unknown, f"has {field} {records.annotations[unknown][field]}, known: {known}")
+    values = _column(records, name, field, None, problems)
+    places = [place_of.get(value, -1) for value in values]
+    unknown = [place for place, found in enumerate(places) if found < 0]
+    known = few([str(id) for id in ids]) if unknown else ""
+    for place in unknown:
+        places[place] = 0
+        problems.setdefault(place, (name, f"has {name} {cut(values[place])}, known: {known}"))
     return np.array(places, np.int64)
 
 
-def _cut_boxes(records: Records, images: Integers) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[Floats, Flags]:
     """Boxes within their images, and which of them were not; those that were are as in the file."""
-    boxes = [annotation["bbox"] for annotation in records.annotations]
-    for place, box in enumerate(boxes):
-        if len(box) != 4 or not _are_numbers(box):
-            raise _error(records, place, f"has bbox {str(box)[:60]}, expected four finite numbers")
-    given = np.array(boxes, np.float64).reshape(-1, 4)
+    given = np.array(_column(records, "bbox", BOX, [0.0, 0.0, 1.0, 1.0], problems), np.float64)
+    given = given.reshape(-1, 4)
     sizes = np.array([(image["width"], image["height"]) for image in records.images], np.float64)[images]
     corners = np.stack([given[:, :2], given[:, :2] + given[:, 2:]], 1)
-    cut = corners.clip(0, sizes[:, None])
-    changed = np.abs(cut - corners).max((1, 2), initial=0)
-    within = np.hstack([cut[:, 0], cut[:, 1] - cut[:, 0]])
-    return np.where(changed[:, None] > 0, within, given), changed > ROUNDING
+    within = corners.clip(0, sizes[:, None])
+    moved = np.abs(within - corners).max((1, 2), initial=0)
+    boxes = np.where(moved[:, None] > 0, np.hstack([within[:, 0], within[:, 1] - within[:, 0]]), given)
+    rounded = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
+    for place in np.flatnonzero((rounded[:, 2:] <= rounded[:, :2]).any(1)).tolist():
+        box = cut(records.annotations[place].get("bbox"))
+        problems.setdefault(place, ("bbox", f"has bbox {box}, which has no area in its image"))
+    return boxes, moved > ROUNDING
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
-    """Whether all are finite, and none is out of all bounds. Built-ins are ten times as fast as a loop."""
-    try:
-        return not values or (isfinite(sum(values)) and min(values) > -FARTHEST and max(values) < FARTHEST)
-    except (TypeError, OverflowError):
-        return False
-
-
-def _areas(records: Records, boxes: Floats) -> Floats:
+def _areas(records: Records, boxes: Floats, problems: Problems) -> Floats:
     """The area of every annotation: that of its box where the file says none."""
-    areas = [annotation.get("area") for annotation in records.annotations]
-    for place, (area, box) in enumerate(zip(areas, boxes, strict=True)):
+    of_boxes = (boxes[:, 2] * boxes[:, 3]).tolist()
+    areas = []
+    for place, annotation in enumerate(records.annotations):
+        given = annotation.get("area")
+        area = of_boxes[place] if given is None else AREA.read(given)
         if area is None:
-            areas[place] = box[2] * box[3]
-        elif not isinstance(area, int | float) or not 0 <= area < FARTHEST**2:
-            raise _error(records, place, f"has area {str(area)[:40]}, expected a number")
+            problems.setdefault(place, ("area", f"has area {cut(given)}, expected {AREA.expected}"))
+        areas.append(area or 0.0)
     return np.array(areas, np.float64)
 
 
-def _pack(records: Records, order: Integers, images: Integers) -> tuple[bytes, Integers]:
-    """The masks of annotations in this order, one after the other, and where each one ends."""
-    found = [records.annotations[place].get("segmentation") for place in order.tolist()]
+def _pack(records: Records, images: Integers, problems: Problems) -> dict[int, bytes]:
+    """The masks of annotations without problems, by their places; none if no annotation has one."""
+    found = [annotation.get("segmentation") for annotation in records.annotations]
     if not any(segmentation and segmentation != [[]] for segmentation in found):
-        return b"", np.zeros(0, np.int64)
-    pieces = []
-    for place, segmentation in zip(order.tolist(), found, strict=True):
+        return {}
+    pieces = {}
+    for place, segmentation in enumerate(found):
+        if place in problems:
+            continue
         image = records.images[images[place]]
-        if problem := _mask_problem(segmentation, image["height"], image["width"]):
-            raise _error(records, place, problem)
-        pieces.append(pickle.dumps(segmentation, pickle.HIGHEST_PROTOCOL))
-    return b"".join(pieces), np.cumsum([len(piece) for piece in pieces])
+        try:
+            mask = read_mask(segmentation, image["height"], image["width"])
+            pieces[place] = pickle.dumps(mask, pickle.HIGHEST_PROTOCOL)
+        except ValueError as error:
+            problems[place] = "segmentation", str(error)
+    return pieces
 
 
-def _mask_problem(segmentation: Any, height: int, width: int) -> str:
-    """What is wrong with a mask; empty if nothing is."""
-    if not segmentation:
-        return "has no segmentation, but others have one"
-    if isinstance(segmentation, dict):
-        size, counts = segmentation.get("size"), segmentation.get("counts")
-        if size != [height, width]:
-            return f"has a mask of size {size}, expected that of its image, [{height}, {width}]"
-        if isinstance(counts, str):
-            return ""
-        if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts):
-            return "has a mask whose counts are no list of whole numbers, nor text"
-        if sum(counts) != height * width:
-            return f"has a mask of {sum(counts)} pixels, expected {height * width}"
-        return ""
-    if not isinstance(segmentation, list) or not all(isinstance(points, list) for points in segmentation):
-        return "has a segmentation that is neither polygons nor runs"
-    for points in segmentation:
-        if len(points) % 2 or not _are_numbers(points):
-            return "has a polygon that is no list of finite x and y"
-    if max(map(len, segmentation)) < LEAST_POLYGON:
-        return "has no polygon of three points or more"
-    return ""
-
-
-def _error(records: Records, place: int, problem: str) -> DataError:
-    return DataError(f"data: {records.path}: {_where(records, place)} {problem}")
-
-
-def _where(records: Records, place: int) -> str:
-    """An annotation in words."""
-    annotation = records.annotations[place]
-    image = annotation["image_id"]
-    name = next((other["file_name"] for other in records.images if other["id"] == image), None)
-    return f"annotation {annotation['id']} of image {image}" + (f" ({shown(name)})" if name else "")
-
-
-def mask_api() -> Any:
-    """What decodes masks.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        from faster_coco_eval.core import mask  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise ValueError("masks need the faster-coco-eval library: pip install 'v2m[detection]'") from None
-    return mask
-
-
-def decode_mask(api: Any, segmentation: Any, height: int, width: int) -> Mask:
-    """The pixels ``[H, W]`` of polygons, or of runs as a list or as text.
-
-    Raises:
-        ValueError or RuntimeError: the text is damaged.
-    """
-    if isinstance(segmentation, list):
-        polygons = [points for points in segmentation if len(points) >= LEAST_POLYGON]
-        segmentation = api.merge(api.frPyObjects(polygons, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = api.frPyObjects(segmentation, height, width)
-    mask: Mask = api.decode([segmentation])[:, :, 0]
-    return mask
+def _faults(records: Records, problems: Problems, is_cut: Flags) -> list[Fault]:
+    """The annotations that are left out, and those whose boxes were cut, in words."""
+    if not problems and not is_cut.any():
+        return []
+    place_of = {image["id"]: place for place, image in enumerate(records.images)}
+    faults = []
+    for place in sorted({*problems, *np.flatnonzero(is_cut).tolist()}):
+        annotation = records.annotations[place]
+        beyond = f"has bbox {cut(annotation.get('bbox'))}, which reaches beyond its image"
+        field, problem = problems.get(place, ("bbox", beyond))
+        image_id = annotation.get("image_id")
+        image = place_of.get(ID.read(image_id))
+        name = "" if image is None else f" ({shown(records.images[image]['file_name'])})"
+        which = cut(annotation["id"]) if "id" in annotation else f"number {place + 1}"
+        where = f"annotation {which} of image {cut(image_id)}{name}"
+        faults.append(Fault(where, image, field, problem, place in problems))
+    return faults

@@ -173,3 +173,39 @@ def test_there_are_objects(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(annotations=[])))
     with pytest.raises(DataError, match=r"instances_val.json has no objects"):
         open_data(str(root), "val", has_masks=True)
+
+
+def change(root, split, spoil):
+    """Change the annotations of a split."""
+    path = root / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    spoil(content)
+    path.write_text(json.dumps(content))
+
+
+def flatten(content):
+    """Give the first object a line for a mask."""
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+
+
+def test_only_detectors_with_masks_look_at_masks(tmp_path):
+    root = write_coco(tmp_path / "coco", dict(train=[(30, 40)] * 12))
+    change(root, "train", flatten)
+    count = open_data(str(root), "train", has_masks=False).count_objects()
+    assert open_data(str(root), "train", has_masks=False, strict=True).warnings == []
+    data = open_data(str(root), "train", has_masks=True)
+    assert data.count_objects() == count - 1
+    first, remedy = data.warnings
+    assert f"json: 1 of {count} annotations are left out for their segmentation, the first: " in first
+    assert remedy.endswith("give --head.detector faster_rcnn, which takes boxes alone")
+    with pytest.raises(
+        DataError, match=r"annotation 1 of image 101 .* has no polygon of three points or more$"
+    ):
+        open_data(str(root), "train", has_masks=True, strict=True)
+
+
+def test_why_there_is_nothing_to_validate_on_is_said(tmp_path):
+    root = write_coco(tmp_path / "coco", dict(val=[(30, 40)] * 2))
+    change(root, "val", lambda content: [a.update(bbox=None) for a in content["annotations"]])
+    with pytest.raises(DataError, match=r"has no objects; .* annotations are left out for their bbox, the"):
+        open_data(str(root), "val", has_masks=False)

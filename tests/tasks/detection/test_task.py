@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -133,3 +134,36 @@ def test_what_is_odd_about_annotations_is_told(tmp_path):
 def test_other_classes_to_validate_on_are_refused(root, tmp_path):
     with pytest.raises(DataError, match="other categories"):
         DetectionEvaluator(["cat"], [1], True).open_data(str(root), tmp_path)
+
+
+def test_images_may_have_texts_for_ids(tmp_path):
+    folder = write_coco(tmp_path / "coco", dict(train=[(48, 64)] * 12, val=[(48, 64)] * 2))
+    path = folder / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["id"] = f"scene {image['id']}"
+    for annotation in content["annotations"]:
+        annotation.update(image_id=f"scene {annotation['image_id']}", id=f"object {annotation['id']}")
+    path.write_text(json.dumps(content))
+    task, warnings = opened(folder, "retinanet")
+    assert warnings == []
+    results = task.evaluator.results(task.val_data)
+    for part in EvalLoader(task.val_data, 2, collate=task.evaluator.collate):
+        results.add(task.build_model(None).eval(), part, CPU, torch.no_grad)
+    assert {entry["image_id"] for entry in results.entries()} <= {"scene 101", "scene 102"}
+    assert results.scores().images == 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_strict_is_a_setting_for_both_splits(tmp_path, split):
+    folder = write_coco(tmp_path / "coco", dict(train=[(48, 64)] * 12, val=[(48, 64)] * 2))
+    path = folder / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append(content["annotations"][0] | dict(id=99, category_id=99))
+    path.write_text(json.dumps(content))
+    _, warnings = opened(folder)
+    assert "annotations are left out for their category_id, the first: annotation 99 of" in warnings[0]
+    with pytest.raises(
+        DataError, match=r"annotation 99 of image 101 .* has category_id 99, known: 3, 7, 20$"
+    ):
+        opened(folder, input=replace(INPUT, strict=True))

@@ -31,17 +31,21 @@ class DetectionEvaluator(Evaluator):
         classes: Names of the classes.
         category_ids: COCO's ids of the classes, in the training data.
         has_masks: Whether the detector has masks.
+        strict: Whether an annotation that cannot be used is an error.
     """
 
     batch_size = 8  # of 800 pixels and more
     collate = staticmethod(collate_lists)
 
-    def __init__(self, classes: list[str], category_ids: list[int], has_masks: bool) -> None:
-        self.classes, self.category_ids, self.has_masks = classes, category_ids, has_masks
+    def __init__(
+        self, classes: list[str], category_ids: list[int], has_masks: bool, strict: bool = False
+    ) -> None:
+        self.classes, self.category_ids = classes, category_ids
+        self.has_masks, self.strict = has_masks, strict
 
     def open_data(self, source: str, data_dir: Path) -> CocoImages:
         """Validation images of their own sizes, and masks of their objects."""
-        data = open_data(source, "val", self.has_masks, self.classes)
+        data = open_data(source, "val", self.has_masks, self.classes, self.strict)
         data.transform = keep_size
         return data
 
@@ -71,11 +75,12 @@ class Detection(Task[DetectionConfig]):
     def open_data(self, warn: Callable[[str], None]) -> None:
         """Open both splits."""
         config = self.config
-        train_data = open_data(config.data, "train", config.head.has_masks)
+        strict = config.input.strict
+        train_data = open_data(config.data, "train", config.head.has_masks, strict=strict)
         train_data.transform = TrainTransform(config.input, config.augment)
         self.train_data, self.classes = train_data, list(train_data.classes)
         self.evaluator = DetectionEvaluator(
-            self.classes, list(train_data.category_ids), config.head.has_masks
+            self.classes, list(train_data.category_ids), config.head.has_masks, strict
         )
         val_data = self.evaluator.open_data(config.data, Path(config.data_dir))
         self.val_data = val_data

@@ -18,6 +18,7 @@ class InputConfig:
         test_size: Pixels of the shorter side in evaluation.
         mean: Mean of every channel, of values in 0..1; None for timm's of the model.
         std: Standard deviation likewise.
+        strict: Whether an annotation that cannot be used is an error; if not, it is left out, and counted.
     """
 
     min_size: tuple[int, ...] = (800,)
@@ -25,6 +26,7 @@ class InputConfig:
     test_size: int = 800
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not self.min_size or min(self.min_size) < 1:

@@ -17,6 +17,8 @@ from v2m.data.named import Split
 from v2m.tasks.detection.config import AugmentConfig, InputConfig
 from v2m.tasks.hub import model_defaults
 
+BOXES = "give --head.detector faster_rcnn, which takes boxes alone"
+
 
 def resolve_input(config: InputConfig, model: str) -> InputConfig:
     """Fill what ``config`` leaves open from timm's configuration of a model."""
@@ -30,21 +32,28 @@ def image_size(config: InputConfig, augment: AugmentConfig) -> tuple[int, int]:
     return side, side
 
 
-def open_data(source: str, split: Split, has_masks: bool, classes: Sequence[str] | None = None) -> CocoImages:
+def open_data(
+    source: str,
+    split: Split,
+    has_masks: bool,
+    classes: Sequence[str] | None = None,
+    strict: bool = False,
+) -> CocoImages:
     """One split of a dataset, without masks where the detector has none.
 
     Raises:
         DataError: it cannot be used, has no objects, or no masks for a detector that has.
     """
-    data = open_coco(source, split, classes)
+    data = open_coco(source, split, classes, has_masks, strict)
     if not data.count_objects():
-        raise DataError(f"data: {data.source} has no objects")
+        found = "; ".join(["", *data.warnings])
+        raise DataError(f"data: {data.source} has no objects{found}")
     if has_masks and not data.has_masks:
         raise DataError(
-            f"data: {data.source} has no segmentation of its objects, which mask_rcnn wants; "
-            "give --head.detector faster_rcnn"
+            f"data: {data.source} has no segmentation of its objects, which mask_rcnn wants; {BOXES}"
         )
-    data.has_masks = has_masks
+    if any(fault.field == "segmentation" for fault in data.faults):
+        data.warnings.append(f"{data.source}: for the objects that mask_rcnn cannot learn from, {BOXES}")
     return data
 
 

@@ -278,7 +278,7 @@ def new_metric(has_masks: bool) -> "MeanAveragePrecision":
 def annotations(data: CocoImages) -> list[dict[str, Tensor]]:
     """The objects of every image as the metric takes them, but for masks."""
     truth = data.ground_truth()
-    found: dict[int, list[Entry]] = {image_id: [] for image_id in data.image_ids}
+    found: dict[int | str, list[Entry]] = {image_id: [] for image_id in data.image_ids}
     for annotation in truth["annotations"]:
         found[annotation["image_id"]].append(annotation)
     labels = {category_id: label for label, category_id in enumerate(data.category_ids)}
@@ -293,7 +293,7 @@ def annotations(data: CocoImages) -> list[dict[str, Tensor]]:
     ]
 
 
-def to_entries(found: Detections, image_id: int, category_ids: Sequence[int]) -> list[Entry]:
+def to_entries(found: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[Entry]:
     """What was found in an image, in COCO's format of results."""
     from faster_coco_eval.core import mask as api
 
@@ -312,8 +312,10 @@ def to_entries(found: Detections, image_id: int, category_ids: Sequence[int]) ->
     ]
 
 
-def _entry(image_id: int, category_id: int, box: Tensor, score: Tensor, runs: dict[str, Any] | None) -> Entry:
-    entry = dict(image_id=image_id, category_id=category_id, bbox=box.tolist(), score=score.item())
+def _entry(
+    image_id: int | str, category_id: int, box: Tensor, score: Tensor, runs: dict[str, Any] | None
+) -> Entry:
+    entry: Entry = dict(image_id=image_id, category_id=category_id, bbox=box.tolist(), score=score.item())
     if runs:
         entry["segmentation"] = dict(size=list(runs["size"]), counts=runs["counts"].decode())
     return entry

@@ -1,0 +1,114 @@
+"""What checks of objects and of masks have in common: splits of images with annotations."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+from v2m.data.check import (
+    Facts,
+    Named,
+    Problem,
+    find_twins,
+    image_problems,
+    inspect_opened,
+    unreadable,
+    worst_first,
+)
+from v2m.data.errors import UnreadableImageError
+from v2m.data.images import opened_image
+
+
+class Look(NamedTuple):
+    """What is seen of one image and its annotations.
+
+    Attributes:
+        facts: Of the image.
+        problems: Kind and detail of what is wrong, beyond the image on its own.
+        values: How many pixels of its mask have a value, if it has a mask.
+        orientation: EXIF's, 1 for an image that is stored upright.
+    """
+
+    facts: Facts
+    problems: list[tuple[str, str]]
+    values: dict[int, int]
+    orientation: int = 1
+
+
+@dataclass(frozen=True)
+class AnnotatedSplit:
+    """A split with what was seen of all its images, in order.
+
+    Attributes:
+        name: Its name.
+        data: The images.
+        looks: What was seen of them.
+        counts: Objects or pixels of every class.
+        numbers: What else was counted, by what it is.
+        problems: What is wrong with files and annotations.
+    """
+
+    name: str
+    data: Named
+    looks: Sequence[Look]
+    counts: dict[str, int]
+    numbers: dict[str, int]
+    problems: Sequence[Problem]
+
+    @property
+    def facts(self) -> Sequence[Facts]:
+        """The facts of the images."""
+        return [look.facts for look in self.looks]
+
+
+def look_at(path: str) -> Look:
+    """Decode an image file and say what it is."""
+    try:
+        with opened_image(path, path) as image:
+            orientation = _orientation(image)
+            turned = f"orientation {orientation}, stored as {image.width}x{image.height} pixels"
+            problems = [("turned", turned)] if orientation > 1 else []
+            return Look(inspect_opened(image), problems, {}, orientation)
+    except UnreadableImageError as error:
+        return Look(unreadable(error), [], {})
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF raises all kinds, and leaves the pixels alone
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def fits(look: Look, size: tuple[int, int]) -> bool:
+    """Whether annotations of this width and height are of an image, as it is stored or upright."""
+    is_on_its_side = look.orientation in range(5, 9)
+    return size == look.facts.size or (is_on_its_side and size == look.facts.size[::-1])
+
+
+def find_annotated_problems(splits: Sequence[AnnotatedSplit], tiny: int) -> list[Problem]:
+    """All problems, the worst kinds first, in the order of splits and images.
+
+    Args:
+        splits: The training images first, if there are any.
+        tiny: Pixels that each side of an image should have.
+    """
+    problems: list[Problem] = []
+    for split in splits:
+        problems += image_problems(split, tiny)
+        problems += split.problems
+        for index, look in enumerate(split.looks):
+            problems += [Problem(split.name, split.data.name(index), *found) for found in look.problems]
+        problems += _class_problems(split, splits[0])
+    problems += [problem for problem, *_ in find_twins(splits)]
+    return worst_first(problems)
+
+
+def _class_problems(split: AnnotatedSplit, first: AnnotatedSplit) -> Iterator[Problem]:
+    for name in dict.fromkeys([*split.counts, *first.counts]):
+        if not split.counts.get(name):
+            yield Problem(split.name, None, "empty class", name)
+        if name not in first.counts:
+            yield Problem(split.name, None, "unknown class", name)

@@ -1,0 +1,149 @@
+"""Looks at every image of a dataset with masks, and at every mask."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from v2m.data.check import Problem
+from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
+from v2m.data.coco_paths import list_files
+from v2m.data.datasets import VAL_SPLITS
+from v2m.data.errors import UnreadableImageError
+from v2m.data.images import is_image
+from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, _class_names, _is_ade, read_mask
+
+IGNORED = 255
+"""Value of pixels without a label, unless training is told another one."""
+MOST_VALUES = 5
+
+Values = npt.NDArray[np.int64]
+
+
+class Paths(NamedTuple):
+    """Image files by number."""
+
+    paths: Sequence[Path]
+
+    def name(self, index: int) -> str:
+        """The path of one."""
+        return str(self.paths[index])
+
+
+class MasksCheck:
+    """The images of one split, to be looked at; those without a mask are there too.
+
+    Args:
+        name: The name of the split.
+        images: The folder of its images.
+        masks: The folder of their masks.
+        classes: Names of the classes; None where there is no list.
+        first: Value of the first class, 1 for ADE20K.
+
+    Attributes:
+        name: As given.
+        classes: As given.
+        data: The images.
+    """
+
+    def __init__(
+        self, name: str, images: Path, masks: Path, classes: Sequence[str] | None, first: int = 0
+    ) -> None:
+        self.name, self.classes, self._first = name, classes, first
+        own, theirs = _by_stem(images, is_image), _by_stem(masks, _is_mask)
+        self.data = Paths([path for _, path in sorted(own.items())])
+        self._masks = [theirs.get(stem) for stem in sorted(own)]
+        self._left_over = [path for stem, path in sorted(theirs.items()) if stem not in own]
+
+    def __len__(self) -> int:
+        return len(self.data.paths)
+
+    def labels(self, index: int) -> Values | None:
+        """Labels ``[H, W]`` of an image, below 0 for none; None where there is no mask, or none that fits."""
+        path = self._masks[index]
+        return None if path is None else self._to_labels(read_mask(path))
+
+    def look(self, index: int) -> Look:
+        """Look at an image and its mask."""
+        look, path = look_at(self.data.name(index)), self._masks[index]
+        if path is None:
+            look.problems.append(("missing mask", "no mask of its name"))
+            return look
+        try:
+            values = read_mask(path)
+        except UnreadableImageError as error:
+            look.problems.append(("unreadable", f"mask {path}: {error.reason}"))
+            return look
+        height, width = values.shape
+        if look.facts.mode and not fits(look, (width, height)):
+            real = "{}x{}".format(*look.facts.size)
+            look.problems.append(("size", f"is {real} pixels, its mask {width}x{height}"))
+        found, counts = np.unique(values, return_counts=True)
+        counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        odd = [value for value in counted if not self._is_known(value)]
+        if odd:
+            listed = ", ".join(map(str, odd[:MOST_VALUES])) + (", ..." if len(odd) > MOST_VALUES else "")
+            share = sum(counted[value] for value in odd) / values.size
+            look.problems.append(("value", f"{listed} in {share:.1%} of the pixels of {path}"))
+        return look._replace(values=counted)
+
+    def finish(self, looks: list[Look]) -> AnnotatedSplit:
+        """The split, with what was seen of all images."""
+        totals: Counter[int] = Counter()
+        for look in looks:
+            totals.update(look.values)
+        classes = self.classes
+        if classes is None:
+            labels = sorted(value for value in totals if not self._is_ignored(value))
+            by_class = {f"value {value}": totals[value] for value in labels}
+        else:
+            by_class = {name: totals[value] for value, name in enumerate(classes, self._first)}
+        labelled = sum(by_class.values())
+        ignored = sum(count for value, count in totals.items() if self._is_ignored(value))
+        numbers = {
+            "labelled pixels": labelled,
+            "ignored pixels": ignored,
+            "pixels of no class": totals.total() - labelled - ignored,
+        }
+        problems = [Problem(self.name, str(path), "left-over mask", "no image") for path in self._left_over]
+        return AnnotatedSplit(self.name, self.data, looks, by_class, numbers, problems)
+
+    def _to_labels(self, values: Values) -> Values:
+        return np.where(values == IGNORED, -1, values - self._first)
+
+    def _is_ignored(self, value: int) -> bool:
+        return value == IGNORED or value < self._first
+
+    def _is_known(self, value: int) -> bool:
+        is_class = self.classes is None or 0 <= value - self._first < len(self.classes)
+        return is_class or self._is_ignored(value)
+
+
+def find_mask_checks(source: str) -> list[MasksCheck]:
+    """The splits of a folder of images and masks; none if it is in another format."""
+    root = Path(source)
+    checks: list[MasksCheck] = []
+    for name in ("train", "training", *VAL_SPLITS):
+        for images, beside in (
+            (root / IMAGES / name, [root / masks / name for masks in MASKS]),
+            (root / name / IMAGES, [root / name / masks for masks in MASKS]),
+        ):
+            folder = next((folder for folder in beside if folder.is_dir()), None)
+            if images.is_dir() and folder and not any(check.name == name for check in checks):
+                names = _class_names(root)
+                first = int(names is not None and _is_ade(root, names))
+                checks.append(MasksCheck(name, images, folder, names, first))
+    return checks
+
+
+def _by_stem(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
+    """Files in a folder and below by their path in it without suffix."""
+    files = (folder / file for file in sorted(list_files(folder)) if is_wanted(Path(file).name))
+    return {str(path.relative_to(folder).with_suffix("")): path for path in files}
+
+
+def _is_mask(name: str) -> bool:
+    return is_image(name) and name.lower().endswith(MASK_SUFFIX)

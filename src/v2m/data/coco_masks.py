@@ -1,0 +1,78 @@
+"""Masks in COCO files: polygons, run lengths, and run lengths as text."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from v2m.data.coco_values import cut, read_numbers
+
+LEAST_POLYGON = 6
+"""Numbers of a triangle; what has fewer has no pixels."""
+
+Mask = npt.NDArray[np.uint8]
+
+
+def read_mask(segmentation: Any, height: int, width: int) -> Any:
+    """A mask as ``decode_mask`` takes it. Text of runs is not looked into, since that is to decode it.
+
+    Raises:
+        ValueError: it is none of an image of this size.
+    """
+    if not segmentation:
+        raise ValueError("has no segmentation, but others have one")
+    if isinstance(segmentation, dict):
+        _check_runs(segmentation, height, width)
+        return segmentation
+    if not isinstance(segmentation, list):
+        raise ValueError("has a segmentation that is neither polygons nor runs")
+    flat = read_numbers(segmentation)  # one polygon without the list around it
+    polygons = []
+    for given in [segmentation] if flat else segmentation:
+        points = read_numbers(given)
+        if points is None or len(points) % 2:
+            raise ValueError(f"has a polygon that is no list of finite x and y: {cut(given)}")
+        polygons.append(points)
+    if max(map(len, polygons)) < LEAST_POLYGON:
+        raise ValueError("has no polygon of three points or more")
+    return polygons
+
+
+def _check_runs(runs: dict[str, Any], height: int, width: int) -> None:
+    size, counts = runs.get("size"), runs.get("counts")
+    if size != [height, width]:
+        raise ValueError(f"has a mask of size {cut(size)}, expected that of its image, [{height}, {width}]")
+    if isinstance(counts, str):
+        return
+    if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
+        raise ValueError("has a mask whose counts are no list of whole numbers, nor text")
+    if sum(counts) != height * width:
+        raise ValueError(f"has a mask of {sum(counts)} pixels, expected {height * width}")
+
+
+def mask_api() -> Any:
+    """What decodes masks.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        from faster_coco_eval.core import mask  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        raise ValueError("masks need the faster-coco-eval library: pip install 'v2m[detection]'") from None
+    return mask
+
+
+def decode_mask(api: Any, segmentation: Any, height: int, width: int) -> Mask:
+    """The pixels ``[H, W]`` of polygons, or of runs as a list or as text.
+
+    Raises:
+        ValueError or RuntimeError: the text is damaged.
+    """
+    if isinstance(segmentation, list):
+        polygons = [points for points in segmentation if len(points) >= LEAST_POLYGON]
+        segmentation = api.merge(api.frPyObjects(polygons, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = api.frPyObjects(segmentation, height, width)
+    mask: Mask = api.decode([segmentation])[:, :, 0]
+    return mask

@@ -1,0 +1,113 @@
+"""Where the image files are that annotations name."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from v2m.data.errors import DataError, few, shown
+
+
+class Found(NamedTuple):
+    """The files of images.
+
+    Attributes:
+        names: Paths of all images in the folder; of one that is missing, the name alone.
+        moved: Names in the annotations of those that are there under another path.
+        missing: Names of those that are not there.
+    """
+
+    names: list[str]
+    moved: list[str]
+    missing: list[str]
+
+
+def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
+    """Find image files below a folder, and nowhere else.
+
+    A name is a path in the folder. Where there is none, it is compared without the folders before it, and
+    without regard to kinds of slashes, capitals and forms of Unicode; last, a file of the same name in any
+    folder below. What then fits more than one file, or is the file of another image, is missing.
+
+    Args:
+        annotations: Their file, for messages.
+        folder: The folder of the images.
+        names: Their names in the annotations.
+
+    Raises:
+        DataError: none is there.
+    """
+    there = list_files(folder)
+    paths = [name if name in there else None for name in names]
+    if None not in paths:
+        return Found(list(names), [], [])
+    by_key: dict[str, set[str]] = defaultdict(set)
+    for path in there:
+        key = _key(path)
+        by_key[key].add(path)
+        by_key[f"**/{key.rsplit('/', 1)[-1]}"].add(path)
+    guesses = [None if path else _guess(name, by_key) for name, path in zip(names, paths, strict=True)]
+    pairs = {*zip(names, paths, strict=True), *zip(names, guesses, strict=True)}
+    taken = Counter(path for _, path in pairs if path)
+    sure = [guess if guess and taken[guess] == 1 else None for guess in guesses]
+    missing = [name for name, path, guess in zip(names, paths, sure, strict=True) if not (path or guess)]
+    if len(missing) == len(names):
+        raise DataError(
+            f"data: none of the {len(names):,} images of {annotations} is in {folder}: {few(missing)}; "
+            "file_name should be the path of an image in that folder"
+        )
+    return Found(
+        names=[p or g or _last(name) for name, p, g in zip(names, paths, sure, strict=True)],
+        moved=[name for name, guess in zip(names, sure, strict=True) if guess],
+        missing=missing,
+    )
+
+
+def list_files(folder: Path) -> set[str]:
+    """Paths of all files in a folder and below, with slashes, counted from the folder."""
+    start = len(str(folder)) + 1
+    found: set[str] = set()
+    for parent, _, files in os.walk(folder, followlinks=True):
+        below = parent[start:].replace(os.sep, "/")
+        found.update(f"{below}/{name}" if below else name for name in files)
+    return found
+
+
+def _guess(name: str, by_key: dict[str, set[str]]) -> str | None:
+    """The one file that a name can mean."""
+    parts = [part for part in _key(name).split("/") if part not in ("", ".", "..")]
+    keys = ["/".join(parts[start:]) for start in range(len(parts))]
+    fits = next((by_key[key] for key in [*keys, f"**/{''.join(parts[-1:])}"] if key in by_key), set())
+    return next(iter(fits)) if len(fits) == 1 else None
+
+
+def _key(path: str) -> str:
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+
+
+def _last(name: str) -> str:
+    """A name that leads nowhere else than into the folder."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return "unnamed" if last in ("", ".", "..") else last
+
+
+def describe_moved(annotations: Path, folder: Path, found: Found) -> list[str]:
+    """A line for the files that were looked for."""
+    if not found.moved:
+        return []
+    return [
+        f"{annotations}: {len(found.moved):,} of {len(found.names):,} images have a file_name that is no "
+        f"path in {folder}; files of that name were taken, the first is {shown(found.moved[0])}"
+    ]
+
+
+def describe_missing(annotations: Path, folder: Path, found: Found) -> list[str]:
+    """A line for the files that are missing."""
+    if not found.missing:
+        return []
+    return [
+        f"{annotations}: {len(found.missing):,} of {len(found.names):,} images are not in {folder}, the "
+        f"first is {shown(found.missing[0])}; file_name should be the path of an image in that folder"
+    ]

@@ -1,0 +1,87 @@
+import json
+import os
+import unicodedata
+
+import pytest
+from PIL import Image
+
+from tests.data.coco import HEIGHT, WIDTH, write
+from tests.data.coco import content as content
+from v2m.data import DataError
+from v2m.data.coco import open_coco
+
+
+def rename(content, root, names, files):
+    """Give the three images these names, and these files in ``train``; what is said, and where they are."""
+    write(root, content)
+    for image in content["images"]:
+        (root / "train" / image["file_name"]).unlink()
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+    for file in files:
+        path = root / "train" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    data = open_coco(str(root), "train")
+    start = f"{root / 'train'}{os.sep}"
+    return data, [data.name(i).removeprefix(start) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["images\\7.png", "images\\5.png", "9.png"], ["7.png", "5.png", "9.png"]),
+        (["a\\7.png", "b\\7.png", "c/9.png"], ["a/7.png", "b/7.png", "c/9.png"]),
+        (["C:\\me\\train\\7.png", "/data/upload/5.png", "../train/9.png"], ["7.png", "5.png", "9.png"]),
+        (["7.png", "x/5.png", "y/9.png"], ["deep/7.png", "sub/x/5.png", "9.png"]),
+        (["7.PNG", "Ä.png", "https://host/9.png"], ["7.png", "ä.png", "9.png"]),
+    ],
+)
+def test_files_are_found_where_only_one_can_be_meant(content, tmp_path, names, files):
+    data, found = rename(content, tmp_path, names, files)
+    assert found == files
+    assert data.missing == []
+    assert [data.read(i).size for i in range(3)] == [(WIDTH, HEIGHT)] * 3
+    (line,) = data.warnings
+    assert f" of 3 images have a file_name that is no path in {tmp_path / 'train'}; files of that" in line
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_forms_of_unicode_are_the_same_name(content, tmp_path, ours, theirs):
+    names = ["ä/é.png", "ü.png", "한.png"]
+    given, files = ([unicodedata.normalize(form, name) for name in names] for form in (ours, theirs))
+    assert rename(content, tmp_path, given, files)[1] == files
+
+
+def test_names_that_fit_are_left_alone(content, tmp_path):
+    names = ["a/7.png", "b\\5.png", "9.png"]
+    data, found = rename(content, tmp_path, names, [*names, "b/5.png", "c/9.png", "A/7.PNG"])
+    assert found == names
+    assert data.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["a/7.png", "b/7.png", "9.png"], ["7.png", "9.png"]),
+        (["x/7.png", "7.png", "9.png"], ["7.png", "9.png"]),
+        (["7.png", "9.png", "9.png"], ["a/7.png", "b/7.png", "9.png"]),
+        (["7.png", "9.png", "9.png"], ["9.png"]),
+    ],
+)
+def test_what_may_be_several_files_or_none_is_missing(content, tmp_path, names, files):
+    data, found = rename(content, tmp_path, names, files)
+    assert data.missing == [name for name in names if name not in files]
+    assert all(name == "7.png" or name in files for name in found)
+    (line,) = data.warnings
+    assert line.endswith("file_name should be the path of an image in that folder")
+    assert f"{len(data.missing)} of 3 images are not in {tmp_path / 'train'}, the first is " in line
+
+
+def test_nothing_outside_of_the_folder_is_read(content, tmp_path):
+    for name in ("secret.png", "train-secret.png"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / name)
+    names = [str(tmp_path / "secret.png"), "../train-secret.png", ".."]
+    with pytest.raises(DataError, match=r"none of the 3 images of .*train.json is in .*/train: .*file_name"):
+        rename(content, tmp_path, names, [])
