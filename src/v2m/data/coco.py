@@ -15,6 +15,7 @@ from v2m.data.coco_table import decode_mask, make_table, mask_api
 from v2m.data.errors import DataError, UnreadableImageError, few
 from v2m.data.images import read_image
 from v2m.data.named import Split
+from v2m.data.transforms import apply
 
 
 class Objects(NamedTuple):
@@ -38,7 +39,8 @@ class Objects(NamedTuple):
 class CocoImages(Dataset[Any]):
     """Images of one split with their objects, by number; those without objects are there too.
 
-    An image that cannot be read raises ``UnreadableImageError``; none is skipped or replaced.
+    An image that cannot be read raises ``UnreadableImageError``, one that its transform fails on
+    ``TransformError``; none is skipped or replaced.
 
     Args:
         path: The annotations.
@@ -76,7 +78,9 @@ class CocoImages(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         image, objects = self.read(index), self.objects(index)
-        return self.transform(image, objects) if self.transform else (image, objects)
+        if self.transform:
+            return apply(self.transform, self.name(index), image, objects)
+        return image, objects
 
     def name(self, index: int) -> str:
         """The path."""

@@ -12,12 +12,14 @@ from torchvision.datasets import VisionDataset
 
 from v2m.data.errors import DataError, few
 from v2m.data.images import decode_image
+from v2m.data.transforms import apply
 
 
 class LabelledImages(VisionDataset):
     """Images of one split of a dataset, in any order.
 
-    An image that cannot be read raises ``UnreadableImageError``; none is skipped or replaced.
+    An image that cannot be read raises ``UnreadableImageError``, one that its transform fails on
+    ``TransformError``; none is skipped or replaced.
 
     Attributes:
         source: What the split was read from, for messages.
@@ -39,7 +41,9 @@ class LabelledImages(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         image = self.read(index)
-        return (self.transform(image) if self.transform else image), self.targets[index]
+        if self.transform:
+            image = apply(self.transform, self.name(index), image)
+        return image, self.targets[index]
 
     def name(self, index: int) -> str:
         """Where an image is."""

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
+from v2m.data.transforms import apply
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def read_batches(
         batch: dict[Path, T | DataError] = {}
         for path in paths[start : start + batch_size]:
             try:
-                batch[path] = prepare(read_image(path))
+                batch[path] = apply(prepare, str(path), read_image(path))
             except DataError as error:
                 batch[path] = error
         yield batch

@@ -15,6 +15,7 @@ from v2m.data.datasets import VAL_SPLITS
 from v2m.data.errors import DataError, UnreadableImageError, few
 from v2m.data.images import is_image, opened_image, read_image
 from v2m.data.named import Split
+from v2m.data.transforms import apply
 
 IMAGES, MASKS = "images", ("masks", "annotations", "labels")
 MASK_SUFFIX = ".png"
@@ -30,7 +31,8 @@ MaskTransform = Callable[[Image.Image, Tensor], tuple[Tensor, Tensor]]
 class MaskedImages:
     """Images of one split, in colour, and their labels.
 
-    An image whose file or mask cannot be used raises ``UnreadableImageError``.
+    An image whose file or mask cannot be used raises ``UnreadableImageError``, one that its transform fails
+    on ``TransformError``.
 
     Args:
         source: What the split was read from, for messages.
@@ -65,7 +67,9 @@ class MaskedImages:
 
     def __getitem__(self, index: int) -> tuple[Any, Tensor]:
         image, labels = self.read(index)
-        return self.transform(image, labels) if self.transform else (image, labels)
+        if self.transform:
+            return apply(self.transform, self.name(index), image, labels)
+        return image, labels
 
     def name(self, index: int) -> str:
         """The path of an image."""
