@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from v2m.data.dataset import EncodedImages, LabelledImages
+from v2m.data.depth import find_depth, is_deep
 from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.files import replace_file
 from v2m.data.images import load_pixels, opened_image
@@ -38,7 +39,8 @@ class Facts(NamedTuple):
 
     Attributes:
         size: Width and height.
-        mode: ``gray``, ``colour``, ``alpha`` or ``16 bit``; empty if the image cannot be read.
+        mode: ``gray``, ``colour`` or ``alpha``, or what more than 8 bits of gray count; empty if the image
+            cannot be read.
         digest: The same for images of the same pixels.
         kind: ``unreadable`` or ``bomb``, or empty.
         detail: Why.
@@ -126,15 +128,16 @@ def inspect_image(data: LabelledImages, index: int) -> Facts:
             image = data.read(index)
             return Facts(image.size, _mode(image), _digest(image))
         with opened_image(data.file(index), data.name(index)) as image:
-            return Facts(image.size, _mode(image), _digest(load_pixels(image)))
+            pixels = load_pixels(image)
+            return Facts(pixels.size, _mode(image), _digest(pixels))
     except UnreadableImageError as error:
         kind = "bomb" if isinstance(error, DecompressionBombError) else "unreadable"
         return Facts((0, 0), "", b"", kind, error.reason)
 
 
 def _mode(image: Image.Image) -> str:
-    if image.mode.startswith("I"):
-        return "16 bit"
+    if is_deep(image):
+        return find_depth(image).name
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return "alpha"
     return "gray" if image.mode in ("1", "L") else "colour"

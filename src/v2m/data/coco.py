@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from v2m.data.coco_files import Records, find_annotations, read_records
 from v2m.data.coco_table import decode_mask, make_table, mask_api
 from v2m.data.errors import DataError, UnreadableImageError, few
-from v2m.data.images import read_image
+from v2m.data.images import fit_annotations, read_image, tell_hidden_turns
 from v2m.data.named import Split
 from v2m.data.transforms import apply
 
@@ -71,6 +71,7 @@ class CocoImages(Dataset[Any]):
         self._names: list[str] = [image["file_name"] for image in records.images]
         self._sizes = np.array([(image["height"], image["width"]) for image in records.images])
         self._table, self.warnings = make_table(records, self.category_ids)
+        self.warnings += tell_hidden_turns(self.source, len(self), self.name)
         self.has_masks = bool(self._table.segments)
 
     def __len__(self) -> int:
@@ -92,13 +93,13 @@ class CocoImages(Dataset[Any]):
         return height, width
 
     def read(self, index: int) -> Image.Image:
-        """The image as it is stored, 8 bits a channel.
+        """The image, 8 bits a channel: upright, or as it is stored where only that has the annotated size.
 
         Raises:
             UnreadableImageError: it cannot be read, or is not of the size that was annotated.
         """
-        image = read_image(self.name(index))
         height, width = self.size(index)
+        image = fit_annotations(read_image(self.name(index)), self.name(index), (width, height))
         if image.size != (width, height):
             reason = f"is {image.width}x{image.height} pixels, the annotations say {width}x{height}"
             raise UnreadableImageError(self.name(index), reason)

@@ -26,6 +26,7 @@ class LabelledImages(VisionDataset):
         classes: Names of the classes.
         targets: Index in ``classes`` of each image.
         declared: Whether the classes were listed apart from the images, so that some may have none.
+        warnings: A line for each kind of thing that is odd about them.
         transform: What ``[]`` applies to an image; None for nothing.
     """
 
@@ -34,6 +35,7 @@ class LabelledImages(VisionDataset):
     ) -> None:
         super().__init__(root=source)
         self.source, self.declared = source, declared
+        self.warnings: list[str] = []
         self.classes, self.targets = list(classes), list(targets)
 
     def __len__(self) -> int:
@@ -50,7 +52,7 @@ class LabelledImages(VisionDataset):
         raise NotImplementedError
 
     def read(self, index: int) -> Image.Image:
-        """The image as it is stored, 8 bits a channel.
+        """The image, upright, 8 bits a channel.
 
         Raises:
             UnreadableImageError: it cannot be read.

@@ -35,6 +35,16 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, Any]: ...
 
 
+class OpenedImages(Images, Protocol):
+    """One split of a dataset, as it is opened.
+
+    Attributes:
+        warnings: A line for each kind of thing that is odd about it.
+    """
+
+    warnings: list[str]
+
+
 class Unreadable(NamedTuple):
     """An image that could not be read or prepared: where it is, and why."""
 
