@@ -24,6 +24,7 @@ KINDS = {
     "leak": "has the pixels of an image of another split",
     "conflict": "has the pixels of an image of another class",
     "duplicate": "has the pixels of another image of its split",
+    "range": "is read in another range of gray than most images",
     "huge": "has so many pixels that PIL warns of it",
     "tiny": "has a side of very few pixels",
     "unknown class": "class of this split that the training images lack",
@@ -31,6 +32,8 @@ KINDS = {
 }
 """What a problem can be, the worst first."""
 SERIOUS = ("unreadable", "bomb", "leak", "unknown class")
+PLAIN = ("gray", "colour", "alpha")
+"""Modes of 8 bits a channel."""
 CHUNK = 32
 
 
@@ -160,6 +163,7 @@ def find_problems(splits: Sequence[CheckedSplit], tiny: int) -> list[Problem]:
     """
     problems = [problem for split in splits for problem in _image_problems(split, tiny)]
     problems += _shared_pixels(splits)
+    problems += _mixed_ranges(splits)
     problems += _class_problems(splits)
     order = list(KINDS)
     return sorted(problems, key=lambda problem: order.index(problem.kind))
@@ -192,6 +196,21 @@ def _shared_pixels(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
             yield Problem(split.name, name, "duplicate" if other is split else "leak", f"same as {twin}")
             if label != others:
                 yield Problem(split.name, name, "conflict", f"{label} here, {others} as {twin}")
+
+
+def _mixed_ranges(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
+    """Images of more than 8 bits whose range was found to be another than that of most such images."""
+    deep = [
+        (split, index, facts.mode)
+        for split in splits
+        for index, facts in enumerate(split.facts)
+        if facts.mode not in ("", *PLAIN)
+    ]
+    (usual, _), *others = Counter(mode for *_, mode in deep).most_common() or [("", 0)]
+    if others:
+        for split, index, mode in deep:
+            if mode != usual:
+                yield Problem(split.name, split.data.name(index), "range", f"{mode}, most {usual}")
 
 
 def _class_problems(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
