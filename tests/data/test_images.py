@@ -144,7 +144,7 @@ def test_programs_are_never_run_whatever_their_files_are_called(tmp_path, monkey
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     for name in ("a.png", "a.jpg", "a.eps"):
         (tmp_path / name).write_bytes(program)
-        with pytest.raises(UnreadableImageError, match="of no known format"):
+        with pytest.raises(UnreadableImageError, match=r"of no known format|Pillow does not read"):
             read_image(tmp_path / name)
 
 

@@ -63,5 +63,5 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: as ``find_depth``.
     """
-    scaled = np.asarray(image) * find_depth(image).scale
+    scaled = np.asarray(image, np.float32) * np.float32(find_depth(image).scale)
     return Image.fromarray((np.rint(scaled) if image.mode == "F" else scaled).astype(np.uint8))

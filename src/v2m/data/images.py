@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from v2m.data.depth import is_deep, to_8_bits
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line, shown
-from v2m.data.image_files import formats
+from v2m.data.image_files import formats, is_other_image
 from v2m.data.orientation import find_turn, is_hidden_turn
 from v2m.data.transforms import apply
 
@@ -100,7 +100,12 @@ def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image
     except Image.DecompressionBombError as error:
         raise DecompressionBombError(name, first_line(error)) from None
     except UnidentifiedImageError:  # PIL names the file, or the object in memory
-        raise UnreadableImageError(name, "empty, or of no known format") from None
+        reason = (
+            "of a format that Pillow does not read here"
+            if is_other_image(name)
+            else "empty, or of no known format"
+        )
+        raise UnreadableImageError(name, reason) from None
     except Exception as error:  # decoders raise all kinds for damaged bytes
         raise UnreadableImageError(name, first_line(error)) from None
 
