@@ -92,6 +92,7 @@ def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(tmp_path
         Image.new("L", (2, 2)).save(tmp_path / path)
     (photos / "link").symlink_to(elsewhere)
     (photos / "below" / "back").symlink_to(photos)
+    (elsewhere / "round").symlink_to(photos)
     names = ["a.jpg", "below/b.jpg", "link/c.jpg"]
     assert list(walk_files(photos)) == [str(photos / name) for name in names]
     assert find_images(photos) == [photos / name for name in names]

@@ -58,7 +58,8 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     for argument in arguments:
         try:
             paths |= dict.fromkeys(find_images(Path(argument)))
-            failures += tell_other_images(argument, walk_files(argument))
+            if os.path.isdir(argument):
+                failures += tell_other_images(argument, walk_files(argument))
         except DataError as error:
             failures.append(str(error))
     return list(paths), failures

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from PIL import Image
 
@@ -22,8 +22,10 @@ OTHER_IMAGES = frozenset((
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
 ))  # fmt: skip
 """Suffixes of images that Pillow does not read, or not in every installation."""
-SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information"))
-"""What network drives, macOS and Windows put beside images, in lower case."""
+SYSTEM_FOLDERS = frozenset(
+    ("@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found")
+)
+"""What network drives and operating systems put beside images, in lower case."""
 READ = ".jpg, .png, .webp, .tif and what else Pillow reads"
 
 
@@ -62,19 +64,25 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def walk_files(root: str | Path) -> Iterator[str]:
-    """Files in a folder and below, without hidden ones: those of a folder by name, then its folders."""
-    for parent, below, files in os.walk(root, followlinks=True):
-        below[:] = sorted(name for name in below if not is_hidden(name) and not _leads_back(parent, name))
-        yield from (os.path.join(parent, name) for name in sorted(files) if not is_hidden(name))
+def walk_files(folder: str | Path, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Files in a folder and below, without hidden ones: those of a folder by name, then its folders.
 
+    Args:
+        folder: The folder. Links to folders are followed, but not to one that they lie in.
+        above: Real paths of the folders that this one was reached through.
 
-def _leads_back(parent: str, name: str) -> bool:
-    """Whether a folder is a link to one that it lies in, so that walking would not end."""
-    path = os.path.join(parent, name)
-    if not os.path.islink(path):
-        return False
-    return PurePath(os.path.realpath(parent)).is_relative_to(os.path.realpath(path))
+    Raises:
+        OSError: a folder cannot be looked into.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        seen = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    yield from (entry.path for entry in seen if not entry.is_dir())
+    for entry in seen:
+        if entry.is_dir():
+            yield from walk_files(entry.path, above | {real})
 
 
 def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
