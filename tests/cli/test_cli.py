@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -165,6 +166,29 @@ def test_predict_does_all_files_and_reports_the_broken_ones(run, image_folder, c
 
     assert main(["predict", str(run), rows[0]["image"]]) == 0
     assert rows[0]["predictions"][0]["class"] in capsys.readouterr().out
+
+
+def test_predict_turns_photos_upright_and_names_what_it_cannot_read(run, image_folder, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(image_folder / "val" / "red" / "0.png") as image:
+        image.save(photos / "a.gif")
+        image.save(photos / "b.png")
+        image.transpose(Image.Transpose.ROTATE_90).save(photos / "c.png", exif=exif)
+    (photos / "d.heic").write_bytes(b"")
+    (photos / "@eaDir").mkdir()
+    Image.new("RGB", (9, 9)).save(photos / "@eaDir" / "a.jpg")
+    assert main(["predict", str(run), str(photos), "--json"]) == 1
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [Path(row["image"]).name for row in rows] == ["a.gif", "b.png", "c.png"]
+    assert rows[2]["predictions"] == rows[1]["predictions"]
+    assert f"v2m: error: {photos}: 1 file left out" in err
+    assert f"first {photos / 'd.heic'}" in err
+    assert main(["predict", str(run), str(photos / "d.heic")]) == 1
+    assert "d.heic: not a readable image (of a format that Pillow does not read" in capsys.readouterr().err
 
 
 def test_predict_into_a_file_writes_a_line_per_image_with_any_name(run, image_folder, capsys):

@@ -130,3 +130,34 @@ def test_problems_are_written_one_a_line(image_folder, tmp_path):
     assert (row["split"], row["kind"]) == ("val", "unreadable")
     assert row["image"] == str(image_folder / "val" / "red" / "ünusual.png")
     assert row["detail"]
+
+
+def test_photos_are_looked_at_upright(image_folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(image_folder / "train" / "red" / "0.png") as image:
+        turned = image.transpose(Image.Transpose.ROTATE_90)  # as it would be stored
+    turned.save(image_folder / "val" / "red" / "leak.png", exif=exif)
+    splits, problems = check(image_folder, tmp_path)
+    assert [problem[1:3] for problem in problems] == [("val/red/leak.png", "leak")]
+    assert summarise(splits[1]).widths == (14, 14, 14)
+
+
+def test_ranges_of_gray_are_told_and_mixed_ones_are_problems(image_folder, tmp_path):
+    red = image_folder / "train" / "red"
+    ramp = np.arange(100, dtype=np.uint16).reshape(10, 10)
+    for i, most in enumerate((3900, 4000, 65535, 200)):
+        ramp[0, 0] = most
+        Image.fromarray(ramp).save(red / f"deep{i}.png")
+    Image.fromarray(ramp.astype(np.float32) / 200).save(red / "float.tiff")
+    bad = ramp.astype(np.float32)
+    bad[0, 0] = np.nan
+    Image.fromarray(bad).save(red / "nan.tiff")
+    splits, problems = check(image_folder, tmp_path)
+    assert [problem[1:] for problem in problems] == [
+        ("train/red/nan.tiff", "unreadable", "floating point pixels hold NaN or infinity"),
+        ("train/red/deep2.png", "range", "16 bit, most 12 bit"),
+        ("train/red/deep3.png", "range", "8 bit, most 12 bit"),
+        ("train/red/float.tiff", "range", "float 0..1, most 12 bit"),
+    ]
+    assert summarise(splits[0]).modes["12 bit"] == 2

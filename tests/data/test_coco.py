@@ -291,3 +291,48 @@ def test_unreadable_images_say_why(content, tmp_path):
         with pytest.raises(UnreadableImageError, match=reason) as caught:
             data[index]
         assert caught.value.name == data.name(index)
+
+
+def turn_images(folder, orientation):
+    """Write the images of ``write`` anew: a bright left half as they are stored, and an orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:, : WIDTH // 2] = 255
+    for path in folder.iterdir():
+        Image.fromarray(pixels).save(path, exif=exif)
+
+
+def test_photos_are_upright_as_their_annotations(content, tmp_path):
+    for image in content["images"]:
+        image["height"], image["width"] = WIDTH, HEIGHT
+    for annotation in content["annotations"]:
+        annotation |= dict(bbox=[2, 3, 10, 12], segmentation=[[2, 3, 12, 3, 12, 15]])
+    source = write(tmp_path, content)
+    turn_images(tmp_path / "train", 6)  # the left half is on top
+    data = open_coco(source, "train")
+    assert data.warnings == []
+    image, objects = data[0]
+    assert image.size == (HEIGHT, WIDTH)
+    assert np.asarray(image)[:, :, 0].mean(1).tolist() == [255] * 15 + [0] * 15
+    assert objects.boxes.tolist() == [[2, 3, 12, 15]]
+    assert objects.masks.shape == (1, WIDTH, HEIGHT)
+
+
+def test_photos_stay_as_they_are_stored_where_their_annotations_are_of_that(content, tmp_path):
+    source = write(tmp_path, content)
+    turn_images(tmp_path / "train", 6)
+    data = open_coco(source, "train")
+    image, objects = data[2]
+    assert image.size == (WIDTH, HEIGHT)
+    assert np.asarray(image)[:, :, 0].mean(0).tolist() == [255] * 15 + [0] * 15
+    assert objects.masks.shape[1:] == (HEIGHT, WIDTH)
+
+
+def test_orientations_that_sizes_do_not_show_are_told(content, tmp_path):
+    source = write(tmp_path, content)
+    turn_images(tmp_path / "train", 3)
+    data = open_coco(source, "train")
+    (line,) = data.warnings
+    assert line.startswith(f"{data.source}: 3 of 3 images that were looked at have an EXIF orientation")
+    assert np.asarray(data.read(0))[:, :, 0].mean(0).tolist() == [0] * 15 + [255] * 15

@@ -3,6 +3,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.data import DataError, UnreadableImageError, open_dataset
 
 
@@ -51,3 +52,38 @@ def test_an_image_that_went_away_is_named(image_folder, tmp_path):
     (image_folder / "val" / "blue" / "0.png").unlink()
     with pytest.raises(UnreadableImageError, match=r"blue/0\.png: not a readable image \(.*No such file"):
         data[0]
+
+
+def test_files_of_the_system_are_left_out_and_images_that_are_not_read_are_told(image_folder, tmp_path):
+    red = image_folder / "train" / "red"
+    for folder in (image_folder / "train" / "@eaDir", red / "@eaDir" / "0.png"):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (9, 7)).save(folder / "SYNOPHOTO_THUMB_M.jpg")
+    for name in ("Thumbs.db", ".DS_Store", "._0.jfif"):
+        (red / name).write_bytes(b"")
+    assert open_dataset(str(image_folder), "train", tmp_path).warnings == []
+    for name in ("a.HEIC", "b.heic", "c.svg"):
+        (red / name).write_bytes(b"")
+    for suffix in ("jfif", "gif"):
+        Image.new("RGB", (9, 7)).save(red / f"new.{suffix}")
+    data = open_dataset(str(image_folder), "train", tmp_path)
+    assert (len(data), data.classes) == (26, ["blue", "green", "red"])
+    (line,) = data.warnings
+    assert line == (
+        f"{image_folder / 'train'}: 3 files left out, of formats that Pillow does not read here "
+        f"(2 .heic, 1 .svg), first {red / 'a.HEIC'}; convert them to .jpg or .png"
+    )
+
+
+@pytest.mark.parametrize("make", [None, as_tars, as_webdataset, as_parquet])
+def test_photos_are_upright_whatever_they_are_in(image_folder, tmp_path, make):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in image_folder.rglob("*.png"):
+        with Image.open(path) as image:
+            image.save(path, exif=exif)
+    source = tmp_path / "packed" if make else image_folder
+    if make:
+        make(image_folder, source)
+    data = open_dataset(str(source), "train", tmp_path)
+    assert {data.read(i).size for i in range(len(data))} == {(10, 14)}

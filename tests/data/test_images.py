@@ -3,21 +3,11 @@ import pickle
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
-from v2m.data import DataError, DecompressionBombError, UnreadableImageError, find_images, read_image
-from v2m.data.images import decode_image
-
-
-def test_sixteen_bits_are_reduced_to_eight_and_floats_refused(tmp_path):
-    ramp = np.arange(0, 65536, 8192, dtype=np.uint16).reshape(1, 8)
-    Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "ramp.tiff")
-    for name in ("ramp.png", "ramp.tiff"):
-        assert np.asarray(read_image(tmp_path / name)).tolist() == [list(range(0, 256, 32))]
-    Image.fromarray(ramp.astype(np.float32) / 65535).save(tmp_path / "float.tiff")
-    with pytest.raises(DataError, match=r"float\.tiff: not a readable image \(floating point"):
-        read_image(tmp_path / "float.tiff")
+from v2m.data import DataError, DecompressionBombError, UnreadableImageError, read_image
+from v2m.data.image_files import formats
+from v2m.data.images import decode_image, fit_annotations, tell_hidden_turns
 
 
 def test_decompression_bombs_are_refused_and_large_images_read_without_a_warning(tmp_path, monkeypatch):
@@ -77,17 +67,88 @@ def test_errors_travel_between_processes(tmp_path):
         assert isinstance(error, DataError)
 
 
-def test_find_images(image_folder):
-    (image_folder / "notes.txt").write_text("no image")
-    (image_folder / ".hidden").mkdir()
-    for place in (".hidden/0.png", "train/._0.png"):
-        (image_folder / place).write_bytes(b"")
-    found = find_images(image_folder)
-    assert len(found) == len(list(image_folder.rglob("*.png"))) - 2
-    assert found == sorted(found)
-    assert find_images(found[0]) == found[:1]
-    with pytest.raises(DataError, match="no such file or folder"):
-        find_images(image_folder / "missing")
-    (image_folder / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no images"):
-        find_images(image_folder / "empty")
+ARROW = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(5, 7, 3) * 2
+
+
+def write_turned(path, orientation, pixels=ARROW):
+    """An image file with an EXIF orientation, without loss where the format can."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = dict(lossless=True) if path.suffix == ".webp" else dict(quality=95)
+    Image.fromarray(pixels).save(path, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+def test_images_are_upright(tmp_path, suffix, orientation):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("PIL was built without AVIF")
+    path = tmp_path / f"image.{suffix}"
+    write_turned(path, orientation)
+    with Image.open(path) as image:
+        expected = ImageOps.exif_transpose(image)
+    assert expected.size == ((5, 7) if orientation > 4 else (7, 5))
+    assert read_image(path).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0nonsense" * 9]
+)
+def test_damaged_exif_leaves_an_image_as_it_is(tmp_path, exif):
+    Image.fromarray(ARROW).save(tmp_path / "image.jpg", exif=exif)
+    assert read_image(tmp_path / "image.jpg").size == (7, 5)
+
+
+def test_deep_and_palette_images_are_upright_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.arange(6, dtype=np.uint16).reshape(2, 3) * 10_000
+    Image.fromarray(pixels).save(tmp_path / "deep.png", exif=exif)
+    assert np.asarray(read_image(tmp_path / "deep.png")).tolist() == np.rot90(pixels >> 8, -1).tolist()
+    palette = Image.new("P", (4, 3))
+    palette.putpalette([200, 40, 90, 1, 2, 3])
+    palette.save(tmp_path / "palette.png", transparency=b"\x00\x80", exif=exif)
+    assert read_image(tmp_path / "palette.png").size == (3, 4)
+
+
+def test_annotations_of_stored_pixels_get_these(tmp_path):
+    path = tmp_path / "image.png"
+    write_turned(path, 6)
+    upright = read_image(path)
+    assert upright.size == (5, 7)
+    assert fit_annotations(upright, path, (5, 7)) is upright
+    assert np.asarray(fit_annotations(upright, path, (7, 5))).tolist() == ARROW.tolist()
+    assert fit_annotations(upright, path, (9, 9)) is upright
+    write_turned(path, 1)
+    assert fit_annotations(read_image(path), path, (5, 7)).size == (7, 5)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_turns_that_sizes_do_not_show_are_told(tmp_path, suffix):
+    def told(orientation, pixels=ARROW):
+        write_turned(tmp_path / f"a.{suffix}", orientation, pixels)
+        return tell_hidden_turns("labels.json", 2, lambda i: str(tmp_path / (f"a.{suffix}", "gone.jpg")[i]))
+
+    for orientation in (1, 5, 6, 7, 8):
+        assert told(orientation) == []
+    for orientation, pixels in ((2, ARROW), (3, ARROW), (4, ARROW), (6, ARROW[:, :5])):
+        (line,) = told(orientation, pixels)
+        assert line.startswith("labels.json: 1 of 2 images that were looked at have an EXIF orientation")
+        assert str(tmp_path / f"a.{suffix}") in line
+    assert told(1, ARROW[:, :5]) == []
+
+
+def test_programs_are_never_run_whatever_their_files_are_called(tmp_path, monkeypatch):
+    """An EPS file is a program, for Ghostscript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    for name in ("a.png", "a.jpg", "a.eps"):
+        (tmp_path / name).write_bytes(program)
+        with pytest.raises(UnreadableImageError, match=r"of no known format|Pillow does not read"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("format", ["FITS", "IPTC", "MPEG", "WMF"])
+def test_formats_that_are_left_out_are_not_opened(format):
+    assert format not in formats()
+    assert format in Image.OPEN

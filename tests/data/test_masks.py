@@ -183,3 +183,58 @@ def test_no_masks_folder(folder):
     (folder / "images" / "val" / "a.jpg").unlink()
     with pytest.raises(DataError, match="images/val holds no images"):
         open_masks(str(folder), "val")
+
+
+def write_turned(path, orientation):
+    """An image stored as 3x2 pixels, the left column bright, with an orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[:, 0] = 255
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def test_photos_are_upright_if_their_masks_are(folder):
+    write_turned(folder / "images" / "train" / "a.png", 6)
+    write_mask(folder / "masks" / "train" / "a.png", LABELS.T.copy())
+    image, labels = open_masks(str(folder), "train")[0]
+    assert (image.size, labels.tolist()) == ((2, 3), LABELS.T.tolist())
+    assert np.asarray(image)[:, :, 0].tolist() == [[255, 255], [0, 0], [0, 0]]
+
+
+def test_photos_stay_as_they_are_stored_if_their_masks_are_of_that(folder):
+    write_turned(folder / "images" / "train" / "a.png", 6)
+    image, labels = open_masks(str(folder), "train")[0]
+    assert (image.size, labels.tolist()) == ((3, 2), LABELS.tolist())
+    assert np.asarray(image)[:, :, 0].tolist() == [[255, 0, 0]] * 2
+
+
+def test_masks_have_an_orientation_too(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_turned(folder / "images" / "train" / "a.png", 6)
+    Image.fromarray(LABELS).save(folder / "masks" / "train" / "a.png", exif=exif)
+    image, labels = open_masks(str(folder), "train")[0]
+    assert (image.size, labels.tolist()) == ((2, 3), np.rot90(LABELS, -1).tolist())
+
+
+def test_orientations_that_sizes_do_not_show_are_told(folder):
+    assert open_masks(str(folder), "train").warnings == []
+    write_turned(folder / "images" / "train" / "a.png", 2)
+    data = open_masks(str(folder), "train")
+    (line,) = data.warnings
+    assert "1 of 1 images that were looked at have an EXIF orientation" in line
+    assert np.asarray(data[0][0])[:, :, 0].tolist() == [[0, 0, 255]] * 2
+
+
+def test_files_of_the_system_are_no_pairs_and_other_images_are_told(folder):
+    images, masks = folder / "images" / "train", folder / "masks" / "train"
+    for path in (images / "@eaDir" / "b.jpg", masks / "__MACOSX" / "c.png"):
+        write_image(path)
+    (images / "Thumbs.db").write_bytes(b"")
+    (images / "d.heic").write_bytes(b"")
+    data = open_masks(str(folder), "train")
+    assert [data.name(i) for i in range(len(data))] == [str(images / "a.png")]
+    (line,) = data.warnings
+    assert line.startswith(f"{images}: 1 file left out")
+    assert f"first {images / 'd.heic'}" in line

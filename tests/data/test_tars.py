@@ -166,3 +166,23 @@ def test_shards_are_all_of_one_kind(tmp_path, png):
     write_tar(tmp_path / "train-0.tar", {"a.png": png, "a.cls": b"0"})
     write_tar(tmp_path / "train-1.tar", {"cat/a.png": png})
     assert "train-1.tar has no .cls files, unlike other shards" in message(tmp_path)
+
+
+def test_files_of_the_system_are_left_out_and_images_that_are_not_read_are_told(tmp_path, png):
+    files = [
+        "cat/1.jfif",
+        "cat/2.heic",
+        "cat/@eaDir/1.jpg",
+        "__MACOSX/cat/3.png",
+        "@eaDir/4.png",
+        "cat/Thumbs.db",
+    ]
+    write_tar(tmp_path / "train.tar", dict.fromkeys(files, png))
+    data = open_dataset(str(tmp_path), "train", tmp_path)
+    assert (len(data), data.classes) == (1, ["cat"])
+    (line,) = data.warnings
+    assert line.startswith(f"{tmp_path / 'train.tar'}: 1 file left out")
+    assert f"first {tmp_path / 'train.tar'}:cat/2.heic" in line
+    write_tar(tmp_path / "train.tar", {"cat/2.heic": png})
+    assert "train.tar holds no images (.jpg" in (told := message(tmp_path))
+    assert "1 file left out" in told

@@ -168,7 +168,7 @@ def test_unreadable_images_are_named_and_do_not_count(task, tmp_path, console):
     assert (last["val_images"], last["unreadable"]) == (4, len(broken))
     for path in data.glob("images/train/*"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="12 images in a row cannot be read"):
+    with pytest.raises(DataError, match="12 images in a row cannot be used"):
         train(dataclasses.replace(config, output=config.output + "-2"), console)
 
 

@@ -277,7 +277,7 @@ def test_unreadable_images_are_named_and_do_not_count(config, console, image_fol
 def test_a_dataset_of_unreadable_images_is_an_error(config, console, image_folder):
     for image in image_folder.glob("train/*/*.png"):
         image.write_bytes(b"")
-    with pytest.raises(DataError, match=r"20 images in a row cannot be read, from .*\.png .* to .*\.png"):
+    with pytest.raises(DataError, match=r"20 images in a row cannot be used, from .*\.png .* to .*\.png"):
         train(config, console)
 
 

@@ -109,6 +109,8 @@ def run_eval(options: Any) -> int:
         collate=evaluator.collate,
     )
     out = console() if accelerator.is_main_process else Console(quiet=True)
+    for line in data.warnings:
+        out.print(f"warning: {line}")
     with parallel.lost_processes(accelerator):
         watched = track(batches, "evaluating: batch", len(batches), out)
         found = evaluate(model.to(accelerator.device), watched, evaluator.results(data), accelerator)

@@ -67,6 +67,8 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     out.print(_summary_table(summaries))
     out.print()
     out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
+    for line in (line for split in splits for line in split.data.warnings):
+        out.print(f"warning: {line}")
     out.print(f"\nlist: {output / annotated.PROBLEMS}\npicture: {output / PICTURE}")
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.data import DataError, find_images
+from v2m.data.image_files import tell_other_images, walk_files
 from v2m.tasks.hub import WEIGHTS
 
 PREDICTIONS = "predictions"
@@ -57,6 +58,8 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     for argument in arguments:
         try:
             paths |= dict.fromkeys(find_images(Path(argument)))
+            if os.path.isdir(argument):
+                failures += tell_other_images(argument, walk_files(argument))
         except DataError as error:
             failures.append(str(error))
     return list(paths), failures

@@ -4,7 +4,8 @@ from v2m.data.dataset import LabelledImages
 from v2m.data.datasets import find_splits, open_dataset
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
 from v2m.data.files import replace_file
-from v2m.data.images import find_images, read_image
+from v2m.data.image_files import find_images
+from v2m.data.images import read_image
 from v2m.data.named import DATASETS, DatasetInfo, Split
 from v2m.data.transforms import AugmentConfig, ImageSpec, eval_transform, train_transform
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from v2m.data.dataset import EncodedImages, LabelledImages
+from v2m.data.depth import find_depth, is_deep
 from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.files import replace_file
 from v2m.data.images import load_pixels, opened_image
@@ -34,6 +35,7 @@ KINDS = {
     "names": "names in the annotations that were taken for others",
     "beyond": "box that reaches beyond its image, and is cut",
     "turned": "is turned by its EXIF orientation",
+    "range": "is read in another range of gray than most images",
     "huge": "has so many pixels that PIL warns of it",
     "tiny": "has a side of very few pixels",
     "unknown class": "class of this split that the training images lack",
@@ -44,6 +46,8 @@ SERIOUS = (
     *("unreadable", "bomb", "leak", "unknown class"),
     *("missing image", "missing mask", "size", "annotation", "value", "left-over mask"),
 )
+PLAIN = ("gray", "colour", "alpha")
+"""Modes of 8 bits a channel."""
 CHUNK = 32
 
 S = TypeVar("S", bound="Seen")
@@ -55,7 +59,8 @@ class Facts(NamedTuple):
 
     Attributes:
         size: Width and height.
-        mode: ``gray``, ``colour``, ``alpha`` or ``16 bit``; empty if the image cannot be read.
+        mode: ``gray``, ``colour`` or ``alpha``, or what more than 8 bits of gray count; empty if the image
+            cannot be read.
         digest: The same for images of the same pixels.
         kind: ``unreadable`` or ``bomb``, or empty.
         detail: Why.
@@ -186,7 +191,8 @@ def inspect_image(data: LabelledImages, index: int) -> Facts:
 
 def inspect_opened(image: Image.Image) -> Facts:
     """Decode an image that is open, and say what it is."""
-    return Facts(image.size, _mode(image), _digest(load_pixels(image)))
+    pixels = load_pixels(image)
+    return Facts(pixels.size, _mode(image), _digest(pixels))
 
 
 def unreadable(error: UnreadableImageError) -> Facts:
@@ -196,8 +202,8 @@ def unreadable(error: UnreadableImageError) -> Facts:
 
 
 def _mode(image: Image.Image) -> str:
-    if image.mode.startswith("I"):
-        return "16 bit"
+    if is_deep(image):
+        return find_depth(image).name
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return "alpha"
     return "gray" if image.mode in ("1", "L") else "colour"
@@ -220,6 +226,7 @@ def find_problems(splits: Sequence[CheckedSplit], tiny: int) -> list[Problem]:
     """
     problems = [problem for split in splits for problem in image_problems(split, tiny)]
     problems += _shared_pixels(splits)
+    problems += _mixed_ranges(splits)
     problems += _class_problems(splits)
     return worst_first(problems)
 
@@ -262,6 +269,21 @@ def _shared_pixels(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
         if label != other:
             twin = first[0].data.name(first[1])
             yield Problem(problem.split, problem.image, "conflict", f"{label} here, {other} as {twin}")
+
+
+def _mixed_ranges(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
+    """Images of more than 8 bits whose range was found to be another than that of most such images."""
+    deep = [
+        (split, index, facts.mode)
+        for split in splits
+        for index, facts in enumerate(split.facts)
+        if facts.mode not in ("", *PLAIN)
+    ]
+    (usual, _), *others = Counter(mode for *_, mode in deep).most_common() or [("", 0)]
+    if others:
+        for split, index, mode in deep:
+            if mode != usual:
+                yield Problem(split.name, split.data.name(index), "range", f"{mode}, most {usual}")
 
 
 def _class_problems(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:

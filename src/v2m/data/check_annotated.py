@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
-
 from v2m.data.check import (
     Facts,
     Named,
@@ -18,6 +16,7 @@ from v2m.data.check import (
 )
 from v2m.data.errors import UnreadableImageError
 from v2m.data.images import opened_image
+from v2m.data.orientation import find_orientation
 
 
 class Look(NamedTuple):
@@ -66,20 +65,12 @@ def look_at(path: str) -> Look:
     """Decode an image file and say what it is."""
     try:
         with opened_image(path, path) as image:
-            orientation = _orientation(image)
+            orientation = find_orientation(image)
             turned = f"orientation {orientation}, stored as {image.width}x{image.height} pixels"
             problems = [("turned", turned)] if orientation > 1 else []
             return Look(inspect_opened(image), problems, {}, orientation)
     except UnreadableImageError as error:
         return Look(unreadable(error), [], {})
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF raises all kinds, and leaves the pixels alone
-        return 1
-    return orientation if orientation in range(1, 9) else 1
 
 
 def fits(look: Look, size: tuple[int, int]) -> bool:

@@ -13,7 +13,7 @@ from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
 from v2m.data.coco_paths import list_files
 from v2m.data.datasets import VAL_SPLITS
 from v2m.data.errors import UnreadableImageError
-from v2m.data.images import is_image
+from v2m.data.image_files import is_image
 from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, _class_names, _is_ade, read_mask
 
 IGNORED = 255

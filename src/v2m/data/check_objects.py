@@ -9,7 +9,7 @@ from v2m.data.coco import CocoImages
 from v2m.data.coco_files import find_all_annotations
 from v2m.data.coco_paths import list_files
 from v2m.data.errors import UnreadableImageError
-from v2m.data.images import is_image
+from v2m.data.image_files import is_image
 
 
 class ObjectsCheck:

@@ -17,8 +17,9 @@ from v2m.data.coco_paths import describe_missing, describe_moved, find_files
 from v2m.data.coco_table import Fault, make_table
 from v2m.data.coco_values import ID, cut
 from v2m.data.errors import DataError, UnreadableImageError, few, shown
-from v2m.data.images import read_image
+from v2m.data.images import fit_annotations, read_image, tell_hidden_turns
 from v2m.data.named import Split
+from v2m.data.transforms import apply
 
 FEW_IMAGES = 0.1
 """Share of the images that have objects in a set that has hardly any."""
@@ -45,7 +46,8 @@ class Objects(NamedTuple):
 class CocoImages(Dataset[Any]):
     """Images of one split with their objects, by number; those without objects are there too.
 
-    An image that cannot be read raises ``UnreadableImageError``; none is skipped or replaced.
+    An image that cannot be read raises ``UnreadableImageError``, one that its transform fails on
+    ``TransformError``; none is skipped or replaced.
 
     Args:
         path: The annotations.
@@ -95,13 +97,16 @@ class CocoImages(Dataset[Any]):
         self.notes += [*_describe_ids(records), *describe_moved(path, folder, files)]
         faults = _describe_faults(records, self.faults)
         self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
+        self.warnings += tell_hidden_turns(self.source, len(self), self.name)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, index: int) -> Any:
         image, objects = self.read(index), self.objects(index)
-        return self.transform(image, objects) if self.transform else (image, objects)
+        if self.transform:
+            return apply(self.transform, self.name(index), image, objects)
+        return image, objects
 
     def name(self, index: int) -> str:
         """The path."""
@@ -113,13 +118,13 @@ class CocoImages(Dataset[Any]):
         return height, width
 
     def read(self, index: int) -> Image.Image:
-        """The image as it is stored, 8 bits a channel.
+        """The image, 8 bits a channel: upright, or as it is stored where only that has the annotated size.
 
         Raises:
             UnreadableImageError: it cannot be read, or is not of the size that was annotated.
         """
-        image = read_image(self.name(index))
         height, width = self.size(index)
+        image = fit_annotations(read_image(self.name(index)), self.name(index), (width, height))
         if image.size != (width, height):
             reason = f"is {image.width}x{image.height} pixels, the annotations say {width}x{height}"
             raise UnreadableImageError(self.name(index), reason)

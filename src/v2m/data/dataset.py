@@ -12,18 +12,21 @@ from torchvision.datasets import VisionDataset
 
 from v2m.data.errors import DataError, few
 from v2m.data.images import decode_image
+from v2m.data.transforms import apply
 
 
 class LabelledImages(VisionDataset):
     """Images of one split of a dataset, in any order.
 
-    An image that cannot be read raises ``UnreadableImageError``; none is skipped or replaced.
+    An image that cannot be read raises ``UnreadableImageError``, one that its transform fails on
+    ``TransformError``; none is skipped or replaced.
 
     Attributes:
         source: What the split was read from, for messages.
         classes: Names of the classes.
         targets: Index in ``classes`` of each image.
         declared: Whether the classes were listed apart from the images, so that some may have none.
+        warnings: A line for each kind of thing that is odd about them.
         transform: What ``[]`` applies to an image; None for nothing.
     """
 
@@ -32,6 +35,7 @@ class LabelledImages(VisionDataset):
     ) -> None:
         super().__init__(root=source)
         self.source, self.declared = source, declared
+        self.warnings: list[str] = []
         self.classes, self.targets = list(classes), list(targets)
 
     def __len__(self) -> int:
@@ -39,14 +43,16 @@ class LabelledImages(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         image = self.read(index)
-        return (self.transform(image) if self.transform else image), self.targets[index]
+        if self.transform:
+            image = apply(self.transform, self.name(index), image)
+        return image, self.targets[index]
 
     def name(self, index: int) -> str:
         """Where an image is."""
         raise NotImplementedError
 
     def read(self, index: int) -> Image.Image:
-        """The image as it is stored, 8 bits a channel.
+        """The image, upright, 8 bits a channel.
 
         Raises:
             UnreadableImageError: it cannot be read.

@@ -24,6 +24,14 @@ class UnreadableImageError(DataError):
         return type(self), (self.name, self.reason)
 
 
+class TransformError(UnreadableImageError):
+    """One image that was read, but that its transform fails on."""
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        super().__init__(name, reason)
+        self.args = (f"{shown(name)}: cannot be prepared ({reason})" if reason else name,)
+
+
 class DecompressionBombError(UnreadableImageError):
     """An image that would have more pixels than PIL allows."""
 

@@ -1,11 +1,10 @@
 """Images in one folder per class."""
 
-import os
 from pathlib import Path
 
 from v2m.data.dataset import EncodedImages
 from v2m.data.errors import DataError
-from v2m.data.images import IMG_EXTENSIONS, is_image
+from v2m.data.image_files import READ, is_hidden, is_image, tell_other_images, walk_files
 
 
 class FolderImages(EncodedImages):
@@ -13,12 +12,14 @@ class FolderImages(EncodedImages):
 
     def __init__(self, root: Path) -> None:
         classes = class_folders(root)
-        paths = [_images_below(root / name) for name in classes]
-        self._paths = [path for of_class in paths for path in of_class]
-        if not self._paths:
-            raise DataError(f"data: {root} holds no images ({', '.join(IMG_EXTENSIONS)})")
-        targets = [target for target, of_class in enumerate(paths) for _ in of_class]
-        super().__init__(str(root), classes, targets, declared=False)
+        files = [(target, path) for target, name in enumerate(classes) for path in walk_files(root / name)]
+        images = [(target, path) for target, path in files if is_image(path)]
+        warnings = tell_other_images(root, [path for _, path in files])
+        if not images:
+            raise DataError("; ".join([f"data: {root} holds no images ({READ})", *warnings]))
+        self._paths = [path for _, path in images]
+        super().__init__(str(root), classes, [target for target, _ in images], declared=False)
+        self.warnings = warnings
 
     def name(self, index: int) -> str:
         """The path."""
@@ -45,12 +46,4 @@ def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted; none where there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images_below(folder: Path) -> list[str]:
-    found = []
-    for parent, below, files in os.walk(folder, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in sorted(files) if is_image(name)]
-    return found
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))

@@ -1,22 +1,27 @@
-"""Image files: finding, opening and decoding them."""
+"""Image files: opening and decoding them, upright and as 8 bits a channel."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
+from v2m.data.depth import is_deep, to_8_bits
+from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line, shown
+from v2m.data.image_files import formats, is_other_image
+from v2m.data.orientation import find_turn, is_hidden_turn
+from v2m.data.transforms import apply
 
 T = TypeVar("T")
 
+LOOKED_AT = 200
+"""Images of a dataset whose headers are read as it is opened."""
+
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image file whole (the first frame of an animation), 16 bits a pixel reduced to 8.
+    """Read an image file whole (the first frame of an animation), upright, and as 8 bits a channel.
 
     Raises:
         UnreadableImageError: it cannot be read.
@@ -32,7 +37,7 @@ def read_batches(
         batch: dict[Path, T | DataError] = {}
         for path in paths[start : start + batch_size]:
             try:
-                batch[path] = prepare(read_image(path))
+                batch[path] = apply(prepare, str(path), read_image(path))
             except DataError as error:
                 batch[path] = error
         yield batch
@@ -44,58 +49,83 @@ def decode_image(file: str | Path | BinaryIO, name: str) -> Image.Image:
         return load_pixels(image)
 
 
+def fit_annotations(image: Image.Image, path: str | Path, size: tuple[int, int]) -> Image.Image:
+    """An upright image, or as it is stored where annotations are of those pixels.
+
+    Args:
+        image: What ``read_image`` gives.
+        path: Its file.
+        size: Width and height that the annotations are of; where neither fits, the image is upright.
+
+    Raises:
+        UnreadableImageError: it cannot be read.
+    """
+    if image.size == size or image.size != size[::-1]:
+        return image
+    with opened_image(path, str(path)) as stored:
+        return load_pixels(stored, upright=False) if stored.size == size else image
+
+
+def tell_hidden_turns(source: str, count: int, name: Callable[[int], str]) -> list[str]:
+    """A line where sizes do not show whether annotations are of images as stored or upright, else none.
+
+    Args:
+        source: The annotations.
+        count: Number of images, of which some are looked at.
+        name: Path of an image by number.
+    """
+    places = range(0, count, -(-count // LOOKED_AT) or 1)
+    turned = []
+    for path in map(name, places):
+        with suppress(UnreadableImageError), opened_image(path, path) as image:
+            if is_hidden_turn(image):
+                turned.append(path)
+    if not turned:
+        return []
+    return [
+        f"{source}: {len(turned)} of {len(places)} images that were looked at have an EXIF orientation that "
+        f"their size does not show (180 degrees, mirrored, or square), first {shown(turned[0])}; "
+        "annotations are taken to be of the upright image"
+    ]
+
+
 @contextmanager
 def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     """An image of which only the header is read; what goes wrong within is an ``UnreadableImageError``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they do not say which image they are about
-            with Image.open(file) as image:
+            with Image.open(file, formats=formats()) as image:
                 yield image
     except Image.DecompressionBombError as error:
         raise DecompressionBombError(name, first_line(error)) from None
     except UnidentifiedImageError:  # PIL names the file, or the object in memory
-        raise UnreadableImageError(name, "empty, or of no known format") from None
+        reason = (
+            "of a format that Pillow does not read here"
+            if is_other_image(name)
+            else "empty, or of no known format"
+        )
+        raise UnreadableImageError(name, reason) from None
     except Exception as error:  # decoders raise all kinds for damaged bytes
         raise UnreadableImageError(name, first_line(error)) from None
 
 
-def load_pixels(image: Image.Image) -> Image.Image:
+def load_pixels(image: Image.Image, upright: bool = True) -> Image.Image:
     """Decode an opened image, as 8 bits a channel.
 
+    Args:
+        image: The image.
+        upright: Whether it is turned as its EXIF orientation says; else pixels stay as they are stored.
+
     Raises:
-        ValueError: its pixels are floating point numbers.
+        ValueError: its pixels are gray values whose range is not known.
     """
     image.load()
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known range")
-    if image.mode.startswith("I"):  # 16 bits a pixel; PIL's own conversion would clip it to 8
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:  # later conversions would warn
-        return image.convert("RGBA")
-    return image.copy()
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image: by its suffix, and unless it is hidden."""
-    return name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
-
-
-def find_images(path: Path) -> list[Path]:
-    """The file itself, or all image files in a folder and below, in order of name; hidden ones are left out.
-
-    Raises:
-        DataError: there is no such file or folder, or the folder holds no images.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
-    images = sorted(p for p in path.rglob("*") if is_image(p.name) and p.is_file() and not _hidden(p, path))
-    if not images:
-        raise DataError(f"{path}: the folder holds no images ({', '.join(IMG_EXTENSIONS)})")
-    return images
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+    turn = find_turn(image) if upright else None
+    if is_deep(image):  # PIL's own conversion would clip it to 8 bits
+        pixels = to_8_bits(image)
+    elif image.mode == "P" and "transparency" in image.info:  # later conversions would warn
+        pixels = image.convert("RGBA")
+    else:
+        pixels = image.copy()
+    return pixels if turn is None else pixels.transpose(turn)

@@ -35,8 +35,18 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, Any]: ...
 
 
+class OpenedImages(Images, Protocol):
+    """One split of a dataset, as it is opened.
+
+    Attributes:
+        warnings: A line for each kind of thing that is odd about it.
+    """
+
+    warnings: list[str]
+
+
 class Unreadable(NamedTuple):
-    """An image that could not be read: where it is, and why."""
+    """An image that could not be read or prepared: where it is, and why."""
 
     name: str
     reason: str
@@ -194,7 +204,7 @@ class _TrainSampler(Sampler[list[_Place]]):
 
 
 class _Augmented(Dataset[Any]):
-    """Images by place, with random numbers by place; the next one instead of one that cannot be read."""
+    """Images by place, with random numbers by place; the next one instead of one that cannot be used."""
 
     def __init__(self, dataset: Images, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
@@ -203,13 +213,14 @@ class _Augmented(Dataset[Any]):
         unreadable: list[Unreadable] = []
         for offset in range(min(MOST_REPLACEMENTS, len(self._dataset))):
             index = (place.image + offset) % len(self._dataset)
-            seed_everything(self._seed, place.epoch, place.position)
+            draw = (offset,) if offset else ()  # a new one: augmentation may fail for what was drawn
+            seed_everything(self._seed, place.epoch, place.position, *draw)
             try:
                 return *self._dataset[index], index, unreadable
             except UnreadableImageError as error:
                 unreadable.append(Unreadable(error.name, error.reason))
         raise DataError(
-            f"data: {len(unreadable)} images in a row cannot be read, from {unreadable[0].name} "
+            f"data: {len(unreadable)} images in a row cannot be used, from {unreadable[0].name} "
             f"({unreadable[0].reason}) to {unreadable[-1].name}"
         )
 

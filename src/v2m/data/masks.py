@@ -1,7 +1,6 @@
 """Images with a label for every pixel: a folder of images beside one of masks."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -13,8 +12,11 @@ from torch import Tensor
 from v2m.data.dataset import read_class_names
 from v2m.data.datasets import VAL_SPLITS
 from v2m.data.errors import DataError, UnreadableImageError, few
-from v2m.data.images import is_image, opened_image, read_image
+from v2m.data.image_files import is_image, tell_other_images, walk_files
+from v2m.data.images import fit_annotations, opened_image, read_image, tell_hidden_turns
 from v2m.data.named import Split
+from v2m.data.orientation import find_turn
+from v2m.data.transforms import apply
 
 IMAGES, MASKS = "images", ("masks", "annotations", "labels")
 MASK_SUFFIX = ".png"
@@ -30,7 +32,8 @@ MaskTransform = Callable[[Image.Image, Tensor], tuple[Tensor, Tensor]]
 class MaskedImages:
     """Images of one split, in colour, and their labels.
 
-    An image whose file or mask cannot be used raises ``UnreadableImageError``.
+    An image whose file or mask cannot be used raises ``UnreadableImageError``, one that its transform fails
+    on ``TransformError``.
 
     Args:
         source: What the split was read from, for messages.
@@ -42,6 +45,7 @@ class MaskedImages:
     Attributes:
         source: As given.
         classes: As given.
+        warnings: A line for each kind of thing that is odd about them.
         transform: What ``[]`` applies to an image and its labels; None for nothing.
     """
 
@@ -54,6 +58,7 @@ class MaskedImages:
         label_map: Mapping[int, int] | None = None,
     ) -> None:
         self.source, self.classes = source, list(classes)
+        self.warnings: list[str] = []
         self.transform: MaskTransform | None = None
         self._pairs, self._ignore_index = list(pairs), ignore_index
         self._labels = np.arange(VALUES, dtype=np.int64)
@@ -65,7 +70,9 @@ class MaskedImages:
 
     def __getitem__(self, index: int) -> tuple[Any, Tensor]:
         image, labels = self.read(index)
-        return self.transform(image, labels) if self.transform else (image, labels)
+        if self.transform:
+            return apply(self.transform, self.name(index), image, labels)
+        return image, labels
 
     def name(self, index: int) -> str:
         """The path of an image."""
@@ -74,13 +81,16 @@ class MaskedImages:
     def read(self, index: int) -> tuple[Image.Image, Tensor]:
         """The image in RGB, and its labels ``[H, W]`` (int64): places in the classes, or the ignore index.
 
+        The image is upright, or as it is stored where only that has the mask's size.
+
         Raises:
             UnreadableImageError: one of the files cannot be read, or the mask does not fit.
         """
         path, mask = self._pairs[index]
-        image = read_image(path).convert("RGB")
+        image = read_image(path)
         labels = self._labels[read_mask(mask)]
         height, width = labels.shape
+        image = fit_annotations(image, path, (width, height)).convert("RGB")
         if (width, height) != image.size:
             sizes = f"mask is {width}x{height} pixels, the image {image.width}x{image.height}"
             raise UnreadableImageError(str(mask), sizes)
@@ -104,7 +114,8 @@ def read_mask(path: Path) -> Any:
         mask.load()
         if mask.mode not in LABEL_MODES:
             raise ValueError(f"mask has {mask.mode} pixels, expected one number each: gray, or a palette")
-        return np.asarray(mask).astype(np.int64)
+        turn = find_turn(mask)
+        return np.asarray(mask if turn is None else mask.transpose(turn)).astype(np.int64)
 
 
 def open_masks(
@@ -156,7 +167,13 @@ def open_masks(
         )
     if label_map is None and _is_ade(root, names):
         label_map = {0: ignore_index} | {value: value - 1 for value in range(1, len(names) + 1)}
-    return MaskedImages(str(folders.images), _find_pairs(folders), names, ignore_index, label_map)
+    files = list(walk_files(folders.images))
+    others = tell_other_images(folders.images, files)
+    data = MaskedImages(
+        str(folders.images), _find_pairs(folders, files, others), names, ignore_index, label_map
+    )
+    data.warnings += others + tell_hidden_turns(data.source, len(data), data.name)
+    return data
 
 
 class _Folders(NamedTuple):
@@ -185,12 +202,12 @@ def _find_folders(root: Path, split: Split) -> _Folders:
     )
 
 
-def _find_pairs(folders: _Folders) -> list[tuple[Path, Path]]:
-    """Images with their masks, in order of name."""
-    images = _by_stem(folders.images, is_image)
-    masks = _by_stem(folders.masks, lambda name: is_image(name) and name.lower().endswith(MASK_SUFFIX))
+def _find_pairs(folders: _Folders, files: Sequence[str], others: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Images among the files of their folder with their masks, in order of name."""
+    images = _by_stem(folders.images, filter(is_image, files))
+    masks = _by_stem(folders.masks, (f for f in walk_files(folders.masks) if f.lower().endswith(MASK_SUFFIX)))
     if not images:
-        raise DataError(f"data: {folders.images} holds no images")
+        raise DataError("; ".join([f"data: {folders.images} holds no images", *others]))
     for what, lone in (
         (f"images without a mask ({MASK_SUFFIX}) in {folders.masks}", images.keys() - masks.keys()),
         (f"masks without an image in {folders.images}", masks.keys() - images.keys()),
@@ -200,16 +217,14 @@ def _find_pairs(folders: _Folders) -> list[tuple[Path, Path]]:
     return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
-def _by_stem(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
-    """Files in a folder and below by their path in it without suffix; hidden ones are left out."""
+def _by_stem(folder: Path, files: Iterable[str]) -> dict[str, Path]:
+    """Files in a folder and below by their path in it without suffix."""
     found: dict[str, Path] = {}
-    for parent, below, files in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".")]
-        for path in (Path(parent, name) for name in files if is_wanted(name)):
-            stem = str(path.relative_to(folder).with_suffix(""))
-            if stem in found:
-                raise DataError(f"data: {found[stem]} and {path.name} have one name, expected an image each")
-            found[stem] = path
+    for path in map(Path, files):
+        stem = str(path.relative_to(folder).with_suffix(""))
+        if stem in found:
+            raise DataError(f"data: {found[stem]} and {path.name} have one name, expected an image each")
+        found[stem] = path
     return found
 
 

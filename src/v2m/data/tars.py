@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from v2m.data.dataset import EncodedImages, place_labels, read_class_names
 from v2m.data.errors import DataError, UnreadableImageError, first_line
-from v2m.data.images import IMG_EXTENSIONS, is_image
+from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, tell_other_images
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
@@ -44,8 +44,10 @@ class TarImages(EncodedImages):
         labels: list[int | str] = []
         folders: set[str] = set()
         keyed = []
+        others: list[str] = []
         for path in shards:
             files, directories = read_members(path)
+            others += [f"{path}:{member.name}" for member in files if is_other_image(member.name)]
             keyed.append(any(member.name.endswith(".cls") for member in files))
             if keyed[-1]:
                 pairs = _keyed_samples(path, files)
@@ -57,11 +59,13 @@ class TarImages(EncodedImages):
         source = str(shards[0]) if len(shards) == 1 else f"{shards[0]} (and {len(shards) - 1} more)"
         if any(keyed) != all(keyed):
             raise DataError(f"data: {shards[keyed.index(False)]} has no .cls files, unlike other shards")
+        warnings = tell_other_images(source, others)
         if not labels:
-            raise DataError(f"data: {source} holds no images ({', '.join(IMG_EXTENSIONS)})")
+            raise DataError("; ".join([f"data: {source} holds no images ({READ})", *warnings]))
         names = read_class_names(root) if keyed[0] else sorted(folders)
         classes, targets = place_labels(labels, names, self.name)
         super().__init__(source, classes, targets, declared=keyed[0])
+        self.warnings = warnings
 
     def name(self, index: int) -> str:
         """The tar's path and the member's."""
@@ -93,7 +97,7 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
             while entry := tar.next():
                 tar.members.clear()  # type: ignore[attr-defined]  # they would add up
                 name = posixpath.normpath(entry.name)
-                if any(part.startswith(".") for part in name.split("/")):
+                if any(map(is_hidden, name.split("/"))):
                     continue
                 if entry.isdir():
                     folders.append(name)
@@ -101,7 +105,7 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
                     raise DataError(f"data: {path} has {name} twice")
                 elif entry.isreg() and not entry.issparse():
                     files[name] = Member(name, entry.offset_data, entry.size)
-                elif is_image(posixpath.basename(name)):
+                elif is_image(name):
                     raise DataError(f"data: {path} has {name} as a link or in pieces, expected plain files")
             end = tar.offset
         with open(path, "rb") as file:
@@ -129,7 +133,7 @@ def _foldered_samples(
     classes: set[str],
 ) -> Iterator[tuple[Member, str]]:
     """Images with the names of their class folders; adds those of all class folders to ``classes``."""
-    images = [member for member in files if is_image(posixpath.basename(member.name))]
+    images = [member for member in files if is_image(member.name)]
     tops = {member.name.partition("/")[0] for member in images}
     wrapped = len(tops) == 1 and tops <= set(wrappers) and all(m.name.count("/") > 1 for m in images)
     depth = 1 if wrapped else 0
@@ -153,7 +157,7 @@ def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member
         key = posixpath.join(folder, stem)
         if suffix == "cls":
             labels[key] = member
-        elif f".{suffix.lower()}" in IMG_EXTENSIONS:
+        elif "." not in suffix and is_image(name):
             if key in images:
                 raise DataError(f"data: {path} has two images for {key}: {images[key].name}, {member.name}")
             images[key] = member

@@ -1,12 +1,23 @@
 """From a PIL image to a normalised tensor: thin, over timm's transforms."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import AugmentOp, AugMixAugment, AutoAugment, RandAugment
+from timm.data.auto_augment import posterize as timm_posterize
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
+from torchvision import transforms
+
+from v2m.data.errors import TransformError, first_line
+
+T = TypeVar("T")
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -90,6 +101,62 @@ class _InMode:
         return self.transform(image.convert(self.mode))
 
 
+@dataclass(frozen=True)
+class NamedStep:
+    """A step of the augmentation whose errors name the setting that it comes from.
+
+    Attributes:
+        setting: The setting, perhaps with its value.
+        transform: What is done.
+    """
+
+    setting: str
+    transform: Callable[..., Any]
+
+    def __call__(self, *parts: Any) -> Any:
+        """What the transform makes of an image, and perhaps of what comes with it."""
+        try:
+            return self.transform(*parts)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow, timm and torchvision raise all kinds
+            raise ValueError(f"{self.setting}: {first_line(error)}") from error
+
+
+SETTINGS = {
+    RandomResizedCropAndInterpolation: "scale",
+    transforms.RandomHorizontalFlip: "hflip",
+    AutoAugment: "auto_augment",
+    RandAugment: "auto_augment",
+    AugMixAugment: "auto_augment",
+    transforms.ColorJitter: "color_jitter",
+    RandomErasing: "random_erasing",
+}
+"""The setting that each of timm's steps comes from."""
+
+
+def apply(transform: Callable[..., T], name: str, *parts: Any) -> T:
+    """What a transform makes of an image, and perhaps of what comes with it.
+
+    Args:
+        transform: The transform.
+        name: Where the image is.
+        parts: What is transformed.
+
+    Raises:
+        TransformError: the transform fails, for whatever reason but a lack of memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images again when it crops them.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return transform(*parts)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TransformError(name, first_line(error)) from error
+
+
 def eval_transform(spec: ImageSpec) -> Transform:
     """Resize, crop the centre, normalise."""
     return _InMode(MODES[spec.in_chans], create_transform(**spec.timm_config, is_training=False))
@@ -109,8 +176,32 @@ def train_transform(spec: ImageSpec, augment: AugmentConfig) -> Transform:
             re_prob=augment.random_erasing,
             re_mode="pixel",
         )
-    except AssertionError:
+    except (AssertionError, ValueError):
         raise ValueError(
             f"augment.auto_augment is {augment.auto_augment!r}, expected a policy such as 'rand-m9-mstd0.5'"
         ) from None
+    transform.transforms = [_named(step, augment) for step in transform.transforms]
     return _InMode(MODES[spec.in_chans], transform)
+
+
+def _named(step: Any, augment: AugmentConfig) -> Any:
+    """A step of timm's that works with any Pillow, and names its setting where it fails."""
+    for op in _ops(step):
+        if op.aug_fn is timm_posterize:
+            op.aug_fn = posterize
+    setting = SETTINGS.get(type(step))
+    return NamedStep(f"augment.{setting} {getattr(augment, setting)!r}", step) if setting else step
+
+
+def _ops(step: Any) -> Iterable[AugmentOp]:
+    """What a policy draws from; nothing for other steps."""
+    if isinstance(step, AutoAugment):
+        return chain(*step.policy)
+    return step.ops if isinstance(step, RandAugment | AugMixAugment) else ()
+
+
+def posterize(image: Image.Image, bits_to_keep: int, **options: Any) -> Image.Image:
+    """timm's, also for no bits or less, which policies draw and Pillow 13 refuses: a black image."""
+    if bits_to_keep < 1:
+        return Image.new(image.mode, image.size)
+    return timm_posterize(image, bits_to_keep, **options)

@@ -100,6 +100,9 @@ def embed(
     if data not in DATASETS and Path(data).is_dir():
         data = str(Path(data).resolve())
     dataset = open_dataset(data, split, Path(config.data_dir))
+    if state.is_main_process:
+        for line in dataset.warnings:
+            errors.print(f"warning: {line}")
     facts = _facts(frozen, data, split, dataset, config)
     if _holds(output, facts):
         if state.is_main_process:

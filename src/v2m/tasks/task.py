@@ -11,7 +11,7 @@ import torch
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
-from v2m.data.loading import Batch, Images, collate_tensors
+from v2m.data.loading import Batch, Images, OpenedImages, collate_tensors
 from v2m.tasks.config import TrainConfig
 
 Autocast: TypeAlias = Callable[[], AbstractContextManager[Any]]
@@ -85,7 +85,7 @@ class Evaluator(ABC):
         return collate_tensors(samples)
 
     @abstractmethod
-    def open_data(self, source: str, data_dir: Path) -> Images:
+    def open_data(self, source: str, data_dir: Path) -> OpenedImages:
         """Validation images, as models take them."""
 
     def with_options(self, options: dict[str, Any]) -> "Evaluator":

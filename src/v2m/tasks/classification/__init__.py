@@ -76,7 +76,10 @@ class Classification(Task[ClassificationConfig]):
         train_data = open_train_data(config.data, folder, self._spec, config.augment)
         self.classes = list(train_data.classes)
         self.evaluator = ClassificationEvaluator(self.classes, self._spec)
-        self.train_data, self.val_data = train_data, self.evaluator.open_data(config.data, folder)
+        val_data = self.evaluator.open_data(config.data, folder)
+        self.train_data, self.val_data = train_data, val_data
+        for line in (*train_data.warnings, *val_data.warnings):
+            warn(line)
         if len(self.classes) < 2:
             raise DataError(f"data: {train_data.source} has the class {few(self.classes)} only, expected 2")
         self._mixup = build_mixup(config.loss, config.augment, len(self.classes))

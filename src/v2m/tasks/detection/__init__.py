@@ -11,6 +11,7 @@ from torch import nn
 from v2m.data import DataError
 from v2m.data.coco import CocoImages
 from v2m.data.loading import Images, collate_lists
+from v2m.data.transforms import NamedStep
 from v2m.tasks import hub
 from v2m.tasks.detection.config import DetectionConfig, HeadConfig, InputConfig
 from v2m.tasks.detection.data import TrainTransform, image_size, keep_size, open_data, resolve_input
@@ -77,7 +78,7 @@ class Detection(Task[DetectionConfig]):
         config = self.config
         strict = config.input.strict
         train_data = open_data(config.data, "train", config.head.has_masks, strict=strict)
-        train_data.transform = TrainTransform(config.input, config.augment)
+        train_data.transform = NamedStep("augment", TrainTransform(config.input, config.augment))
         self.train_data, self.classes = train_data, list(train_data.classes)
         self.evaluator = DetectionEvaluator(
             self.classes, list(train_data.category_ids), config.head.has_masks, strict

@@ -81,8 +81,10 @@ class Segmentation(Task[SegmentationConfig]):
         if len(self.classes) < 2:
             raise DataError(f"data: {train_data.source} has the class {few(self.classes)} only, expected 2")
         self.evaluator = SegmentationEvaluator(self.classes, config.input, config.inference)
-        self.train_data = train_data
-        self.val_data = self.evaluator.open_data(config.data, Path(config.data_dir))
+        val_data = self.evaluator.open_data(config.data, Path(config.data_dir))
+        self.train_data, self.val_data = train_data, val_data
+        for line in (*train_data.warnings, *val_data.warnings):
+            warn(line)
 
     def build_model(self, pretrained: str | None) -> Segmenter:
         """A backbone with a decoder for the classes."""

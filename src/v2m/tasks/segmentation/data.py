@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from v2m.data.masks import MaskedImages, open_masks
+from v2m.data.transforms import NamedStep
 from v2m.tasks.hub import model_defaults
 from v2m.tasks.segmentation.config import AugmentConfig, InputConfig
 
@@ -34,7 +35,7 @@ def open_train_data(
 ) -> MaskedImages:
     """Training images with augmentation (resolved): crops of one size."""
     data = open_masks(source, "train", None, config.ignore_index, config.label_map)
-    data.transform = TrainTransform(config, augment, short_side)
+    data.transform = NamedStep("augment", TrainTransform(config, augment, short_side))
     return data
 
 

@@ -1,0 +1,118 @@
+"""Which files are images, and where they are."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from v2m.data.errors import DataError, shown
+
+NOT_READ = frozenset(("EPS", "IPTC", "FITS", "HDF5", "BUFR", "GRIB", "MPEG", "WMF"))
+"""Formats that Pillow knows, but that are not read.
+
+EPS is a program, which Ghostscript would run. IPTC may hold one. FITS unpacks without a bound. Pillow cannot
+decode the others.
+"""
+OTHER_IMAGES = frozenset((
+    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".svgz", ".exr", ".hdr", ".psb", ".xcf",
+    ".dcm", ".fits", ".fit", ".eps", ".wmf", ".emf",
+    ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
+))  # fmt: skip
+"""Suffixes of images that Pillow does not read, or not in every installation."""
+SYSTEM_FOLDERS = frozenset(
+    ("@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found")
+)
+"""What network drives and operating systems put beside images, in lower case."""
+READ = ".jpg, .png, .webp, .tif and what else Pillow reads"
+
+
+def formats() -> tuple[str, ...]:
+    """Formats of Pillow's that are read, with those of plugins; those without a magic number come last."""
+    Image.init()
+    return _without_unread(tuple(Image.ID))
+
+
+@lru_cache
+def _without_unread(names: tuple[str, ...]) -> tuple[str, ...]:
+    read = (name for name in names if name not in NOT_READ)
+    return tuple(sorted(read, key=lambda name: Image.OPEN[name][1] is None))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out: it is hidden, or belongs to the system."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is taken for an image: Pillow reads its suffix, and its name is not hidden."""
+    name = os.path.basename(path)
+    format_ = Image.registered_extensions().get(_suffix(name), "")
+    is_known = format_ in Image.OPEN or format_ == "MPO"  # of several JPEGs, which JPEG's reader opens
+    return is_known and format_ not in NOT_READ and not is_hidden(name)
+
+
+def is_other_image(path: str) -> bool:
+    """Whether a file looks like an image by its suffix, but Pillow does not read it."""
+    name = os.path.basename(path)
+    return _suffix(name) in OTHER_IMAGES and not is_image(name) and not is_hidden(name)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def walk_files(folder: str | Path, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Files in a folder and below, without hidden ones: those of a folder by name, then its folders.
+
+    Args:
+        folder: The folder. Links to folders are followed, but not to one that they lie in.
+        above: Real paths of the folders that this one was reached through.
+
+    Raises:
+        OSError: a folder cannot be looked into.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        seen = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    yield from (entry.path for entry in seen if not entry.is_dir())
+    for entry in seen:
+        if entry.is_dir():
+            yield from walk_files(entry.path, above | {real})
+
+
+def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
+    """A line on files that look like images, but cannot be read; none where there are none."""
+    others = list(filter(is_other_image, names))
+    if not others:
+        return []
+    counts = Counter(map(_suffix, others)).most_common()
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in counts)
+    which = f"{len(others):,} file{'s' if len(others) > 1 else ''}"
+    return [
+        f"{source}: {which} left out, of formats that Pillow does not read here ({kinds}), "
+        f"first {shown(others[0])}; convert them to .jpg or .png"
+    ]
+
+
+def find_images(path: Path) -> list[Path]:
+    """The file itself, or all image files in a folder and below, in order of name; hidden ones are left out.
+
+    Raises:
+        DataError: there is no such file or folder, or the folder holds no images.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    files = list(walk_files(path))
+    images = sorted(map(Path, filter(is_image, files)))
+    if not images:
+        raise DataError(
+            "; ".join([f"{path}: the folder holds no images ({READ})", *tell_other_images(path, files)])
+        )
+    return images

@@ -1,0 +1,104 @@
+import pytest
+from PIL import Image
+
+from v2m.data import DataError, find_images
+from v2m.data.image_files import is_hidden, is_image, is_other_image, tell_other_images, walk_files
+
+
+def test_find_images(image_folder):
+    (image_folder / "notes.txt").write_text("no image")
+    (image_folder / ".hidden").mkdir()
+    for place in (".hidden/0.png", "train/._0.png"):
+        (image_folder / place).write_bytes(b"")
+    found = find_images(image_folder)
+    assert len(found) == len(list(image_folder.rglob("*.png"))) - 2
+    assert found == sorted(found)
+    assert find_images(found[0]) == found[:1]
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_images(image_folder / "missing")
+    (image_folder / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        find_images(image_folder / "empty")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "A.JPEG", "a.jfif", "a.gif", "a.avif", "a.jp2", "a.mpo", "a.TIFF", "x/a.bmp"]
+)
+def test_what_pillow_reads_is_an_image(name):
+    assert is_image(name)
+    assert not is_other_image(name)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.svg", "a.CR2", "a.eps", "a.fits", "a.wmf", "x/a.dng"])
+def test_what_looks_like_an_image_is_none(name):
+    assert not is_image(name)
+    assert is_other_image(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        "jpg",
+        "a.txt",
+        "a.pdf",
+        "a.mpg",
+        "a.h5",
+        "Thumbs.db",
+        ".DS_Store",
+        "._a.jpg",
+        "._a.heic",
+        "a.jpg.txt",
+    ],
+)
+def test_other_files_are_neither(name):
+    assert not is_image(name)
+    assert not is_other_image(name)
+
+
+@pytest.mark.parametrize("name", [".git", "@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN"])
+def test_folders_of_the_system_are_hidden(name):
+    assert is_hidden(name)
+
+
+def test_plugins_of_pillow_are_taken(monkeypatch):
+    assert not is_image("a.heic")
+    Image.init()
+    monkeypatch.setitem(Image.OPEN, "HEIF", Image.OPEN["PNG"])
+    monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+    assert is_image("a.heic")
+    assert not is_other_image("a.heic")
+
+
+def test_files_left_out_are_counted_and_named():
+    assert tell_other_images("photos", ["photos/a.jpg", "photos/notes.txt"]) == []
+    (line,) = tell_other_images("photos", ["p/b.svg", "p/a.HEIC", "p/c.heic", "p/d.jpg"])
+    assert line.startswith(
+        "photos: 3 files left out, of formats that Pillow does not read here (2 .heic, 1 .svg)"
+    )
+    assert "first p/b.svg" in line
+
+
+def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(tmp_path):
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for folder in (photos / "@eaDir" / "a.jpg", photos / "below", elsewhere):
+        folder.mkdir(parents=True)
+    for path in (
+        "photos/a.jpg",
+        "photos/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "photos/below/b.jpg",
+        "elsewhere/c.jpg",
+    ):
+        Image.new("L", (2, 2)).save(tmp_path / path)
+    (photos / "link").symlink_to(elsewhere)
+    (photos / "below" / "back").symlink_to(photos)
+    (elsewhere / "round").symlink_to(photos)
+    names = ["a.jpg", "below/b.jpg", "link/c.jpg"]
+    assert list(walk_files(photos)) == [str(photos / name) for name in names]
+    assert find_images(photos) == [photos / name for name in names]
+
+
+def test_a_folder_of_other_images_alone_says_so(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds no images \(\.jpg, .*; .*1 file left out.*\(1 \.heic\)"):
+        find_images(tmp_path)
