@@ -19,8 +19,14 @@ KEEP_SIZE = (
 )
 
 
+HOLDERS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"))
+"""Where in ``image.info`` an orientation may be."""
+
+
 def find_turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes an opened image upright; None where it is."""
+    """What makes an opened image upright; None where it is, as Pillow makes TIFF files itself."""
+    if HOLDERS.isdisjoint(image.info):  # getexif is slower, and decodes PNG files
+        return None
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF, of all kinds; PIL's exif_transpose would give the image up
@@ -29,7 +35,5 @@ def find_turn(image: Image.Image) -> Image.Transpose | None:
 
 def is_hidden_turn(image: Image.Image) -> bool:
     """Whether an opened image is turned, and its size does not show it."""
-    if "exif" not in image.info:  # nothing is decoded to look further
-        return False
     turn = find_turn(image)
     return turn in KEEP_SIZE or (turn is not None and image.width == image.height)
