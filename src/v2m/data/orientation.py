@@ -19,8 +19,14 @@ KEEP_SIZE = (
 )
 
 
+HOLDERS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"))
+"""Where in ``image.info`` an orientation may be."""
+
+
 def find_orientation(image: Image.Image) -> int:
-    """EXIF's orientation of an opened image, 1 to 8; 1 where it is upright or says nothing."""
+    """EXIF's orientation of an opened image, 1 to 8; 1 where it is upright, as Pillow makes TIFF files itself."""
+    if HOLDERS.isdisjoint(image.info):  # getexif is slower, and decodes PNG files
+        return 1
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF, of all kinds; PIL's exif_transpose would give the image up
@@ -35,7 +41,5 @@ def find_turn(image: Image.Image) -> Image.Transpose | None:
 
 def is_hidden_turn(image: Image.Image) -> bool:
     """Whether an opened image is turned, and its size does not show it."""
-    if "exif" not in image.info:  # nothing is decoded to look further
-        return False
     turn = find_turn(image)
     return turn in KEEP_SIZE or (turn is not None and image.width == image.height)
