@@ -1,5 +1,6 @@
 """Parse the command line, run the command, and turn what goes wrong into one line."""
 
+import codecs
 import io
 import os
 import re
@@ -55,13 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_outputs() -> None:
-    """Have somewhere to print to where an output was closed, and let it take the name of any file."""
+    """Have somewhere to print to where an output was closed, and let it take the name of any file.
+
+    Letters that its encoding lacks are printed as their numbers.
+    """
     sys.stdout, sys.stderr = (
         open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
         for stream in (sys.stdout, sys.stderr)
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 def _one_line(error: Exception) -> str:

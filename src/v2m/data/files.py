@@ -1,8 +1,22 @@
-"""Writing files so that none is ever half there."""
+"""Finding files, and writing them so that none is ever half there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths of the files in a folder and below, in order; hidden files and folders are left out.
+
+    Links to folders are followed, but no folder is looked into twice. Links to nothing count as files.
+    """
+    seen = set()
+    for parent, below, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        below[:] = sorted(name for name in below if not name.startswith(".") and place not in seen)
+        if place not in seen:
+            seen.add(place)
+            yield from (os.path.join(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from v2m.data.dataset import EncodedImages
 from v2m.data.errors import DataError
+from v2m.data.files import files_below
 from v2m.data.images import IMG_EXTENSIONS, is_image
 
 
@@ -13,7 +14,7 @@ class FolderImages(EncodedImages):
 
     def __init__(self, root: Path) -> None:
         classes = class_folders(root)
-        paths = [_images_below(root / name) for name in classes]
+        paths = [[p for p in files_below(root / name) if is_image(os.path.basename(p))] for name in classes]
         self._paths = [path for of_class in paths for path in of_class]
         if not self._paths:
             raise DataError(f"data: {root} holds no images ({', '.join(IMG_EXTENSIONS)})")
@@ -46,11 +47,3 @@ def subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images_below(folder: Path) -> list[str]:
-    found = []
-    for parent, below, files in os.walk(folder, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in sorted(files) if is_image(name)]
-    return found

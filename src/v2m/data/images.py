@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
+from v2m.data.files import files_below
 
 T = TypeVar("T")
 
@@ -84,6 +85,8 @@ def is_image(name: str) -> bool:
 def find_images(path: Path) -> list[Path]:
     """The file itself, or all image files in a folder and below, in order of name; hidden ones are left out.
 
+    Links to nothing are among them, since nobody knows what they were.
+
     Raises:
         DataError: there is no such file or folder, or the folder holds no images.
     """
@@ -91,11 +94,7 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    images = sorted(p for p in path.rglob("*") if is_image(p.name) and p.is_file() and not _hidden(p, path))
+    images = sorted(p for p in map(Path, files_below(path)) if is_image(p.name) or not p.exists())
     if not images:
         raise DataError(f"{path}: the folder holds no images ({', '.join(IMG_EXTENSIONS)})")
     return images
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
