@@ -3,10 +3,12 @@
 import errno
 import io
 import json
+import logging
 import os
 import shlex
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -132,6 +134,37 @@ def test_training_goes_on_where_nobody_reads_its_output_any_more(image_folder, t
     closed = subprocess.run(f"{command} | true; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash")
     assert closed.returncode == 0
     assert (folder / "predictions.png").is_file()
+
+
+def test_libraries_warn_in_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert main(["list", "v2m_nano"]) == 0
+    text = warnings.formatwarning(UserWarning("too many\n  workers"), UserWarning, "/some/library.py", 12)
+    assert text == "warning: too many workers\n"
+
+
+def test_retries_of_the_hub_are_not_printed_but_waiting_is(caplog, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert main(["list", "v2m_nano"]) == 0
+    for message in (
+        "'[Errno -2] Name or service not known' thrown while requesting HEAD https://huggingface.co/timm",
+        "Retrying in 1s [Retry 1/5].",
+        "Rate limited. Waiting 60s before retry [Retry 1/5].",
+    ):
+        logging.getLogger("huggingface_hub.utils._http").warning(message)
+    assert [record.getMessage()[:12] for record in caplog.records] == ["Rate limited"]
+
+
+@pytest.mark.slow
+def test_a_hub_that_is_not_there_is_one_line(tmp_path):
+    arguments = ["embed", "timm/resnet18", "digits", "--out", str(tmp_path / "features.npz")]
+    here = os.environ | dict(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "v2m", *arguments], env=here, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("v2m: error: pretrained: timm's weights of resnet18 cannot be loaded (")
 
 
 def test_a_closed_output_is_no_error():

@@ -190,6 +190,33 @@ def test_predict_writes_what_it_says(run, scenes, task, tmp_path, capsys):
     assert last.endswith(str(output))
 
 
+@each_task
+def test_images_of_one_name_in_two_folders_are_told_apart(run, scenes, task, tmp_path, capsys):
+    names = [f"{folder}/{name}" for folder in ("left", "right") for name in ("0.png", "0.bmp")]
+    image = Image.open(min((scenes / "images/val").iterdir()))
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "in" / name)
+    arguments = [
+        "predict",
+        str(run),
+        str(tmp_path / "in"),
+        "--output",
+        str(tmp_path / "out"),
+        "--threshold=0",
+    ]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    pictures = ["left-0.png", "left-0-2.png", "right-0.png", "right-0-2.png"]
+    for line, name, picture in zip(lines, sorted(names), pictures, strict=False):
+        assert line.startswith(str(tmp_path / "in" / name))
+        assert line.endswith(f"  ({picture})")
+        assert (tmp_path / "out" / picture).is_file()
+    if task == "detection":
+        entries = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert {entry["file_name"] for entry in entries} == set(names)
+
+
 @pytest.mark.parametrize("task", ["segmentation"])
 @pytest.mark.usefixtures("no_pictures")
 def test_windows_scales_and_flips_of_segmentation(run, task, tmp_path, capsys):

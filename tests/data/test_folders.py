@@ -7,6 +7,13 @@ from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.data import DataError, UnreadableImageError, open_dataset
 
 
+def test_links_to_a_folder_above_give_no_image_twice(image_folder):
+    before = len(open_dataset(str(image_folder), "train", image_folder))
+    folder = image_folder / "train" / "red"
+    (folder / "loop").symlink_to(folder)
+    assert len(open_dataset(str(image_folder), "train", image_folder)) == before
+
+
 def test_images_of_many_formats_at_any_depth_are_read_and_hidden_ones_not(image_folder, tmp_path):
     picture = Image.new("RGB", (9, 7), "red")
     red = image_folder / "train" / "red"

@@ -102,3 +102,21 @@ def test_a_folder_of_other_images_alone_says_so(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(DataError, match=r"holds no images \(\.jpg, .*; .*1 file left out.*\(1 \.heic\)"):
         find_images(tmp_path)
+
+
+def test_links_are_followed_once_and_those_to_nothing_are_found(tmp_path):
+    inside, outside = tmp_path / "images", tmp_path / "elsewhere"
+    for folder in (inside / "below", outside):
+        folder.mkdir(parents=True)
+        Image.new("L", (2, 2)).save(folder / "0.png")
+    (inside / "linked").symlink_to(outside)
+    (inside / "linked again").symlink_to(outside)
+    (inside / "below" / "up").symlink_to(tmp_path)
+    (outside / "back").symlink_to(inside)
+    for name in ("dead.png", "dead folder", ".hidden"):
+        (inside / name).symlink_to(tmp_path / "gone")
+    (inside / "notes.txt").write_text("no image")
+    found = {str(path.relative_to(inside)) for path in find_images(inside)}
+    links = {"dead.png", "dead folder"}
+    assert links < found
+    assert len(found - links) == len({(inside / name).resolve() for name in found - links}) == 2

@@ -294,3 +294,13 @@ def test_rates_follow_the_schedule(schedule, expected):
     for step, rate in expected.items():
         made.step_update(step)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-3, abs=1e-6), step
+
+
+@pytest.mark.parametrize("kind", ["cosine", "poly"])
+def test_a_schedule_of_one_step_is_made_without_a_word(kind, caplog):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    made = build_schedule(optimizer, ScheduleConfig(kind, warmup=0.0, min_lr=0.125), 1)
+    assert optimizer.param_groups[0]["lr"] == 1.0
+    made.step_update(1)
+    assert optimizer.param_groups[0]["lr"] == 0.125
+    assert not caplog.records

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import v2m
-from v2m.models import V2M
+from v2m.models import MODELS, V2M
 from v2m.models.flops import Flops, count_flops
 
 
@@ -80,3 +81,43 @@ def test_light_models_have_no_scans():
 def test_linear_in_the_number_of_tokens():
     small, large = (count("v2m_nano", size, num_classes=0) for size in (32, 64))
     assert large == Flops(4 * small.layers, 4 * small.scans)
+
+
+SMALL = dict(img_size=32, num_classes=3, d_state=2)
+STAGES = SMALL | dict(embed_dim=[8, 8, 16, 16], depths=[1, 1, 2, 1])
+PLAIN = SMALL | dict(embed_dim=16, depth=2, patch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        (name, STAGES if "lite" in name or "hierarchical" in name else PLAIN)
+        for name in MODELS
+        if name != "v2m_micro"
+    ]
+    + [("v2m_micro", dict(img_size=32, embed_dim=16, depth=1))]
+    + [("v2m_nano", PLAIN | dict(recurrence=kind)) for kind in ("exact", "iterative")],
+)
+def test_counters_of_pytorch_see_the_same(name, arguments):
+    model = v2m.create_model(name, **arguments).eval()
+    image = torch.randn(1, 3, 32, 32, requires_grad=True)
+    ours = count(name, 32, **arguments)
+    with FlopCounterMode(display=False) as forward:
+        output = model(image)
+    assert forward.get_total_flops() == 2 * ours.layers + ours.scans
+    with FlopCounterMode(display=False) as backward:
+        output.sum().backward()
+    back = {str(operator): found for operator, found in backward.get_flop_counts()["Global"].items()}
+    own = {str(op): flops for op, flops in forward.get_flop_counts()["Global"].items() if "v2m." in str(op)}
+    assert bool(own) == (ours.scans > 0)
+    assert {f"{op}_backward": 2 * flops for op, flops in own.items()}.items() <= back.items()
+
+
+def test_counters_of_pytorch_see_a_scan_on_its_own():
+    u, A, of_states = torch.randn(2, 4, 6, 5), torch.zeros(5, 3), torch.randn(2, 4, 6, 3)
+    with FlopCounterMode(display=False) as counter:
+        v2m.selective_scan(u.requires_grad_(), u, A, of_states, of_states, axis="row").sum().backward()
+    assert counter.get_flop_counts()["Global"] == {
+        torch.ops.v2m.selective_scan: 9 * u.numel() * 3,
+        torch.ops.v2m.selective_scan_backward: 2 * 9 * u.numel() * 3,
+    }

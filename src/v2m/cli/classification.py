@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from v2m.analysis import choose_images, plot_confusion_matrix, plot_predictions
 from v2m.cli.output import find_inputs, number_table
@@ -87,7 +87,9 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     classes = evaluator.classes
     top = min(options.top, len(classes))
     paths, failures = find_inputs(options.images)
-    table = Table("image", *(f"{i + 1}." for i in range(top)), box=None, header_style="bold")
+    table = Table(
+        Column("image", overflow="fold"), *(f"{i + 1}." for i in range(top)), box=None, header_style="bold"
+    )
     outcomes = classify_files(
         saved.model, evaluator.spec, paths, best_device(), options.batch_size or saved.evaluator.batch_size
     )

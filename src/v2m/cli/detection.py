@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from v2m.analysis.objects import Drawn, plot_class_aps, plot_detections, plot_objects
-from v2m.cli.output import PredictionFiles, find_inputs, number_table
+from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
 from v2m.data import DataError, replace_file
 from v2m.data.coco import CocoImages
 from v2m.data.errors import shown
@@ -90,8 +90,9 @@ def draw(folder: Path, title: str, data: CocoImages, evaluation: Evaluation) -> 
 def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> int:
     """Detect the objects of image files: 1 if one cannot be read.
 
-    For every image there is a picture with its objects, ``<stem>.png``, with a number after the stem where a
-    file has that name; and for all of them ``results.json``, every detection in COCO's format of results.
+    For every image there is a picture with its objects, ``<stem>.png``, after its folders where others have
+    that name, and with a number where a file has it still; and for all of them ``results.json``, every
+    detection in COCO's format of results.
 
     Args:
         options: Parsed options of ``v2m predict``.
@@ -114,15 +115,15 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             failures.append(str(outcome))
             continue
         image, found = outcome
-        (picture,) = files.take(path.stem, ".png")
+        (picture,) = files.take(path, ".png")
         drawn = _drawn(found, evaluator.classes, options.threshold)
         plot_detections(image, drawn, picture)
         own = to_entries(found, ids[path], evaluator.category_ids)
-        entries += [entry | dict(file_name=path.name) for entry in own]
+        entries += [entry | dict(file_name=files.names[path]) for entry in own]
         if options.json:
             print(_json_line(path, picture, found, evaluator.classes, options.threshold), flush=True)
         else:
-            out.print(f"{shown(str(path))}  {_in_words(drawn.captions[::-1])}")
+            out.print(f"{shown(str(path))}  {_in_words(drawn.captions[::-1])}{renamed(path, picture)}")
     _write_json(files.folder / RESULTS, entries)
     if not options.json:
         out.print(f"pictures and {RESULTS}: {files.folder}")

@@ -1,11 +1,15 @@
 """Parse the command line, run the command, and turn what goes wrong into one line."""
 
+import codecs
 import io
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from errno import ENOMEM
+from typing import Any
 
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser
@@ -27,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         _open_outputs()
+        _shorten_messages()
         arguments = resume_arguments(sys.argv[1:] if arguments is None else arguments)
         parser = build_parser(arguments)
         options = parser.parse_args(arguments)
@@ -55,13 +60,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_outputs() -> None:
-    """Have somewhere to print to where an output was closed, and let it take the name of any file."""
+    """Have somewhere to print to where an output was closed, and let it take the name of any file.
+
+    Letters that its encoding lacks are printed as their numbers.
+    """
     sys.stdout, sys.stderr = (
         open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
         for stream in (sys.stdout, sys.stderr)
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+
+
+def _shorten_messages() -> None:
+    """Print what libraries warn of in a line, and nothing of retries, which end in an error if in vain."""
+    if os.environ.get("V2M_TRACEBACK"):
+        return
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_is_no_retry)
+
+
+def _is_no_retry(record: Any) -> bool:
+    return not re.search(r"thrown while requesting|^Retrying in", record.getMessage())
 
 
 def _one_line(error: Exception) -> str:

@@ -2,13 +2,15 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from v2m.data import DataError, find_images
+from v2m.data.errors import shown
 from v2m.data.image_files import tell_other_images, walk_files
 from v2m.tasks.hub import WEIGHTS
 
@@ -45,7 +47,8 @@ def console(stderr: bool = False, is_needed: bool = True) -> Console:
 
 def number_table(*columns: str) -> Table:
     """A table of names and, to the right, numbers."""
-    table = Table(*columns, box=None, header_style="bold")
+    name, *numbers = columns
+    table = Table(Column(name, overflow="fold"), *numbers, box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     return table
@@ -56,13 +59,36 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     paths: dict[Path, None] = {}
     failures = []
     for argument in arguments:
+        if "://" in argument:
+            failures.append(f"{argument}: an address, expected a file or folder; download it first")
+            continue
         try:
             paths |= dict.fromkeys(find_images(Path(argument)))
             if os.path.isdir(argument):
                 failures += tell_other_images(argument, walk_files(argument))
         except DataError as error:
             failures.append(str(error))
+    for path in [path for path in paths if path.is_symlink() and not path.exists()]:
+        del paths[path]
+        failures.append(f"{shown(str(path))}: a link to {shown(os.readlink(path))}, which is not there")
     return list(paths), failures
+
+
+def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The name of each file, with as many of the folders that it is in as tell it from the others."""
+    names: dict[Path, str] = {}
+    rest, parts = list(paths), 1
+    while rest:
+        ends = {path: Path(*path.parts[-parts:]).as_posix() for path in rest}
+        count = Counter(ends.values())
+        names |= {p: end for p, end in ends.items() if count[end] == 1 or parts >= len(p.parts)}
+        rest, parts = [path for path in rest if path not in names], parts + 1
+    return names
+
+
+def renamed(image: Path, picture: Path) -> str:
+    """The name of a picture, to come after what is said of its image; nothing where the two are the same."""
+    return "" if picture.stem == image.stem else f"  ({shown(picture.name)})"
 
 
 class PredictionFiles:
@@ -75,17 +101,19 @@ class PredictionFiles:
 
     Attributes:
         folder: Where the files are.
+        names: ``distinct_names`` of the inputs.
     """
 
     def __init__(self, output: str | None, model: str, inputs: Sequence[Path]) -> None:
         path = Path(model)
         self.folder = Path(output or (path.parent if path.name == WEIGHTS else path) / PREDICTIONS)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.names = distinct_names(inputs)
         self._taken = {path.resolve() for path in inputs}
 
-    def take(self, stem: str, *endings: str) -> list[Path]:
-        """A file for each ending, with a number after the stem where one of them is taken."""
-        number = 1
+    def take(self, image: Path, *endings: str) -> list[Path]:
+        """A file for each ending, by the name of an input, with a number where one of them is taken."""
+        stem, number = self.names[image].removesuffix(image.suffix).replace("/", "-"), 1
         while True:
             start = f"{stem}-{number}" if number > 1 else stem
             files = [self.folder / f"{start}{ending}" for ending in endings]

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from v2m.analysis.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
-from v2m.cli.output import PredictionFiles, find_inputs, number_table
+from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
 from v2m.data import DataError, replace_file
 from v2m.data.errors import shown
 from v2m.data.masks import MaskedImages
@@ -74,7 +74,8 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
     """Segment image files: 1 if one cannot be read.
 
     For every image there is a picture of the labels over it, ``<stem>.png``, and the labels themselves as
-    places in a palette, ``<stem>_labels.png``; a number comes after the stem where a file has that name.
+    places in a palette, ``<stem>_labels.png``; the folders come before where others have that name, and a
+    number after it where a file has it still.
 
     Args:
         options: Parsed options of ``v2m predict``.
@@ -99,7 +100,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
         if isinstance(outcome, DataError):
             failures.append(str(outcome))
             continue
-        picture, label_map = files.take(path.stem, ".png", "_labels.png")
+        picture, label_map = files.take(path, ".png", "_labels.png")
         image, labels = outcome
         plot_overlay(image, labels.numpy(), evaluator.classes, picture)
         write_labels(labels, len(evaluator.classes), label_map)
@@ -112,7 +113,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             print(json.dumps({"image": str(path), **written, "classes": found}), flush=True)
         else:
             cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
-            line = "\t".join([shown(str(path)), *cells])
+            line = "\t".join([shown(str(path)), *cells]) + renamed(path, picture)
             out.print(line) if out.is_terminal else print(line, flush=True)  # rich makes spaces of tabs
     if not options.json:
         out.print(f"pictures and labels: {files.folder}")

@@ -66,25 +66,29 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def walk_files(folder: str | Path, above: frozenset[str] = frozenset()) -> Iterator[str]:
+def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str]:
     """Files in a folder and below, without hidden ones: those of a folder by name, then its folders.
 
+    Links to nothing count as files.
+
     Args:
-        folder: The folder. Links to folders are followed, but not to one that they lie in.
-        above: Real paths of the folders that this one was reached through.
+        folder: The folder. Links to folders are followed, but no folder is looked into twice.
+        seen: Real paths of the folders that were.
 
     Raises:
         OSError: a folder cannot be looked into.
     """
+    seen = set() if seen is None else seen
     real = os.path.realpath(folder)
-    if real in above:
+    if real in seen:
         return
+    seen.add(real)
     with os.scandir(folder) as entries:
-        seen = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    yield from (entry.path for entry in seen if not entry.is_dir())
-    for entry in seen:
+        kept = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    yield from (entry.path for entry in kept if not entry.is_dir())
+    for entry in kept:
         if entry.is_dir():
-            yield from walk_files(entry.path, above | {real})
+            yield from walk_files(entry.path, seen)
 
 
 def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
@@ -104,6 +108,8 @@ def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
 def find_images(path: Path) -> list[Path]:
     """The file itself, or all image files in a folder and below, in order of name; hidden ones are left out.
 
+    Links to nothing are among them, since nobody knows what they were.
+
     Raises:
         DataError: there is no such file or folder, or the folder holds no images.
     """
@@ -112,7 +118,7 @@ def find_images(path: Path) -> list[Path]:
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     files = list(walk_files(path))
-    images = sorted(map(Path, filter(is_image, files)))
+    images = sorted(Path(file) for file in files if is_image(file) or not os.path.exists(file))
     if not images:
         raise DataError(
             "; ".join([f"{path}: the folder holds no images ({READ})", *tell_other_images(path, files)])

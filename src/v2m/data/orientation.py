@@ -24,7 +24,7 @@ HOLDERS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"
 
 
 def find_orientation(image: Image.Image) -> int:
-    """EXIF's orientation of an opened image, 1 to 8; 1 where it is upright, as Pillow makes TIFF files itself."""
+    """EXIF's orientation of an opened image, 1 to 8; 1 where it is upright, as Pillow makes TIFF files."""
     if HOLDERS.isdisjoint(image.info):  # getexif is slower, and decodes PNG files
         return 1
     try:

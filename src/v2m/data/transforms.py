@@ -54,6 +54,7 @@ class ImageSpec:
             mean=self.mean,
             std=self.std,
             crop_pct=self.crop_pct,
+            crop_mode="center",
             interpolation=self.interpolation,
         )
 

@@ -75,10 +75,13 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> Scheduler:
     """A schedule of timm over the steps of a run."""
+    once = dict(
+        cycle_decay=0.5
+    )  # of cycles after the first, which is all; with 1, timm warns of a single step
     share = dict(warmup_t=int(steps * config.warmup), warmup_lr_init=config.warmup_lr, t_in_epochs=False)
     if config.kind == "steps":
         after = [int(steps * part) + 1 for part in config.milestones]  # timm counts steps from 1 here
         return MultiStepLRScheduler(optimizer, after, decay_rate=0.1, warmup_prefix=False, **share)
     if config.kind == "poly":
-        return PolyLRScheduler(optimizer, steps, power=config.power, lr_min=config.min_lr, **share)
-    return CosineLRScheduler(optimizer, steps, lr_min=config.min_lr, **share)
+        return PolyLRScheduler(optimizer, steps, power=config.power, lr_min=config.min_lr, **once, **share)
+    return CosineLRScheduler(optimizer, steps, lr_min=config.min_lr, **once, **share)

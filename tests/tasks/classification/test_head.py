@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.layers import resample_abs_pos_embed_nhwc
 
 import v2m  # noqa: F401
 from tests.helpers import assert_close
-from v2m.data import DataError, ImageSpec
+from v2m.data import DataError, ImageSpec, eval_transform
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.head import build_model, load_model, load_teacher, save_model
@@ -50,6 +51,30 @@ def test_models_of_others_are_built_and_saved_alike(tmp_path):
     save_model(model, tmp_path, CLASSES, SPEC)
     images = torch.randn(2, 1, 40, 40)
     assert torch.equal(load_model(tmp_path).model(images), model(images))
+
+
+def test_the_number_of_classes_is_no_argument_of_a_saved_model(saved):
+    model, folder = saved
+    config = json.loads((folder / CONFIG).read_text())
+    assert config["model_args"] == dict(
+        depth=2, directions="corners_rows_first", img_size=[8, 12], in_chans=1, global_pool="avg"
+    )
+    config["model_args"]["num_classes"] = 3  # as in folders of before
+    (folder / CONFIG).write_text(json.dumps(config))
+    images = torch.randn(2, 1, 8, 12)
+    for loaded in (load_model(folder).model, timm.create_model(f"local-dir:{folder}", pretrained=True)):
+        assert torch.equal(loaded.eval()(images), model(images))
+
+
+def test_the_crop_is_saved_as_it_is_made(tmp_path):
+    spec = ImageSpec((32, 32), 3, (0.3,) * 3, (0.4,) * 3, crop_pct=0.8, interpolation="bicubic")
+    args = dict(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    name = "convnextv2_nano.fcmae_ft_in22k_in1k_384"  # by default, images are squashed for it
+    save_model(build_model(name, args, 3, spec), tmp_path, CLASSES, spec)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    image = Image.effect_noise((90, 40), 60).convert("RGB")
+    assert torch.equal(theirs(image), eval_transform(spec)(image))
 
 
 def test_trouble_with_a_saved_model_is_named(saved, tmp_path):

@@ -4,6 +4,7 @@ Nothing but the arguments is kept for the backward, which computes again what it
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from v2m.ops.directional_pass.reference import directional_pass_reference
 from v2m.ops.dispatch import differentiable_gradients, kernels_for
+from v2m.ops.flops import PER_UPDATE, Flops, counted
 from v2m.ops.kernels import PassGradients, PassInputs
 
 ARGUMENTS = (
@@ -74,3 +76,10 @@ directional_pass.register_autograd(_backward, setup_context=_setup_context)
 for device in ("cpu", "cuda"):
     directional_pass.register_autocast(device, torch.float32)
     directional_pass_backward.register_autocast(device, torch.float32)
+
+
+@counted(torch.ops.v2m.directional_pass, torch.ops.v2m.directional_pass_backward)
+def _flops(*inputs: Any) -> Flops:
+    x, _gate, conv, _conv_bias, proj, delta, _delta_bias, A, *_rest = inputs
+    tokens = prod(x[:-1])
+    return Flops(tokens * (prod(conv) + prod(proj) + prod(delta)), PER_UPDATE * tokens * prod(A))

@@ -5,12 +5,14 @@ runs, so an exported program runs wherever this package does. Under autocast it 
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from v2m.ops.dispatch import differentiable_gradients, kernels_for
+from v2m.ops.flops import PER_UPDATE, Flops, counted
 from v2m.ops.kernels import ScanGradients, ScanInputs
 from v2m.ops.scan.reference import selective_scan_reference
 
@@ -86,3 +88,8 @@ scan.register_autograd(_backward, setup_context=_setup_context)
 for device in ("cpu", "cuda"):
     scan.register_autocast(device, torch.float32)
     scan_backward.register_autocast(device, torch.float32)
+
+
+@counted(torch.ops.v2m.selective_scan, torch.ops.v2m.selective_scan_backward)
+def _flops(u: Sequence[int], _delta: Any, A: Sequence[int], *_: Any) -> Flops:
+    return Flops(layers=0, scans=PER_UPDATE * prod(u[:-1]) * prod(A))

@@ -5,12 +5,14 @@ autocast.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from v2m.ops.dispatch import differentiable_gradients, kernels_for
+from v2m.ops.flops import PER_UPDATE, Flops, counted
 from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 from v2m.ops.scan_2d.reference import selective_scan_2d_reference
 
@@ -74,3 +76,10 @@ scan_2d.register_autograd(_backward, setup_context=_setup_context)
 for device in ("cpu", "cuda"):
     scan_2d.register_autocast(device, torch.float32)
     scan_2d_backward.register_autocast(device, torch.float32)
+
+
+@counted(torch.ops.v2m.selective_scan_2d, torch.ops.v2m.selective_scan_2d_backward)
+def _flops(*inputs: Any) -> Flops:
+    u, _delta_row, _delta_col, A, *_rest, sweeps, _implementation = inputs
+    scans = 2 if sweeps is None else 2 * (1 + sweeps)
+    return Flops(layers=0, scans=scans * PER_UPDATE * prod(u[:-1]) * prod(A))

@@ -1,5 +1,6 @@
 """Models with a classification head: build, save and load in timm's hub format."""
 
+import json
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,7 @@ from v2m.data import DataError, ImageSpec, eval_transform
 from v2m.data.images import read_batches
 from v2m.tasks.hub import (
     CLASSIFICATION,
+    CONFIG,
     LOAD_ERRORS,
     TIMM,
     Folder,
@@ -128,14 +130,19 @@ def _build_pretrained(
 
 
 def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:
-    """Write weights and configuration in timm's hub format, each file renamed into place when complete."""
-    names = dict(label_names=classes)
-    write_folder(
-        folder,
-        lambda partial: save_for_hf(
-            model, partial, model_config=names, safe_serialization=True, data_config=spec.timm_config
-        ),
-    )
+    """Write weights and configuration in timm's hub format, each file renamed into place when complete.
+
+    transformers gives the number of classes beside ``model_args``, so it is not among them.
+    """
+
+    def write(partial: Path) -> None:
+        names = dict(label_names=classes)
+        save_for_hf(model, partial, model_config=names, safe_serialization=True, data_config=spec.timm_config)
+        config = json.loads((partial / CONFIG).read_text())
+        del config["model_args"]["num_classes"]
+        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    write_folder(folder, write)
 
 
 class Classifier(NamedTuple):
