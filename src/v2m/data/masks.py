@@ -42,6 +42,7 @@ class MaskedImages:
     Attributes:
         source: As given.
         classes: As given.
+        ignore_index: As given.
         transform: What ``[]`` applies to an image and its labels; None for nothing.
     """
 
@@ -55,7 +56,8 @@ class MaskedImages:
     ) -> None:
         self.source, self.classes = source, list(classes)
         self.transform: MaskTransform | None = None
-        self._pairs, self._ignore_index = list(pairs), ignore_index
+        self.ignore_index = ignore_index
+        self._pairs = list(pairs)
         self._labels = np.arange(VALUES, dtype=np.int64)
         for value, label in (label_map or {}).items():
             self._labels[value] = label
@@ -79,19 +81,30 @@ class MaskedImages:
         """
         path, mask = self._pairs[index]
         image = read_image(path).convert("RGB")
-        labels = self._labels[read_mask(mask)]
+        _, labels = self.read_mask(index)
         height, width = labels.shape
         if (width, height) != image.size:
             sizes = f"mask is {width}x{height} pixels, the image {image.width}x{image.height}"
             raise UnreadableImageError(str(mask), sizes)
-        unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self._ignore_index)
+        return image, torch.from_numpy(labels)
+
+    def read_mask(self, index: int) -> tuple[Any, Any]:
+        """Values ``[H, W]`` in the mask of an image, and the labels ``[H, W]`` that they stand for.
+
+        Raises:
+            UnreadableImageError: it cannot be read, or has a label that is no class.
+        """
+        mask = self._pairs[index][1]
+        values = read_mask(mask)
+        labels = self._labels[values]
+        unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self.ignore_index)
         if unknown.any():
             raise UnreadableImageError(
                 str(mask),
                 f"label {labels[unknown][0]} is neither one of {len(self.classes)} classes, counted from 0, "
-                f"nor the ignore index {self._ignore_index}",
+                f"nor the ignore index {self.ignore_index}",
             )
-        return image, torch.from_numpy(labels)
+        return values, labels
 
 
 def read_mask(path: Path) -> Any:
