@@ -51,3 +51,17 @@ def test_an_image_that_went_away_is_named(image_folder, tmp_path):
     (image_folder / "val" / "blue" / "0.png").unlink()
     with pytest.raises(UnreadableImageError, match=r"blue/0\.png: not a readable image \(.*No such file"):
         data[0]
+
+
+def test_classes_of_two_unicode_forms_are_one(image_folder, tmp_path):
+    """macOS and some archives write accents as characters of their own."""
+    (image_folder / "train" / "blue").rename(image_folder / "train" / "bl\u00e9")
+    (image_folder / "val" / "blue").rename(image_folder / "val" / "ble\u0301")
+    (image_folder / "train" / "green").rename(image_folder / "train" / "ble\u0301")
+    data = open_dataset(str(image_folder), "train", tmp_path)
+    assert data.classes == ["bl\u00e9", "red"]
+    assert data.targets == [0] * 16 + [1] * 8
+    shutil.rmtree(image_folder / "val" / "green")
+    for classes in (None, ["red", "ble\u0301"]):
+        val = open_dataset(str(image_folder), "val", tmp_path, classes)
+        assert [val.classes[target] for target in val.targets] == ["bl\u00e9"] * 4 + ["red"] * 4

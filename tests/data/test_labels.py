@@ -36,8 +36,8 @@ def test_masks_of_0_and_255_leave_nothing_to_learn(tmp_path):
         lines(open_masks(source, "train"))
     assert str(error.value) == (
         f"data: every labelled pixel of the masks of {source}/images/train (2 in all) is of the class "
-        "ground, so there is nothing to learn; 33.3% of the pixels are 255, which does not count: if that is the class car, give "
-        "--input.label_map '{255: 1}'"
+        "ground, so there is nothing to learn; 33.3% of the pixels are 255, which does not count: if that "
+        "is the class car, give --input.label_map '{255: 1}'"
     )
     data = open_masks(source, "train", label_map={255: 1})
     assert lines(data) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from v2m.data.dataset import LabelledImages
-from v2m.data.errors import DataError, few, is_text
+from v2m.data.errors import DataError, few, is_text, same_name
 from v2m.data.folders import FolderImages, subfolders
 from v2m.data.hf import PREFIX, find_hub_splits, open_parquet
 from v2m.data.named import DATASETS, Split, open_named
@@ -44,7 +44,8 @@ def open_dataset(
     data = _open(splits, source, split)
     if classes is None:
         classes = data.classes if split == "train" else _open(splits, source, "train").classes
-    if source in DATASETS and list(classes) != data.classes:
+    classes = [same_name(name) for name in classes]
+    if source in DATASETS and classes != data.classes:
         raise DataError(f"data: the classes of {source} are {few(data.classes)}, the model's {few(classes)}")
     unreadable = [name for name in data.classes if not is_text(name)]
     if unreadable:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from v2m.data.dataset import EncodedImages
-from v2m.data.errors import DataError
+from v2m.data.errors import DataError, same_name
 from v2m.data.images import IMG_EXTENSIONS, is_image
 
 
@@ -12,8 +12,12 @@ class FolderImages(EncodedImages):
     """``<class>/<image>``, at any depth below the class; hidden files and folders are left out."""
 
     def __init__(self, root: Path) -> None:
-        classes = class_folders(root)
-        paths = [_images_below(root / name) for name in classes]
+        folders = class_folders(root)
+        classes = sorted({same_name(name) for name in folders})
+        paths = [
+            [path for folder in folders if same_name(folder) == name for path in _images_below(root / folder)]
+            for name in classes
+        ]
         self._paths = [path for of_class in paths for path in of_class]
         if not self._paths:
             raise DataError(f"data: {root} holds no images ({', '.join(IMG_EXTENSIONS)})")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from v2m.data.dataset import read_class_names
 from v2m.data.datasets import VAL_SPLITS
-from v2m.data.errors import DataError, UnreadableImageError, few
+from v2m.data.errors import DataError, UnreadableImageError, few, same_name
+from v2m.data.files import read_lines
 from v2m.data.images import is_image, opened_image, read_image
 from v2m.data.named import Split
 
@@ -160,7 +161,7 @@ def open_masks(
             f"data: {root} has no class names, write them into {root / 'classes.txt'}, one a line: "
             "the first is that of label 0"
         )
-    if classes is not None and names != list(classes):
+    if classes is not None and names != [same_name(name) for name in classes]:
         raise DataError(f"data: the classes of {root} are {few(names)}, the model's {few(classes)}")
     if 0 <= ignore_index < len(names):
         raise DataError(
@@ -214,12 +215,12 @@ def _find_pairs(folders: _Folders) -> list[tuple[Path, Path]]:
 
 
 def _by_stem(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
-    """Files in a folder and below by their path in it without suffix; hidden ones are left out."""
+    """Files in a folder and below by their path in it without suffix (NFC); hidden ones are left out."""
     found: dict[str, Path] = {}
     for parent, below, files in os.walk(folder, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]
         for path in (Path(parent, name) for name in files if is_wanted(name)):
-            stem = str(path.relative_to(folder).with_suffix(""))
+            stem = same_name(str(path.relative_to(folder).with_suffix("")))
             if stem in found:
                 raise DataError(f"data: {found[stem]} and {path.name} have one name, expected an image each")
             found[stem] = path
@@ -233,7 +234,7 @@ def _class_names(root: Path) -> list[str] | None:
     file = root / ADE_OBJECTS
     if not file.is_file():
         return None
-    _, *rows = file.read_text(encoding="utf-8").strip().splitlines()
+    _, *rows = read_lines(file)
     return [row.split("\t")[-1].split(",")[0].strip() for row in rows]
 
 
