@@ -15,9 +15,9 @@ from v2m.data.datasets import VAL_SPLITS
 from v2m.data.errors import DataError, UnreadableImageError, few, same_name
 from v2m.data.files import read_lines
 from v2m.data.images import is_image, opened_image, read_image
+from v2m.data.layouts import IMAGES, MASKS
 from v2m.data.named import Split
 
-IMAGES, MASKS = "images", ("masks", "annotations", "labels")
 MASK_SUFFIX = ".png"
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 """Modes of PIL's whose pixels are one number each."""
