@@ -110,8 +110,8 @@ def test_a_flat_folder_needs_a_list(tiny_imagenet, tmp_path):
     with pytest.raises(DataError) as error:
         open_dataset(str(tiny_imagenet), "val", tmp_path)
     assert str(error.value) == (
-        f"data: {tiny_imagenet}/val has images, but no class folders, expected val/<class>/<image>, or a list "
-        "val/val_annotations.txt with a line IMAGE<tab>CLASS for each image"
+        f"data: {tiny_imagenet}/val has images, but no class folders, expected val/<class>/<image>, or a "
+        "list val/val_annotations.txt with a line IMAGE<tab>CLASS for each image"
     )
 
 

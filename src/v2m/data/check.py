@@ -16,6 +16,7 @@ from v2m.data.dataset import EncodedImages, LabelledImages
 from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.files import replace_file
 from v2m.data.images import load_pixels, opened_image
+from v2m.data.open_files import reserve_files
 
 KINDS = {
     "unreadable": "cannot be decoded",
@@ -114,6 +115,7 @@ def inspect_images(data: LabelledImages, workers: int) -> Iterator[Facts]:
         data: One split.
         workers: Processes that decode images; 0 for this one.
     """
+    reserve_files(workers)
     chunks: DataLoader[Any] = DataLoader(_Inspected(data), CHUNK, num_workers=workers, collate_fn=list)
     for chunk in chunks:
         yield from chunk

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line
+from v2m.data.open_files import is_limit
 
 T = TypeVar("T")
 
@@ -57,6 +58,8 @@ def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image
     except UnidentifiedImageError:  # PIL names the file, or the object in memory
         raise UnreadableImageError(name, "empty, or of no known format") from None
     except Exception as error:  # decoders raise all kinds for damaged bytes
+        if is_limit(error):  # says nothing of the image
+            raise
         raise UnreadableImageError(name, first_line(error)) from None
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from v2m.data.dataset import EncodedImages, place_labels, read_class_names
 from v2m.data.errors import DataError, UnreadableImageError, first_line, same_name
 from v2m.data.images import IMG_EXTENSIONS, is_image
+from v2m.data.open_files import is_limit
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
@@ -76,6 +77,8 @@ class TarImages(EncodedImages):
                 file.seek(member.offset)
                 return io.BytesIO(file.read(member.size))
         except OSError as error:
+            if is_limit(error):
+                raise
             raise UnreadableImageError(self.name(index), first_line(error)) from None
 
 
