@@ -279,6 +279,8 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("ant\n")
     other = ["convert", arguments[1], str(tmp_path / "other"), "--labels", str(tmp_path / "labels.txt")]
     assert "has 1 lines, expected 3" in fails(capsys, *other)[1]
+    (tmp_path / "labels.txt").write_text("ant\n\ncat\n")
+    assert "labels.txt, line 2 is empty, expected a name" in fails(capsys, *other)[1]
 
 
 @pytest.mark.parametrize(

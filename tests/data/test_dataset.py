@@ -50,9 +50,13 @@ def test_classes_are_listed_one_a_line(tmp_path):
     assert read_class_names(tmp_path) is None
     (tmp_path / "labels.txt").write_text("great white shark, Ünit\ncat \n\n", encoding="utf-8")
     assert read_class_names(tmp_path) == ["great white shark, Ünit", "cat"]
-    (tmp_path / "classes.txt").write_text("cat\ndog\ncat\n")
-    with pytest.raises(DataError, match=r"classes\.txt has cat twice, expected names"):
+    (tmp_path / "classes.txt").write_text("dog\n")
+    assert read_class_names(tmp_path) == ["dog"]
+    (tmp_path / "classes.txt").write_text("caf\u00e9\ntea\ncafe\u0301\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"classes\.txt, line 3 has caf\u00e9 twice, as line 1 has it"):
         read_class_names(tmp_path)
-    (tmp_path / "classes.txt").write_text("\n")
-    with pytest.raises(DataError, match=r"classes\.txt has no lines"):
-        read_class_names(tmp_path)
+
+
+def test_labels_of_two_unicode_forms_are_one():
+    assert place_labels(["caf\u00e9", "cafe\u0301"], None, str) == (["caf\u00e9"], [0, 0])
+    assert place_labels(["caf\u00e9"], ["tea", "cafe\u0301"], str)[1] == [1]

@@ -3,8 +3,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.data.formats import as_parquet, as_tars, as_webdataset
-from v2m.data import DataError, UnreadableImageError, open_dataset
+from tests.data.formats import as_parquet, as_tars, as_webdataset, contents
+from v2m.data import DataError, UnreadableImageError, find_splits, open_dataset
 
 
 def test_links_to_a_folder_above_give_no_image_twice(image_folder):
@@ -50,7 +50,7 @@ def test_folders_without_classes_or_images_are_named(image_folder, tmp_path):
         open_dataset(str(image_folder), "val", tmp_path)
     shutil.rmtree(image_folder / "val")
     (image_folder / "val").mkdir()
-    with pytest.raises(DataError, match=r"val has no class folders, expected val/<class>/<image>"):
+    with pytest.raises(DataError, match=r"val has no class folders, expected val/<class>/<image>, or a list"):
         open_dataset(str(image_folder), "val", tmp_path)
 
 
@@ -94,3 +94,84 @@ def test_photos_are_upright_whatever_they_are_in(image_folder, tmp_path, make):
         make(image_folder, source)
     data = open_dataset(str(source), "train", tmp_path)
     assert {data.read(i).size for i in range(len(data))} == {(10, 14)}
+
+
+def test_classes_of_two_unicode_forms_are_one(image_folder, tmp_path):
+    """macOS and some archives write accents as characters of their own."""
+    (image_folder / "train" / "blue").rename(image_folder / "train" / "bl\u00e9")
+    (image_folder / "val" / "blue").rename(image_folder / "val" / "ble\u0301")
+    (image_folder / "train" / "green").rename(image_folder / "train" / "ble\u0301")
+    data = open_dataset(str(image_folder), "train", tmp_path)
+    assert data.classes == ["bl\u00e9", "red"]
+    assert data.targets == [0] * 16 + [1] * 8
+    shutil.rmtree(image_folder / "val" / "green")
+    for classes in (None, ["red", "ble\u0301"]):
+        val = open_dataset(str(image_folder), "val", tmp_path, classes)
+        assert [val.classes[target] for target in val.targets] == ["bl\u00e9"] * 4 + ["red"] * 4
+
+
+def as_tiny_imagenet(source, root):
+    """The image folder as Tiny ImageNet is laid out; its pictures to test on have no classes."""
+    names = sorted(path.name for path in (source / "train").iterdir())
+    for name in names:
+        shutil.copytree(source / "train" / name, root / "train" / name / "images")
+        (root / "train" / name / f"{name}_boxes.txt").write_text("0.png\t0\t0\t9\t9\n")
+    for split in ("val", "test"):
+        (root / split / "images").mkdir(parents=True)
+    lines = []
+    for number, path in enumerate(sorted((source / "val").glob("*/*.png"))):
+        shutil.copy(path, root / "val" / "images" / f"val_{number}.png")
+        shutil.copy(path, root / "test" / "images" / f"test_{number}.png")
+        lines.append(f"val_{number}.png\t{path.parent.name}\t0\t0\t9\t9\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(reversed(lines)))
+    (root / "wnids.txt").write_text("".join(f"{name}\n" for name in reversed(names)))
+    return root
+
+
+@pytest.fixture
+def tiny_imagenet(image_folder, tmp_path):
+    return as_tiny_imagenet(image_folder, tmp_path / "tiny")
+
+
+def test_tiny_imagenet_is_read_as_it_is(tiny_imagenet, image_folder, tmp_path):
+    for split in ("train", "val"):
+        assert contents(tiny_imagenet, split, tmp_path) == contents(image_folder, split, tmp_path)
+    val = open_dataset(str(tiny_imagenet), "val", tmp_path)
+    assert [val.classes[i] for i in val.targets] == ["red"] * 4 + ["green"] * 4 + ["blue"] * 4
+    assert list(find_splits(str(tiny_imagenet), tmp_path)) == ["train", "val"]
+
+
+def test_a_flat_folder_needs_a_list(tiny_imagenet, tmp_path):
+    """As ImageNet's validation images, from the archive."""
+    listed = tiny_imagenet / "val" / "val_annotations.txt"
+    for image in (tiny_imagenet / "val" / "images").iterdir():
+        image.rename(tiny_imagenet / "val" / image.name)
+    (tiny_imagenet / "val" / "images").rmdir()
+    assert len(open_dataset(str(tiny_imagenet), "val", tmp_path)) == 12
+    listed.unlink()
+    with pytest.raises(DataError) as error:
+        open_dataset(str(tiny_imagenet), "val", tmp_path)
+    assert str(error.value) == (
+        f"data: {tiny_imagenet}/val has images, but no class folders, expected val/<class>/<image>, or a "
+        "list val/val_annotations.txt with a line IMAGE<tab>CLASS for each image"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text + "x.png\tred\n", "names images that are not in .*/val/images: x.png"),
+        (lambda text: text.partition("\n")[2], "has images that are not in .*_annotations.txt: val_11.png"),
+        (lambda text: text * 2, "line 13 has val_11.png again"),
+        (
+            lambda text: text.replace("\t", " "),
+            "line 1 is 'val_11.png red 0 0 9 9', expected IMAGE<tab>CLASS",
+        ),
+        (lambda text: text.replace("red", "pink"), "has classes that are not known: pink"),
+    ],
+)
+def test_a_list_that_does_not_fit_its_images_is_told(tiny_imagenet, tmp_path, change, words):
+    listed = tiny_imagenet / "val" / "val_annotations.txt"
+    listed.write_text(change(listed.read_text()))
+    with pytest.raises(DataError, match=words):
+        open_dataset(str(tiny_imagenet), "val", tmp_path)

@@ -52,6 +52,13 @@ def test_damaged_bytes_give_an_image_or_the_error_whatever_the_decoder_raises(fo
     assert UnreadableImageError in outcomes
 
 
+@pytest.mark.parametrize("header", [b"P6\n0 5\n255\n", b"P6\n5 0\n255\n"])
+def test_images_without_a_pixel_are_unreadable(tmp_path, header):
+    (tmp_path / "none.ppm").write_bytes(header)
+    with pytest.raises(UnreadableImageError, match=r"none\.ppm: not a readable image \(empty"):
+        read_image(tmp_path / "none.ppm")
+
+
 def test_palettes_with_transparency_convert_without_a_warning(tmp_path):
     image = Image.new("P", (4, 3))
     image.putpalette([200, 40, 90, 1, 2, 3])

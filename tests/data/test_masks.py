@@ -238,3 +238,15 @@ def test_files_of_the_system_are_no_pairs_and_other_images_are_told(folder):
     (line,) = data.warnings
     assert line.startswith(f"{images}: 1 file left out")
     assert f"first {images / 'd.heic'}" in line
+
+
+def test_names_of_two_unicode_forms_are_one(folder):
+    write_image(folder / "images" / "train" / "caf\u00e9.png")
+    write_mask(folder / "masks" / "train" / "cafe\u0301.png")
+    assert len(open_masks(str(folder), "train", ["sky", "sea", "sand"])) == 2
+
+
+def test_a_list_of_classes_in_another_encoding_is_named(folder):
+    (folder / "classes.txt").write_bytes(b"sky\nB\xe4ume\nsand\n")
+    with pytest.raises(DataError, match=r"classes\.txt, line 2: 'B\u00e4ume' is not UTF-8"):
+        open_masks(str(folder), "train")

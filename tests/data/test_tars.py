@@ -162,6 +162,22 @@ def test_labels_that_are_none_are_named(tmp_path, png, label):
     assert "train.tar:a.cls is not a class, expected an index or a name" in message(tmp_path)
 
 
+def test_names_of_two_unicode_forms_are_one(tmp_path, png):
+    write_tar(tmp_path / "train.tar", {"caf\u00e9/a.png": png, "cafe\u0301/b.png": png, "tea/c.png": png})
+    data = open_dataset(str(tmp_path), "train", tmp_path)
+    assert (data.classes, data.targets) == (["caf\u00e9", "tea"], [0, 0, 1])
+
+
+def test_keys_and_labels_of_two_unicode_forms_are_one(tmp_path, png):
+    label = "cafe\u0301".encode("utf-8-sig")
+    write_tar(
+        tmp_path / "train.tar", {"\u00e9.png": png, "e\u0301.cls": label, "b.png": png, "b.cls": b"tea"}
+    )
+    (tmp_path / "classes.txt").write_bytes("tea\ncaf\u00e9\n".encode("utf-8-sig"))
+    data = open_dataset(str(tmp_path), "train", tmp_path)
+    assert (data.classes, data.targets) == (["tea", "caf\u00e9"], [1, 0])
+
+
 def test_shards_are_all_of_one_kind(tmp_path, png):
     write_tar(tmp_path / "train-0.tar", {"a.png": png, "a.cls": b"0"})
     write_tar(tmp_path / "train-1.tar", {"cat/a.png": png})

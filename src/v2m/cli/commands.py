@@ -22,6 +22,7 @@ from v2m.cli import data as data_cli
 from v2m.cli.output import console, number_table
 from v2m.cli.settings import train_config
 from v2m.data.errors import shown
+from v2m.data.files import read_names
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.evaluate import Evaluation, evaluate
@@ -242,7 +243,7 @@ def run_convert(options: Any) -> int:
     """``v2m convert``."""
     model = convert_checkpoint(options.checkpoint)
     if options.labels:
-        classes = Path(options.labels).read_text().splitlines()
+        classes = read_names(Path(options.labels))
     else:
         classes = [str(i) for i in range(model.num_classes)]
     if len(classes) != model.num_classes:

@@ -15,6 +15,7 @@ from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments
 from v2m.data.errors import DataError, shown
+from v2m.data.open_files import is_limit
 from v2m.engine import parallel
 from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if parallel.is_reader_lost(error):
             error = parallel.reader_lost(error)
-        is_known = isinstance(error, KernelError) or _is_memory(error) or not isinstance(error, RuntimeError)
+        is_shortage = _is_memory(error) or is_limit(error)
+        is_known = isinstance(error, KernelError) or is_shortage or not isinstance(error, RuntimeError)
         if not is_known or os.environ.get("V2M_TRACEBACK"):
             raise
         if not isinstance(error, parallel.ProcessLostError):
@@ -95,6 +97,8 @@ def _one_line(error: Exception) -> str:
             "fewer --workers" if is_workers else "a smaller --batch_size, or more --accumulate in training"
         )
         return f"{where} is out of memory ({(lines[-1] if is_workers else lines[0])[:300]}); try {advice}"
+    if is_limit(error):
+        return "too many open files at once; raise the limit (ulimit -n 4096), or try fewer --workers"
     if is_workers:
         return lines[-1].partition(": ")[2]
     if isinstance(error, OSError) and error.strerror:

@@ -35,8 +35,10 @@ LARGEST_CLASSES = 5
 def print_scores(out: Console, evaluation: Evaluation) -> None:
     """Print the scores in a line."""
     scores: SegmentationScores = evaluation.scores
+    seen = sum(row.iou is not None for row in scores.classes)
+    which = "" if seen == len(scores.classes) else f" of {seen} of {len(scores.classes)} classes"
     out.print(
-        f"test mIoU {scores.miou:.2%}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
+        f"test mIoU {scores.miou:.2%}{which}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
         f"{scores.class_accuracy:.2%}, loss {scores.loss:.3f}, {scores.images:,} images)",
         style="bold",
     )

@@ -18,6 +18,7 @@ from v2m.data.depth import find_depth, is_deep
 from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.files import replace_file
 from v2m.data.images import load_pixels, opened_image
+from v2m.data.open_files import reserve_files
 
 KINDS = {
     "unreadable": "cannot be decoded",
@@ -170,6 +171,7 @@ def inspect_all(inspect: Callable[[int], T], count: int, workers: int) -> Iterat
         count: Number of images.
         workers: Processes that decode images; 0 for this one.
     """
+    reserve_files(workers)
     chunks: DataLoader[Any] = DataLoader(
         _Inspected(inspect, count), CHUNK, num_workers=workers, collate_fn=list
     )

@@ -1,6 +1,5 @@
 """What every dataset is: images by index, each with a name and the index of its class."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
-from v2m.data.errors import DataError, few
+from v2m.data.errors import DataError, few, same_name
+from v2m.data.files import read_names
 from v2m.data.images import decode_image
 from v2m.data.transforms import apply
 
@@ -23,7 +23,7 @@ class LabelledImages(VisionDataset):
 
     Attributes:
         source: What the split was read from, for messages.
-        classes: Names of the classes.
+        classes: Names of the classes, in Unicode's form NFC.
         targets: Index in ``classes`` of each image.
         declared: Whether the classes were listed apart from the images, so that some may have none.
         warnings: A line for each kind of thing that is odd about them.
@@ -36,7 +36,7 @@ class LabelledImages(VisionDataset):
         super().__init__(root=source)
         self.source, self.declared = source, declared
         self.warnings: list[str] = []
-        self.classes, self.targets = list(classes), list(targets)
+        self.classes, self.targets = [same_name(name) for name in classes], list(targets)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -70,7 +70,7 @@ class LabelledImages(VisionDataset):
         Raises:
             DataError: it lacks one of the classes.
         """
-        places = {name: place for place, name in enumerate(classes)}
+        places = {same_name(name): place for place, name in enumerate(classes)}
         unknown = [name for name in self.classes if name not in places]
         if unknown:
             raise DataError(
@@ -129,15 +129,16 @@ def read_class_names(root: Path) -> list[str] | None:
     """The lines of ``classes.txt`` or ``labels.txt`` in a folder; None where there is neither.
 
     Raises:
-        DataError: a name is there twice, or there are none.
+        DataError: a line is no name or there twice, or the file is not in UTF-8.
     """
     path = next((root / name for name in ("classes.txt", "labels.txt") if (root / name).is_file()), None)
     if path is None:
         return None
-    names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice or not names:
-        raise DataError(f"data: {path} has {f'{few(twice)} twice' if twice else 'no lines'}, expected names")
+    names = read_names(path)
+    first: dict[str, int] = {}
+    for line, name in enumerate(names, 1):
+        if first.setdefault(name, line) < line:
+            raise DataError(f"{path}, line {line} has {name} twice, as line {first[name]} has it")
     return names
 
 
@@ -154,13 +155,14 @@ def place_labels(
     Raises:
         DataError: a label is not one of the classes.
     """
+    labels = [same_name(label) if isinstance(label, str) else label for label in labels]
     if names is None:
         found = set(labels)
         numbers = {label for label in found if isinstance(label, int)}
         names = [str(i) for i in range(max(numbers) + 1)] if found == numbers else sorted(map(str, found))
         if found != numbers:
             labels = [str(label) for label in labels]
-    places = {name: place for place, name in enumerate(names)}
+    places = {same_name(name): place for place, name in enumerate(names)}
     targets = []
     for index, label in enumerate(labels):
         target = label if isinstance(label, int) else places.get(label, -1)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 from v2m.data.dataset import LabelledImages
-from v2m.data.errors import DataError, few, is_text
-from v2m.data.folders import FolderImages, subfolders
+from v2m.data.errors import DataError, few, is_text, same_name
+from v2m.data.folders import FolderImages, ListedImages, find_list, subfolders
 from v2m.data.hf import PREFIX, find_hub_splits, open_parquet
+from v2m.data.layouts import IMAGES, refuse_other_tasks
 from v2m.data.named import DATASETS, Split, open_named
 from v2m.data.tars import TarImages
 
@@ -19,6 +20,8 @@ SPLITS = ("train", *VAL_SPLITS)
 SPLIT_IN_NAME = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 PARQUET = (".parquet",)
+TINY_IMAGENET = "wnids.txt"
+"""A file by which Tiny ImageNet is known."""
 
 Opener = Callable[[], LabelledImages]
 
@@ -41,10 +44,14 @@ def open_dataset(
     if split not in get_args(Split):
         raise DataError(f"data: split is {split!r}, expected 'train' or 'val'")
     splits = find_splits(source, data_dir)
+    if source not in DATASETS and not source.startswith(PREFIX):
+        for name in ("train",) if split == "train" else VAL_SPLITS:
+            refuse_other_tasks(Path(source), name)
     data = _open(splits, source, split)
     if classes is None:
         classes = data.classes if split == "train" else _open(splits, source, "train").classes
-    if source in DATASETS and list(classes) != data.classes:
+    classes = [same_name(name) for name in classes]
+    if source in DATASETS and classes != data.classes:
         raise DataError(f"data: the classes of {source} are {few(data.classes)}, the model's {few(classes)}")
     unreadable = [name for name in data.classes if not is_text(name)]
     if unreadable:
@@ -84,6 +91,10 @@ def find_splits(source: str, data_dir: Path) -> dict[str, Opener]:
 def _find_split(root: Path, split: str, data_dir: Path) -> Opener | None:
     """How to open a split of a folder. A folder of class folders goes before the tar it may come from."""
     folder = root / split
+    if listed := find_list(folder):
+        return partial(ListedImages, folder, listed)
+    if (root / TINY_IMAGENET).is_file() and subfolders(folder) == [IMAGES]:
+        return None  # its images to test on have no classes
     if not subfolders(folder):
         tars = _split_files(root, split, TARS)
         if tars:

@@ -1,5 +1,6 @@
-"""What can be wrong with data."""
+"""What can be wrong with data, and the names that say where."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ def shown(name: str) -> str:
 def is_text(name: str) -> bool:
     """Whether a name is text: those of files may be any bytes."""
     return name.encode("utf-8", "ignore").decode() == name
+
+
+def same_name(name: str) -> str:
+    """A name in Unicode's form NFC: systems write one letter with an accent as one character or as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def few(names: Sequence[str]) -> str:

@@ -1,8 +1,11 @@
-"""Writing files so that none is ever half there."""
+"""Writing files so that none is ever half there, and reading those that people write."""
 
+import codecs
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+from v2m.data.errors import DataError, same_name
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -40,3 +43,37 @@ def flush_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file in UTF-8, without the spaces around each, in Unicode's form NFC.
+
+    A byte-order mark and empty lines at the end are left out.
+
+    Raises:
+        DataError: it is in another encoding.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is in UTF-16, expected UTF-8: save it anew")
+    lines = content.removeprefix(codecs.BOM_UTF8).rstrip().splitlines()
+    for number, line in enumerate(lines, 1):
+        if b"\0" in line or line.decode("utf-8", "ignore").encode() != line:
+            found = line.decode("latin-1")[:40]
+            raise DataError(f"{path}, line {number}: {found!r} is not UTF-8, save the file anew")
+    return [same_name(line.decode().strip()) for line in lines]
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of a text file, a name each.
+
+    Raises:
+        DataError: a line is empty, there are none, or the file is in another encoding.
+    """
+    names = read_lines(path)
+    if "" in names:
+        raise DataError(f"{path}, line {names.index('') + 1} is empty, expected a name")
+    if not names:
+        raise DataError(f"{path} has no lines, expected names")
+    return names

@@ -1,9 +1,11 @@
-"""Images in one folder per class."""
+"""Images in one folder per class, or beside a list of their classes."""
 
+import os
 from pathlib import Path
 
-from v2m.data.dataset import EncodedImages
-from v2m.data.errors import DataError
+from v2m.data.dataset import EncodedImages, place_labels
+from v2m.data.errors import DataError, few, same_name
+from v2m.data.files import read_lines
 from v2m.data.image_files import READ, is_hidden, is_image, tell_other_images, walk_files
 
 
@@ -11,8 +13,15 @@ class FolderImages(EncodedImages):
     """``<class>/<image>``, at any depth below the class; hidden files and folders are left out."""
 
     def __init__(self, root: Path) -> None:
-        classes = class_folders(root)
-        files = [(target, path) for target, name in enumerate(classes) for path in walk_files(root / name)]
+        folders = class_folders(root)
+        classes = sorted({same_name(name) for name in folders})
+        files = [
+            (target, path)
+            for target, name in enumerate(classes)
+            for folder in folders
+            if same_name(folder) == name
+            for path in walk_files(root / folder)
+        ]
         images = [(target, path) for target, path in files if is_image(path)]
         warnings = tell_other_images(root, [path for _, path in files])
         if not images:
@@ -30,6 +39,54 @@ class FolderImages(EncodedImages):
         return self._paths[index]
 
 
+class ListedImages(EncodedImages):
+    """Images of one folder whose classes are in a list, as those of Tiny ImageNet's ``val``.
+
+    Args:
+        folder: Where the images are, or where they are in ``images``.
+        listed: The list: a line for each image with its file name and its class, and a tab between them.
+            What follows after a further tab is left alone.
+
+    Raises:
+        DataError: a line is of another form, or images and lines are not in pairs.
+    """
+
+    def __init__(self, folder: Path, listed: Path) -> None:
+        images = folder / "images" if (folder / "images").is_dir() else folder
+        files = {same_name(path.name): str(path) for path in images.iterdir() if is_image(path.name)}
+        labels: dict[str, str] = {}
+        for number, line in enumerate(read_lines(listed), 1):
+            name, label, *_ = [*line.split("\t"), "", ""]
+            if not name or not label:
+                raise DataError(f"data: {listed}, line {number} is {line[:40]!r}, expected IMAGE<tab>CLASS")
+            if name in labels:
+                raise DataError(f"data: {listed}, line {number} has {name} again")
+            labels[name] = label
+        for what, lone in (
+            (f"{listed} names images that are not in {images}", labels.keys() - files.keys()),
+            (f"{images} has images that are not in {listed}", files.keys() - labels.keys()),
+        ):
+            if lone:
+                raise DataError(f"data: {what}: {few(sorted(lone))}")
+        self._paths = [files[name] for name in labels]
+        classes, targets = place_labels(list(labels.values()), None, self.name)
+        super().__init__(str(images), classes, targets, declared=False)
+
+    def name(self, index: int) -> str:
+        """The path."""
+        return self._paths[index]
+
+    def file(self, index: int) -> str:
+        """The path."""
+        return self._paths[index]
+
+
+def find_list(folder: Path) -> Path | None:
+    """The list of the classes of the images in the folder of a split, if there is one."""
+    path = folder / f"{folder.name}_annotations.txt"
+    return path if path.is_file() else None
+
+
 def class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted.
 
@@ -38,7 +95,13 @@ def class_folders(folder: Path) -> list[str]:
     """
     names = subfolders(folder)
     if not names:
-        raise DataError(f"data: {folder} has no class folders, expected {folder.name}/<class>/<image>")
+        found = (
+            "images, but no class folders" if any(map(is_image, os.listdir(folder))) else "no class folders"
+        )
+        raise DataError(
+            f"data: {folder} has {found}, expected {folder.name}/<class>/<image>, or a list "
+            f"{folder.name}/{folder.name}_annotations.txt with a line IMAGE<tab>CLASS for each image"
+        )
     return names
 
 

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from v2m.data.depth import is_deep, to_8_bits
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line, shown
 from v2m.data.image_files import formats, is_other_image
+from v2m.data.open_files import is_limit
 from v2m.data.orientation import find_turn, is_hidden_turn
 from v2m.data.transforms import apply
 
@@ -107,6 +108,8 @@ def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image
         )
         raise UnreadableImageError(name, reason) from None
     except Exception as error:  # decoders raise all kinds for damaged bytes
+        if is_limit(error):  # says nothing of the image
+            raise
         raise UnreadableImageError(name, first_line(error)) from None
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from v2m.data.errors import DataError, UnreadableImageError
+from v2m.data.open_files import end_without_files, reserve_files
 
 MOST_REPLACEMENTS = 20
 
@@ -91,6 +92,7 @@ def seed_everything(*key: int) -> None:
 def _leave_stopping(worker: int) -> None:
     """Leave it to the process that trains: Ctrl-C and schedulers signal all processes at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_without_files()
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told, daemon=True).start()
@@ -124,7 +126,7 @@ class TrainLoader:
 
     Raises:
         DataError: there are too few images.
-        ValueError: ``batch_size`` cannot be shared evenly.
+        ValueError: ``batch_size`` cannot be shared evenly, or workers need more open files than the limit.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class TrainLoader:
         pin_memory: bool = False,
         collate: Collate = collate_tensors,
     ) -> None:
+        reserve_files(workers)
         parts = processes * accumulate
         unit = parts * (2 if even else 1)
         if batch_size % unit:
@@ -262,6 +265,7 @@ class EvalLoader:
         skip: int = 0,
         collate: Collate = collate_tensors,
     ) -> None:
+        reserve_files(workers)
         self._loader: DataLoader[Any] = DataLoader(
             _Whole(dataset),
             batch_size,

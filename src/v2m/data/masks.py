@@ -11,14 +11,15 @@ from torch import Tensor
 
 from v2m.data.dataset import read_class_names
 from v2m.data.datasets import VAL_SPLITS
-from v2m.data.errors import DataError, UnreadableImageError, few
+from v2m.data.errors import DataError, UnreadableImageError, few, same_name
+from v2m.data.files import read_lines
 from v2m.data.image_files import is_image, tell_other_images, walk_files
 from v2m.data.images import fit_annotations, opened_image, read_image, tell_hidden_turns
+from v2m.data.layouts import IMAGES, MASKS
 from v2m.data.named import Split
 from v2m.data.orientation import find_turn
 from v2m.data.transforms import apply
 
-IMAGES, MASKS = "images", ("masks", "annotations", "labels")
 MASK_SUFFIX = ".png"
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 """Modes of PIL's whose pixels are one number each."""
@@ -46,6 +47,7 @@ class MaskedImages:
         source: As given.
         classes: As given.
         warnings: A line for each kind of thing that is odd about them.
+        ignore_index: As given.
         transform: What ``[]`` applies to an image and its labels; None for nothing.
     """
 
@@ -60,7 +62,8 @@ class MaskedImages:
         self.source, self.classes = source, list(classes)
         self.warnings: list[str] = []
         self.transform: MaskTransform | None = None
-        self._pairs, self._ignore_index = list(pairs), ignore_index
+        self.ignore_index = ignore_index
+        self._pairs = list(pairs)
         self._labels = np.arange(VALUES, dtype=np.int64)
         for value, label in (label_map or {}).items():
             self._labels[value] = label
@@ -88,20 +91,31 @@ class MaskedImages:
         """
         path, mask = self._pairs[index]
         image = read_image(path)
-        labels = self._labels[read_mask(mask)]
+        _, labels = self.read_mask(index)
         height, width = labels.shape
         image = fit_annotations(image, path, (width, height)).convert("RGB")
         if (width, height) != image.size:
             sizes = f"mask is {width}x{height} pixels, the image {image.width}x{image.height}"
             raise UnreadableImageError(str(mask), sizes)
-        unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self._ignore_index)
+        return image, torch.from_numpy(labels)
+
+    def read_mask(self, index: int) -> tuple[Any, Any]:
+        """Values ``[H, W]`` in the mask of an image, and the labels ``[H, W]`` that they stand for.
+
+        Raises:
+            UnreadableImageError: it cannot be read, or has a label that is no class.
+        """
+        mask = self._pairs[index][1]
+        values = read_mask(mask)
+        labels = self._labels[values]
+        unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self.ignore_index)
         if unknown.any():
             raise UnreadableImageError(
                 str(mask),
                 f"label {labels[unknown][0]} is neither one of {len(self.classes)} classes, counted from 0, "
-                f"nor the ignore index {self._ignore_index}",
+                f"nor the ignore index {self.ignore_index}",
             )
-        return image, torch.from_numpy(labels)
+        return values, labels
 
 
 def read_mask(path: Path) -> Any:
@@ -158,7 +172,7 @@ def open_masks(
             f"data: {root} has no class names, write them into {root / 'classes.txt'}, one a line: "
             "the first is that of label 0"
         )
-    if classes is not None and names != list(classes):
+    if classes is not None and names != [same_name(name) for name in classes]:
         raise DataError(f"data: the classes of {root} are {few(names)}, the model's {few(classes)}")
     if 0 <= ignore_index < len(names):
         raise DataError(
@@ -218,10 +232,10 @@ def _find_pairs(folders: _Folders, files: Sequence[str], others: Sequence[str]) 
 
 
 def _by_stem(folder: Path, files: Iterable[str]) -> dict[str, Path]:
-    """Files in a folder and below by their path in it without suffix."""
+    """Files in a folder and below by their path in it without suffix (NFC)."""
     found: dict[str, Path] = {}
     for path in map(Path, files):
-        stem = str(path.relative_to(folder).with_suffix(""))
+        stem = same_name(str(path.relative_to(folder).with_suffix("")))
         if stem in found:
             raise DataError(f"data: {found[stem]} and {path.name} have one name, expected an image each")
         found[stem] = path
@@ -235,7 +249,7 @@ def _class_names(root: Path) -> list[str] | None:
     file = root / ADE_OBJECTS
     if not file.is_file():
         return None
-    _, *rows = file.read_text(encoding="utf-8").strip().splitlines()
+    _, *rows = read_lines(file)
     return [row.split("\t")[-1].split(",")[0].strip() for row in rows]
 
 

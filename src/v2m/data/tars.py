@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from v2m.data.dataset import EncodedImages, place_labels, read_class_names
-from v2m.data.errors import DataError, UnreadableImageError, first_line
+from v2m.data.errors import DataError, UnreadableImageError, first_line, same_name
 from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, tell_other_images
+from v2m.data.open_files import is_limit
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
@@ -80,6 +81,8 @@ class TarImages(EncodedImages):
                 file.seek(member.offset)
                 return io.BytesIO(file.read(member.size))
         except OSError as error:
+            if is_limit(error):
+                raise
             raise UnreadableImageError(self.name(index), first_line(error)) from None
 
 
@@ -138,13 +141,14 @@ def _foldered_samples(
     wrapped = len(tops) == 1 and tops <= set(wrappers) and all(m.name.count("/") > 1 for m in images)
     depth = 1 if wrapped else 0
     for folder in directories:
-        classes.update(folder.split("/")[depth : depth + 1])
+        classes.update(map(same_name, folder.split("/")[depth : depth + 1]))
     for member in images:
         parts = member.name.split("/")[depth:]
         if len(parts) < 2:
             raise DataError(f"data: {path}:{member.name} is in no class folder, and there are no .cls files")
-        classes.add(parts[0])
-        yield member, parts[0]
+        name = same_name(parts[0])
+        classes.add(name)
+        yield member, name
 
 
 def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member, int | str]]:
@@ -154,7 +158,7 @@ def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member
     for member in files:
         folder, name = posixpath.split(member.name)
         stem, _, suffix = name.partition(".")
-        key = posixpath.join(folder, stem)
+        key = same_name(posixpath.join(folder, stem))
         if suffix == "cls":
             labels[key] = member
         elif "." not in suffix and is_image(name):
@@ -172,7 +176,7 @@ def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member
 def _read_label(file: BinaryIO, path: Path, member: Member) -> int | str:
     file.seek(member.offset)
     try:
-        text = file.read(min(member.size, LONGEST_LABEL)).decode().strip()
+        text = file.read(min(member.size, LONGEST_LABEL)).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         text = ""
     if not text or member.size > LONGEST_LABEL or len(text.splitlines()) > 1:

@@ -196,7 +196,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from None

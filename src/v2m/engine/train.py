@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from rich.console import Console
 
 from v2m.data import DataError
-from v2m.data.errors import few
+from v2m.data.errors import few, same_name
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
@@ -327,8 +327,9 @@ class _Trainer:
         """Go on from what was saved last; settings that changed since then count."""
         path = parallel.from_main(self.accelerator, lambda: self.run.find_checkpoint(self._warn))
         state = read_checkpoint(path)
-        if state["classes"] != self.task.classes:
-            raise DataError(f"resume: {_changed_classes(state['classes'], self.task.classes)}")
+        before, now = ([*map(same_name, names)] for names in (state["classes"], self.task.classes))
+        if before != now:
+            raise DataError(f"resume: {_changed_classes(before, now)}")
         self.epoch, self.history = state["epoch"], state["history"]
         if state["images"] != self.images:
             self._warn(

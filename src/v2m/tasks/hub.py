@@ -96,7 +96,7 @@ def read_folder(path: Path, prefix: str = "") -> Folder:
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise DataError(f"{prefix}{path}: no model there, expected a run folder with {CONFIG} and {WEIGHTS}")
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_bytes())
         for key in ("architecture", "num_classes", "pretrained_cfg"):
             config[key]
     except (KeyError, TypeError, ValueError) as error:

@@ -26,6 +26,7 @@ from v2m.tasks.segmentation.config import (
     SegmentationConfig,
 )
 from v2m.tasks.segmentation.head import predict
+from v2m.tasks.segmentation.metrics import score
 
 CPU = torch.device("cpu")
 
@@ -186,6 +187,26 @@ def test_pictures_and_tables(trained, tmp_path, capsys):
     assert printed.startswith("test mIoU ")
     assert "5 images)" in printed
     assert all(name in printed for name in CLASSES)
+
+
+def test_the_mean_says_of_which_classes_it_is(capsys):
+    confusion = torch.tensor([[9, 0], [0, 0]])
+    cli.print_scores(console(), Evaluation(score(confusion, 0.0, 1, ["ground", "car"]), None, []))
+    assert capsys.readouterr().out.startswith("test mIoU 100.00% of 1 of 2 classes  (accuracy 100.00%")
+
+
+def test_masks_without_anything_to_learn(tmp_path):
+    folder = make_masked_folder(tmp_path)
+    for path in (folder / "masks" / "val").iterdir():
+        Image.fromarray(np.minimum(np.asarray(Image.open(path)), 1)).save(path)
+    said = []
+    Segmentation(make_task(folder).config).open_data(said.append)
+    assert len(said) == 1
+    assert said[0].endswith("val (5 in all) have no pixel of the classes green: scores say nothing of them")
+    for path in (folder / "masks" / "train").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 255 * 255).save(path)
+    with pytest.raises(DataError, match="is of the class ground, so there is nothing to learn"):
+        make_task(folder)
 
 
 def options(trained, images, **changes):

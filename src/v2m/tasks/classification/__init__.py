@@ -82,6 +82,16 @@ class Classification(Task[ClassificationConfig]):
             warn(line)
         if len(self.classes) < 2:
             raise DataError(f"data: {train_data.source} has the class {few(self.classes)} only, expected 2")
+        empty, unmeasured = train_data.empty_classes(), self.val_data.empty_classes()
+        if len(self.classes) - len(empty) < 2:
+            raise DataError(f"data: {train_data.source} has images of less than two classes, expected 2")
+        if empty:
+            warn(f"{train_data.source} has no images of the classes {few(empty)}: they cannot be learned")
+        if unmeasured:
+            warn(
+                f"{self.val_data.source} has no images of the classes {few(unmeasured)}: "
+                "scores say nothing of them"
+            )
         self._mixup = build_mixup(config.loss, config.augment, len(self.classes))
         self.needs_even_parts = self._mixup is not None
         self.repeats = config.augment.repeats

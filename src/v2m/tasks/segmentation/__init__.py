@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from v2m.data import DataError
 from v2m.data.errors import few
+from v2m.data.labels import check_labels
 from v2m.data.loading import Images, collate_lists
 from v2m.data.masks import MaskedImages
 from v2m.tasks import hub
@@ -85,6 +86,8 @@ class Segmentation(Task[SegmentationConfig]):
         self.train_data, self.val_data = train_data, val_data
         for line in (*train_data.warnings, *val_data.warnings):
             warn(line)
+        check_labels(train_data, True, warn)
+        check_labels(val_data, False, warn)
 
     def build_model(self, pretrained: str | None) -> Segmenter:
         """A backbone with a decoder for the classes."""
