@@ -13,7 +13,7 @@ from tests.helpers import has_compiler
 def pytest_configure(config):
     if not has_compiler:  # PyTorch does the work, and a warning says so
         config.addinivalue_line("filterwarnings", "ignore:v2m. no CPU kernels")
-    if os.environ.get("TRITON_INTERPRET") == "1":  # Triton 3.6 reads a grid index out of an array of one
+    if os.environ.get("TRITON_INTERPRET") == "1":  # Triton 3.6 makes arrays of one number loop bounds
         config.addinivalue_line(
             "filterwarnings",
             r"ignore:Conversion of an array with ndim > 0:DeprecationWarning:triton\.runtime\.interpreter",
