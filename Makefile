@@ -1,24 +1,47 @@
-# Both commands create and fill .venv on their own, with uv where it is on the PATH, else with pip.
+# Each command creates and fills its environment on its own, with uv where it is on the PATH, else with pip.
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+ECOSYSTEM := $(VENV)/.ecosystem
+OLDEST := .venv-oldest
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help demo test format clean
+.PHONY: help demo test test-all test-oldest format clean
 
 help:
-	@echo "make demo    train v2m_nano on handwritten digits (45 seconds on two cores)"
-	@echo "make test    check format, lint and types, and run the tests"
-	@echo "make format  format the code"
-	@echo "make clean   remove .venv and caches"
+	@echo "make demo         train v2m_nano on handwritten digits (45 seconds on two cores)"
+	@echo "make test         check format, lint and types, and run the tests"
+	@echo "make test-all     run all tests, the slow ones and those with neighbouring packages too"
+	@echo "make test-oldest  run the tests with the oldest allowed dependencies (PYTHON=python3.10)"
+	@echo "make format       format the code"
+	@echo "make clean        remove the environments and caches"
 
-$(INSTALLED): pyproject.toml
+# $(call install,FOLDER,EXTRAS,OPTIONS): commas in EXTRAS must come out of a variable.
+define install
 	@if command -v uv >/dev/null; then \
-		test -x $(BIN)/python || uv venv $(VENV); \
-		uv pip install --python $(BIN)/python --editable '.[dev]'; \
+		uv pip install --python $1/bin/python --editable '.[$2]' $3; \
 	else \
-		test -x $(BIN)/python || python3 -m venv $(VENV); \
-		$(BIN)/python -m pip install --editable '.[dev]'; \
+		$1/bin/python -m pip install --editable '.[$2]' $3; \
 	fi
+endef
+
+%/bin/python:
+	@if command -v uv >/dev/null; then uv venv $(PYTHON:%=--python %) $*; else $(or $(PYTHON),python3) -m venv $*; fi
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(call install,$(VENV),dev)
+	@touch $@
+
+EVERYTHING := dev,hf,ecosystem
+$(ECOSYSTEM): pyproject.toml | $(BIN)/python
+	$(call install,$(VENV),$(EVERYTHING))
+	@touch $(INSTALLED) $@
+
+# The constraints are the lower bounds of pyproject.toml: "rich>=13" becomes rich==13.
+$(OLDEST)/.installed: pyproject.toml | $(OLDEST)/bin/python
+	@grep -oE '"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+"' $< | sed -E 's/\[[a-z]+\]//; s/>=/==/; s/"//g' \
+		| sort -u > $(OLDEST)/constraints.txt
+	$(call install,$(OLDEST),dev,--constraint $(OLDEST)/constraints.txt)
 	@touch $@
 
 demo: $(INSTALLED)
@@ -28,11 +51,18 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
+
+test-all: $(ECOSYSTEM)
+	$(PYTEST) -m "not network"
+
+test-oldest: BIN := $(OLDEST)/bin
+test-oldest: $(OLDEST)/.installed
+	$(PYTEST)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache
