@@ -172,6 +172,7 @@ def test_exported_to_pytorchs_own_operators(exported):
         assert_close(program.module()(x), mixer(x), "compiled", f"grid {grid}")
 
 
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # by PyTorch 2.11
 def test_exported_to_onnx(exported, tmp_path):
     import onnxruntime as runtime
 

@@ -68,6 +68,7 @@ def test_every_model_is_captured_whole(name):
 @pytest.mark.skipif(
     not has_compiler, reason="torch.compile on a CPU needs a C++ compiler: g++, clang++ or c++"
 )
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # PyTorch 2.11 does so itself
 def test_compiled():
     model = small()
     check(torch.compile(model, fullgraph=True), model)
