@@ -101,6 +101,29 @@ def test_a_light_model_in_onnxruntime(tmp_path):
     assert_close(torch.from_numpy(logits), model(x), "compiled")
 
 
+def test_blocks_that_are_computed_again():
+    model = small()
+    model.set_grad_checkpointing()
+    check(torch.compile(model, fullgraph=True, backend="aot_eager"), model)
+
+
+def test_a_compiled_model_takes_the_implementation_of_its_context():
+    model, x = small().eval(), torch.randn(2, 3, 16, 16)
+    operators = []
+
+    def backend(graph, inputs):
+        operators.append({str(node.target) for node in graph.graph.nodes if "v2m" in str(node.target)})
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    with torch.no_grad():
+        expected = compiled(x)
+        with v2m.ops.use_implementation("reference"):
+            assert_close(compiled(x), expected, "compiled")
+        assert torch.equal(compiled(x), expected)
+    assert [bool(found) for found in operators] == [True, False]
+
+
 @pytest.mark.parametrize("part", ["blocks", "blocks.0", "stages", "stages.1", "stages.1.0"])
 def test_a_part_compiled_in_place(part):
     graphs = []

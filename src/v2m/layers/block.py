@@ -69,6 +69,8 @@ class Stack(nn.Sequential):
 
     def run(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run one of them."""
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False, context_fn=as_now)
-        return block(x)
+        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+            return block(x)
+        if torch.compiler.is_compiling():  # the graph has the choice of implementations in it
+            return checkpoint(block, x, use_reentrant=False)
+        return checkpoint(block, x, use_reentrant=False, context_fn=as_now)

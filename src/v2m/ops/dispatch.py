@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -20,6 +21,10 @@ Implementation: TypeAlias = Literal["reference", "cpu", "triton", "pytorch"]
 ``triton`` on GPUs, ``pytorch`` where there is no compiler, or no Triton."""
 
 _forced: ContextVar[Implementation | None] = ContextVar("v2m_implementation", default=None)
+
+# Older compilers read no context variables; they read the last choice of any thread.
+_TRACES_CONTEXTS = Version(torch.__version__).release >= (2, 14)
+_forced_anywhere: Implementation | None = None
 
 
 @contextmanager
@@ -37,17 +42,20 @@ def use_implementation(implementation: Implementation | None) -> Iterator[None]:
         >>> with use_implementation("reference"):
         ...     y = v2m.create_model("v2m_nano")(torch.zeros(1, 3, 8, 8))
     """
+    global _forced_anywhere
     _check("use_implementation", implementation)
-    token = _forced.set(implementation)
+    token, before = _forced.set(implementation), _forced_anywhere
+    _forced_anywhere = implementation
     try:
         yield
     finally:
         _forced.reset(token)
+        _forced_anywhere = before
 
 
 def as_now() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Contexts for a computation and its recomputation, as ``torch.utils.checkpoint`` wants them."""
-    return nullcontext(), use_implementation(_forced.get())
+    return nullcontext(), use_implementation(_forced_now())
 
 
 def choose_implementation(operator: str, u: Tensor, implementation: str | None) -> str | None:
@@ -61,7 +69,7 @@ def choose_implementation(operator: str, u: Tensor, implementation: str | None) 
             cannot be transformed.
     """
     if implementation is None:
-        implementation = _forced.get()
+        implementation = _forced_now()
     _check(operator, implementation)
     if implementation is None:
         is_plain = u.dtype == torch.float64 or torch.onnx.is_in_onnx_export() or _is_transformed()
@@ -122,6 +130,12 @@ def differentiable_gradients(
     wanted = [x for x in views if x is not None and x.requires_grad]
     grads = iter(torch.autograd.grad(reference(views), wanted, grad, create_graph=True, allow_unused=True))
     return [next(grads) if x is not None and x.requires_grad else None for x in views]
+
+
+def _forced_now() -> Implementation | None:
+    if torch.compiler.is_compiling() and not _TRACES_CONTEXTS:
+        return _forced_anywhere
+    return _forced.get()
 
 
 def _is_transformed() -> bool:
