@@ -82,6 +82,7 @@ def scores_line(text):
 @each_task
 def test_train_reports_and_leaves_its_files(trained, task):
     folder, lines = trained[task]
+    lines = [line for line in lines if not line.startswith("warning: ")]  # of classes that so few scenes lack
     assert [line.split()[:2] for line in lines[:2]] == [["epoch", "1/2"], ["epoch", "2/2"]]
     assert "  |  val " in lines[0]
     line = scores_line("\n".join(lines))
@@ -337,7 +338,7 @@ def test_masks_must_be_there_for_mask_rcnn_and_for_segmentation(scenes, tmp_path
             1,
             "data: '/no/where' is no folder, expected one with",
         ),
-        ("train --task=classification --data={data}", 1, "has no folder train/"),
+        ("train --task=classification --data={data}", 1, "images/train has masks in"),
         (
             "train --task=segmentation --data={data} --batch_size=1",
             1,

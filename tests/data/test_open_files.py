@@ -43,7 +43,7 @@ def test_the_limit_is_raised_where_the_system_allows_it():
     assert limited(512, reserve_and_tell, 8) == (512, 512)
     assert limited(512, reserve_and_tell, 0) == (64, 512)
     text = limited(100, reserve_and_tell, 8)
-    assert text.startswith("ValueError: workers: 8 processes that read images need some 1")
+    assert text.startswith("ValueError: workers: 8 processes that read images need some ")
     assert text.endswith("the limit is 100; raise it (ulimit -n 1024), or give fewer --workers")
 
 

@@ -343,16 +343,6 @@ def test_no_states(given, implementation):
     assert_parity(selective_scan, tensors, implementation=implementation)
 
 
-@pytest.mark.parametrize("implementation", FAST)
-def test_differentiable_once_only(implementation):
-    tensors = scan_arguments(2, 3, dtype=torch.float32)
-    u = tensors.pop("u").requires_grad_()
-    y = selective_scan(u, **tensors, implementation=implementation)
-    (gradient,) = torch.autograd.grad(y.square().sum(), u, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"backward through v2m\.selective_scan_backward"):
-        gradient.sum().backward()
-
-
 def test_reference_is_differentiable_twice():
     tensors = scan_arguments(2, 2, batch=1, channels=2)
     u = tensors.pop("u").requires_grad_()

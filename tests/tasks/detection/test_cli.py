@@ -124,9 +124,9 @@ def test_names_that_are_taken_and_files_that_cannot_be_read(task, tmp_path, cons
     assert view.predict(arguments, saved, out, errors) == 1
     assert (tmp_path / "a" / "x.png").read_bytes() == original.read_bytes()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "a-x.png",
+        "b-x.png",
         view.RESULTS,
-        "x-2.png",
-        "x-3.png",
         "x.png",
     ]
     ids = {e["image_id"] for e in json.loads((tmp_path / "a" / view.RESULTS).read_text())}

@@ -227,9 +227,9 @@ def test_predict_keeps_every_file(trained, masked_folder, tmp_path, capsys):
     assert printed.out.count("ground ") == 2
     assert "broken.png" in printed.err
     assert "missing.png" in printed.err
-    names = ["0-2.png", "0-2_labels.png", "0-3.png", "0-3_labels.png", "0.png"]
+    names = ["0.png", "a-0.png", "a-0_labels.png", "b-0.png", "b-0_labels.png"]
     assert sorted(p.name for p in (inputs / "a").iterdir()) == names
-    with Image.open(inputs / "a" / "0-2_labels.png") as labels:
+    with Image.open(inputs / "a" / "a-0_labels.png") as labels:
         assert labels.mode == "P"
         assert np.array_equal(np.asarray(labels), trained.found.results.shown[0].numpy())
 
