@@ -12,9 +12,9 @@ from v2m.data.check import Problem
 from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
 from v2m.data.coco_paths import list_files
 from v2m.data.datasets import VAL_SPLITS
-from v2m.data.errors import UnreadableImageError
+from v2m.data.errors import UnreadableImageError, same_name
 from v2m.data.image_files import is_image
-from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, _class_names, _is_ade, read_mask
+from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, is_ade, mask_class_names, read_mask
 
 IGNORED = 255
 """Value of pixels without a label, unless training is told another one."""
@@ -133,16 +133,16 @@ def find_mask_checks(source: str) -> list[MasksCheck]:
         ):
             folder = next((folder for folder in beside if folder.is_dir()), None)
             if images.is_dir() and folder and not any(check.name == name for check in checks):
-                names = _class_names(root)
-                first = int(names is not None and _is_ade(root, names))
+                names = mask_class_names(root)
+                first = int(names is not None and is_ade(root, names))
                 checks.append(MasksCheck(name, images, folder, names, first))
     return checks
 
 
 def _by_stem(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
-    """Files in a folder and below by their path in it without suffix."""
+    """Files in a folder and below by their path in it without suffix (NFC)."""
     files = (folder / file for file in sorted(list_files(folder)) if is_wanted(Path(file).name))
-    return {str(path.relative_to(folder).with_suffix("")): path for path in files}
+    return {same_name(str(path.relative_to(folder).with_suffix(""))): path for path in files}
 
 
 def _is_mask(name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from v2m.data.errors import DataError, few, shown
+from v2m.data.image_files import walk_files
 
 
 class Found(NamedTuple):
@@ -66,13 +67,11 @@ def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
 
 
 def list_files(folder: Path) -> set[str]:
-    """Paths of all files in a folder and below, with slashes, counted from the folder."""
+    """Paths of the files in a folder and below, with slashes, counted from the folder."""
+    if not folder.is_dir():
+        return set()
     start = len(str(folder)) + 1
-    found: set[str] = set()
-    for parent, _, files in os.walk(folder, followlinks=True):
-        below = parent[start:].replace(os.sep, "/")
-        found.update(f"{below}/{name}" if below else name for name in files)
-    return found
+    return {path[start:].replace(os.sep, "/") for path in walk_files(folder)}
 
 
 def _guess(name: str, by_key: dict[str, set[str]]) -> str | None:

@@ -166,7 +166,7 @@ def open_masks(
             f"data: {source!r} is no folder, expected one with {IMAGES}/train and {MASKS[0]}/train"
         )
     folders = _find_folders(root, split)
-    names = _class_names(root) or (list(classes) if classes is not None else None)
+    names = mask_class_names(root) or (list(classes) if classes is not None else None)
     if names is None:
         raise DataError(
             f"data: {root} has no class names, write them into {root / 'classes.txt'}, one a line: "
@@ -179,7 +179,7 @@ def open_masks(
             f"data: ignore_index is {ignore_index}, which is the class {names[ignore_index]!r}; give one "
             f"that is none of {len(names)} classes, and map values to it by label_map"
         )
-    if label_map is None and _is_ade(root, names):
+    if label_map is None and is_ade(root, names):
         label_map = {0: ignore_index} | {value: value - 1 for value in range(1, len(names) + 1)}
     files = list(walk_files(folders.images))
     others = tell_other_images(folders.images, files)
@@ -242,7 +242,7 @@ def _by_stem(folder: Path, files: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def _class_names(root: Path) -> list[str] | None:
+def mask_class_names(root: Path) -> list[str] | None:
     """Names in a list of classes, else in ADE20K's list, else None."""
     if names := read_class_names(root):
         return names
@@ -253,7 +253,8 @@ def _class_names(root: Path) -> list[str] | None:
     return [row.split("\t")[-1].split(",")[0].strip() for row in rows]
 
 
-def _is_ade(root: Path, names: Sequence[str]) -> bool:
+def is_ade(root: Path, names: Sequence[str]) -> bool:
+    """Whether a folder is ADE20K as it unpacks."""
     return (root / ADE_OBJECTS).is_file() or (
         len(names) == ADE_CLASSES and (root / IMAGES / "training").is_dir()
     )

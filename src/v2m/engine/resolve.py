@@ -75,9 +75,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> Scheduler:
     """A schedule of timm over the steps of a run."""
-    once = dict(
-        cycle_decay=0.5
-    )  # of cycles after the first, which is all; with 1, timm warns of a single step
+    once = dict(cycle_decay=0.5)  # of later cycles, of which there are none; with 1, timm warns of one step
     share = dict(warmup_t=int(steps * config.warmup), warmup_lr_init=config.warmup_lr, t_in_epochs=False)
     if config.kind == "steps":
         after = [int(steps * part) + 1 for part in config.milestones]  # timm counts steps from 1 here
