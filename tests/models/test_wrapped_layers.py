@@ -87,6 +87,33 @@ def test_hooks_change_what_they_change(model):
     assert torch.equal(model(IMAGES), expected)
 
 
+def with_other_bias(layer):
+    """A layer of the same weights, with a bias where there was none, and without where there was one."""
+    if isinstance(layer, nn.Conv1d):
+        sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, 1, 0, 1, layer.groups)
+    else:
+        sizes = (layer.in_features, layer.out_features)
+    changed = type(layer)(*sizes, bias=layer.bias is None)
+    changed.weight = layer.weight
+    return changed
+
+
+def with_dilation(layer):
+    """A convolution of two taps that reaches as far as that of four."""
+    return nn.Conv1d(layer.in_channels, layer.out_channels, 2, dilation=3, groups=layer.groups)
+
+
+@pytest.mark.parametrize("change", [with_other_bias, with_dilation])
+def test_layers_in_place_of_others_do_what_they_do(model, change):
+    for name, layer in list(model.named_modules()):
+        if type(layer) is nn.Conv1d or (type(layer) is nn.Linear and change is with_other_bias):
+            model.set_submodule(name, change(layer))
+    actual = results(model)
+    for module in model.modules():
+        module.register_forward_hook(lambda *_: None)
+    assert_same(actual, results(model))
+
+
 def test_pruned_layers(model):
     for layer in linear_layers(model).values():
         prune.l1_unstructured(layer, "weight", 0.5)
