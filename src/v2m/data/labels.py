@@ -131,7 +131,7 @@ def _tell_other_colours(data: MaskedImages) -> list[str]:
     first: dict[int, tuple[tuple[int, ...], Path]] = {}
     for path, palette in palettes.items():
         with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:
-            for _, value in mask.getcolors() or []:
+            for value in np.unique(np.asarray(mask)).tolist():
                 colour = tuple(palette[3 * value : 3 * value + 3])
                 other, where = first.setdefault(value, (colour, path))
                 if colour != other:
