@@ -219,7 +219,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _is_hidden(image: Image.Image) -> bool:
-    return _has_alpha(image) and all(low == high for low, high in image.convert("RGB").getextrema())
+    return _has_alpha(image) and image.convert("RGB").getcolors(1) is not None
 
 
 def _digest(image: Image.Image) -> bytes:
