@@ -185,6 +185,7 @@ def test_offloaded_to_the_cpu(model):
     assert_close(model(IMAGES), expected, "float32")
 
 
+@pytest.mark.filterwarnings("ignore:The following device_map keys")  # about parameters of the model itself
 def test_loaded_in_parts(tmp_path):
     """Made without memory, then loaded block by block, some of it left on the disk."""
     accelerate = pytest.importorskip("accelerate")
@@ -196,7 +197,7 @@ def test_loaded_in_parts(tmp_path):
         empty = timm.create_model("v2m_nano", **settings).eval()
     places = dict.fromkeys((name for name, _ in empty.named_children()), "cpu")
     del places["blocks"]
-    places |= {"blocks.0": "cpu", "blocks.1": "disk"} | {"pos_embed": "cpu"}
+    places |= {"pos_embed": "cpu", "blocks.0": "cpu", "blocks.1": "disk"}
     loaded = accelerate.load_checkpoint_and_dispatch(
         empty, str(tmp_path / "weights.pt"), device_map=places, offload_folder=str(tmp_path / "offload")
     )
