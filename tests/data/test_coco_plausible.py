@@ -95,3 +95,20 @@ def test_a_few_masks_that_do_not_fit_are_left_alone(content, tmp_path):
     odd = plain | dict(id=99, segmentation=[[25, 15, 29, 15, 29, 19]])
     content["annotations"] = [plain | dict(id=id) for id in range(30)] + [odd]
     assert not any("masks" in line for line in lines(content, tmp_path))
+
+
+def test_objects_that_are_there_twice_are_told(content, tmp_path):
+    first, second, _ = content["annotations"]
+    other = first | dict(id=6, category_id=30)
+    content["annotations"] = [first, second, first | dict(id=4), other, first | dict(id=5)]
+    assert lines(content, tmp_path) == [
+        "2 of 5 objects are there before, in the same image with the same class and box, the first is "
+        "annotation 4; one object counts once"
+    ]
+
+
+def test_hardly_any_objects_twice_are_left_alone(content, tmp_path):
+    first, second, _ = content["annotations"]
+    content["annotations"] = [first | dict(id=100 + i, bbox=[2, 3, 26, 14 - i / 1000]) for i in range(200)]
+    content["annotations"] += [second, second | dict(id=999)]
+    assert lines(content, tmp_path) == []

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from v2m.data.coco_files import Records, find_annotations, read_records
 from v2m.data.coco_masks import decode_mask, mask_api
 from v2m.data.coco_paths import describe_missing, describe_moved, describe_shared, find_files
-from v2m.data.coco_plausible import describe_misfits, fit_as_corners, refuse_shares
+from v2m.data.coco_plausible import describe_misfits, describe_repeated, fit_as_corners, refuse_shares
 from v2m.data.coco_table import Fault, make_table
 from v2m.data.coco_values import ID, cut
 from v2m.data.errors import DataError, UnreadableImageError, few, shown
@@ -100,6 +100,7 @@ class CocoImages(Dataset[Any]):
         self.notes += describe_shared(path, files)
         faults = _describe_faults(records, self.faults)
         self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
+        self.warnings += describe_repeated(self.source, self._table)
         if self.has_masks:
             self.warnings += describe_misfits(self.source, self._table, self._sizes)
         self.warnings += tell_hidden_turns(self.source, len(self), self.name)
