@@ -34,6 +34,7 @@ KINDS = {
     "left-over image": "is in the folder, but not in the annotations",
     "left-over mask": "mask without an image",
     "names": "names in the annotations that were taken for others",
+    "doubtful": "annotations that can hardly be meant as they are",
     "beyond": "box that reaches beyond its image, and is cut",
     "hidden": "has its contents in the transparency, which is not read",
     "turned": "is turned by its EXIF orientation",

@@ -66,6 +66,7 @@ class CocoImages(Dataset[Any]):
         missing: Images without a file, by the names in the annotations.
         faults: What is wrong with annotations.
         notes: A line for each kind of name that was taken for another.
+        doubts: A line for each kind of annotation that can hardly be meant as it is.
         warnings: These lines, and one for each kind of thing that was mended or left out.
         has_masks: Whether objects come with masks.
         transform: What ``[]`` makes of an image and its objects; None for the two themselves.
@@ -100,9 +101,10 @@ class CocoImages(Dataset[Any]):
         self.notes += describe_shared(path, files)
         faults = _describe_faults(records, self.faults)
         self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
-        self.warnings += describe_repeated(self.source, self._table)
+        self.doubts = describe_repeated(self.source, self._table)
         if self.has_masks:
-            self.warnings += describe_misfits(self.source, self._table, self._sizes)
+            self.doubts += describe_misfits(self.source, self._table, self._sizes)
+        self.warnings += self.doubts
         self.warnings += tell_hidden_turns(self.source, len(self), self.name)
 
     def __len__(self) -> int:
