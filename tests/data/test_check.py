@@ -84,6 +84,22 @@ def test_the_same_pixels_are_found_in_another_file_format_or_mode(image_folder, 
     ]
 
 
+def test_images_whose_contents_are_transparency_are_named(image_folder, tmp_path):
+    red = image_folder / "train" / "red"
+    black, glyph = Image.new("L", (20, 20)), np.zeros((20, 20), np.uint8)
+    glyph[5:15, 8:12] = 255
+    Image.merge("LA", [black, Image.fromarray(glyph)]).save(red / "glyph.png")
+    palette = Image.fromarray(glyph // 255).convert("P")
+    palette.putpalette([9, 9, 9, 9, 9, 9])
+    palette.save(red / "palette.png", transparency=0)
+    Image.merge("LA", [Image.fromarray(glyph), Image.fromarray(glyph)]).save(red / "seen.png")
+    Image.merge("LA", [black, Image.new("L", (20, 20), 255)]).save(red / "opaque.png")
+    assert check(image_folder, tmp_path)[1] == [
+        ("train", f"train/red/{name}.png", "hidden", "one colour, without its transparency")
+        for name in ("glyph", "palette")
+    ]
+
+
 def test_flat_images_of_other_shapes_or_transparency_are_not_the_same(image_folder, tmp_path):
     red = image_folder / "train" / "red"
     Image.new("L", (10, 20)).save(red / "a.png")
@@ -95,7 +111,7 @@ def test_flat_images_of_other_shapes_or_transparency_are_not_the_same(image_fold
     Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(red / "e.png")
     Image.new("P", (9, 8)).save(red / "f.gif.png", transparency=0)
     splits, problems = check(image_folder, tmp_path)
-    assert problems == []
+    assert [name for _, name, kind, _ in problems if kind != "hidden"] == []
     assert summarise(splits[0]).modes == {"colour": 24, "alpha": 3, "gray": 2, "16 bit": 1}
 
 

@@ -62,7 +62,7 @@ def test_every_annotation_that_cannot_be_used_is_named(content, tmp_path):
     good = content["annotations"][0]
     content["annotations"] += [
         good | dict(id=4, category_id=7),
-        good | dict(id=5, bbox=[-4, 3, 10, 10]),
+        good | dict(id=5, bbox=[-4, 3, 10, 10], segmentation=[[0, 3, 6, 3, 6, 13, 0, 13]]),
         good | dict(id=6, image_id=1),
     ]
     content["annotations"][1]["segmentation"]["counts"] = "zzzz"
@@ -81,6 +81,14 @@ def test_every_annotation_that_cannot_be_used_is_named(content, tmp_path):
     assert details[1] == "annotation 6 of image 1 has image_id 1, known: 7, 5, 9"
     assert details[2].startswith("annotation 2 has a damaged mask: ")
     assert details[4] == "hen"
+
+
+def test_objects_that_are_there_twice_are_doubtful(content, tmp_path):
+    content["annotations"].append(content["annotations"][1] | dict(id=4))
+    write(tmp_path, content)
+    ((split, name, kind, detail),) = check(tmp_path)[1]
+    assert (split, name, kind) == ("train", None, "doubtful")
+    assert detail.startswith("1 of 4 objects are there before")
 
 
 def test_splits_are_compared(content, tmp_path):

@@ -73,10 +73,22 @@ def test_names_that_fit_are_left_alone(content, tmp_path):
 def test_what_may_be_several_files_or_none_is_missing(content, tmp_path, names, files):
     data, found = rename(content, tmp_path, names, files)
     assert data.missing == [name for name in names if name not in files]
-    assert all(name == "7.png" or name in files for name in found)
-    (line,) = data.warnings
+    is_read = [(tmp_path / "train" / name).exists() for name in found]
+    assert is_read == [name in files for name in names]
+    line = data.warnings[-1]
     assert line.endswith("file_name should be the path of an image in that folder")
     assert f"{len(data.missing)} of 3 images are not in {tmp_path / 'train'}, the first is " in line
+
+
+def test_one_file_of_two_images_is_told(content, tmp_path):
+    names = ["9.png", "9.png", "x/9.png"]
+    data, _ = rename(content, tmp_path, names, ["9.png"])
+    shared, _ = (line.removeprefix(f"{data.source}: ") for line in data.warnings)
+    assert shared == (
+        "1 of 3 images have the file of another one, the first is 9.png; objects of the one are background "
+        "in the other: give them one image_id"
+    )
+    assert shared in str(data.notes)
 
 
 def test_nothing_outside_of_the_folder_is_read(content, tmp_path):

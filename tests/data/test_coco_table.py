@@ -170,9 +170,12 @@ def test_where_all_is_left_out_the_error_says_why(content, tmp_path):
 
 def test_hardly_anything_to_learn_is_told(content, tmp_path):
     first, second, _ = content["annotations"]
-    extra = [dict(id=i, file_name="5.png", height=HEIGHT, width=WIDTH) for i in range(10, 20)]
+    extra = [dict(id=i, file_name=f"{i}.png", height=HEIGHT, width=WIDTH) for i in range(10, 20)]
     content["images"] += extra
-    content["annotations"] = [first, *(second | dict(id=i, iscrowd=1) for i in (2, 3))]
+    content["annotations"] = [
+        first,
+        *(second | dict(id=i, iscrowd=1, bbox=[5, 2, 15, 12 + i]) for i in (2, 3)),
+    ]
     assert warnings(content, tmp_path) == [
         "2 of 3 objects are crowds (iscrowd 1), which are not trained on; one object has iscrowd 0",
         "1 of 13 images have objects, the others are background",

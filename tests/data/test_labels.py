@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.test_masks import write_image, write_mask
 from v2m.data import DataError
@@ -98,3 +99,39 @@ def test_a_sample_is_looked_at_of_many_masks(tmp_path):
         write_pair(tmp_path, f"{number:04}", empty)
     write_pair(tmp_path, f"{len(masks) - 1:04}", rare)
     assert count_labels(data).classes.tolist() == [3 * len(masks) - 2, 1, 1]
+
+
+COLOURS = dict(ground=(0, 0, 0), car=(128, 0, 0), road=(0, 128, 0))
+
+
+def write_coloured(root, *palettes, labels=((0, 1, 2), (2, 1, 0))):
+    """Masks of the same places in their palettes, which are lists of colours."""
+    source = write_masks(root, *[np.array(labels, np.uint8)] * len(palettes), classes=[*COLOURS])
+    for number, palette in enumerate(palettes):
+        mask = Image.fromarray(np.array(labels, np.uint8)).convert("P")
+        mask.putpalette([channel for name in palette for channel in COLOURS[name]])
+        mask.save(root / "masks" / "train" / f"{number:04}.png")
+    return source
+
+
+def test_places_in_palettes_that_differ_are_told(tmp_path):
+    source = write_coloured(tmp_path, COLOURS, COLOURS, ["ground", "road", "car"])
+    assert lines(open_masks(source, "train")) == [
+        f"the masks of {source}/images/train have palettes that differ: the value 1 is the colour "
+        f"(128, 0, 0) in {source}/masks/train/0000.png, but (0, 128, 0) in {source}/masks/train/0002.png; "
+        "values are taken for labels, whatever their colours"
+    ]
+
+
+@pytest.mark.parametrize("last", [["ground", "car"], ["ground", "car", "ground"]])
+def test_colours_that_are_not_used_may_differ(tmp_path, last):
+    source = write_coloured(tmp_path, COLOURS, last, labels=((0, 1, 1), (1, 1, 0)))
+    assert not any("palettes" in line for line in lines(open_masks(source, "train")))
+
+
+def test_palettes_that_a_mask_was_quantised_to_are_told(tmp_path):
+    source = write_masks(tmp_path, *[np.array([[0, 1, 2]] * 3, np.uint8)] * 2, classes=[*COLOURS])
+    for number, order in enumerate([[0, 0, 1, 2], [2, 2, 2, 1]]):
+        colours = np.array([*COLOURS.values()], np.uint8)[[order[:3]] * 3]
+        Image.fromarray(colours).quantize(3).save(tmp_path / "masks" / "train" / f"{number:04}.png")
+    assert any("palettes that differ" in line for line in lines(open_masks(source, "train")))

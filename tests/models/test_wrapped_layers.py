@@ -87,6 +87,33 @@ def test_hooks_change_what_they_change(model):
     assert torch.equal(model(IMAGES), expected)
 
 
+def with_other_bias(layer):
+    """A layer of the same weights, with a bias where there was none, and without where there was one."""
+    if isinstance(layer, nn.Conv1d):
+        sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, 1, 0, 1, layer.groups)
+    else:
+        sizes = (layer.in_features, layer.out_features)
+    changed = type(layer)(*sizes, bias=layer.bias is None)
+    changed.weight = layer.weight
+    return changed
+
+
+def with_dilation(layer):
+    """A convolution of two taps that reaches as far as that of four."""
+    return nn.Conv1d(layer.in_channels, layer.out_channels, 2, dilation=3, groups=layer.groups)
+
+
+@pytest.mark.parametrize("change", [with_other_bias, with_dilation])
+def test_layers_in_place_of_others_do_what_they_do(model, change):
+    for name, layer in list(model.named_modules()):
+        if type(layer) is nn.Conv1d or (type(layer) is nn.Linear and change is with_other_bias):
+            model.set_submodule(name, change(layer))
+    actual = results(model)
+    for module in model.modules():
+        module.register_forward_hook(lambda *_: None)
+    assert_same(actual, results(model))
+
+
 def test_pruned_layers(model):
     for layer in linear_layers(model).values():
         prune.l1_unstructured(layer, "weight", 0.5)
@@ -158,6 +185,26 @@ def test_offloaded_to_the_cpu(model):
     assert_close(model(IMAGES), expected, "float32")
 
 
+@pytest.mark.filterwarnings("ignore:The following device_map keys")  # about parameters of the model itself
+def test_loaded_in_parts(tmp_path):
+    """Made without memory, then loaded block by block, some of it left on the disk."""
+    accelerate = pytest.importorskip("accelerate")
+    settings = dict(num_classes=5, img_size=(32, 48), **PLAIN)
+    model = timm.create_model("v2m_nano", **settings).eval()
+    expected = model(IMAGES)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    with accelerate.init_empty_weights(include_buffers=True):
+        empty = timm.create_model("v2m_nano", **settings).eval()
+    places = dict.fromkeys((name for name, _ in empty.named_children()), "cpu")
+    del places["blocks"]
+    places |= {"pos_embed": "cpu", "blocks.0": "cpu", "blocks.1": "disk"}
+    loaded = accelerate.load_checkpoint_and_dispatch(
+        empty, str(tmp_path / "weights.pt"), device_map=places, offload_folder=str(tmp_path / "offload")
+    )
+    assert loaded.blocks[1].mixer.x_proj.weight.is_meta
+    assert_close(loaded(IMAGES), expected, "float32")
+
+
 def test_every_adapter_is_trained(model):
     peft = pytest.importorskip("peft")
     before = model(IMAGES)
@@ -174,6 +221,45 @@ def test_every_adapter_is_trained(model):
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
     assert_close(adapted.merge_and_unload()(IMAGES), y, "float32 gradient")
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(use_dora=True), dict(modules_to_save=["head"]), dict(bias="all")], ids=str
+)
+def test_adapters_are_saved_and_loaded(settings, tmp_path):
+    peft = pytest.importorskip("peft")
+    base = timm.create_model("v2m_nano", num_classes=5, img_size=(32, 48), **PLAIN).eval()
+    config = peft.LoraConfig(target_modules="all-linear", init_lora_weights=False, **settings)
+    adapted = peft.get_peft_model(copy.deepcopy(base), config).eval()
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            parameter.add_(0.01 if parameter.requires_grad else 0)
+    y = adapted(IMAGES)
+    adapted.save_pretrained(tmp_path)
+    assert_close(peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path).eval()(IMAGES), y, "float32")
+    assert_close(adapted.merge_and_unload()(IMAGES), y, "float32 gradient")
+    assert not torch.allclose(base(IMAGES), y)
+
+
+def test_copies_and_averages_of_hooked_and_normed_layers(model):
+    for name, layer in linear_layers(model).items():
+        if name.endswith("proj"):
+            parametrizations.weight_norm(layer)
+            layer.register_forward_hook(Unchanged())
+    y = model(IMAGES)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    average.update_parameters(model)
+    ema = timm.utils.ModelEmaV3(model, decay=0.5)
+    ema.update(model)
+    for copied in (copy.deepcopy(model), average, ema):
+        assert_close(copied(IMAGES), y, "float32")
+
+
+class Unchanged:
+    """A hook that can be copied."""
+
+    def __call__(self, *_):
+        return None
 
 
 @pytest.fixture

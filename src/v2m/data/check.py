@@ -34,7 +34,9 @@ KINDS = {
     "left-over image": "is in the folder, but not in the annotations",
     "left-over mask": "mask without an image",
     "names": "names in the annotations that were taken for others",
+    "doubtful": "annotations that can hardly be meant as they are",
     "beyond": "box that reaches beyond its image, and is cut",
+    "hidden": "has its contents in the transparency, which is not read",
     "turned": "is turned by its EXIF orientation",
     "range": "is read in another range of gray than most images",
     "huge": "has so many pixels that PIL warns of it",
@@ -63,7 +65,7 @@ class Facts(NamedTuple):
         mode: ``gray``, ``colour`` or ``alpha``, or what more than 8 bits of gray count; empty if the image
             cannot be read.
         digest: The same for images of the same pixels.
-        kind: ``unreadable`` or ``bomb``, or empty.
+        kind: ``unreadable``, ``bomb`` or ``hidden``, or empty.
         detail: Why.
     """
 
@@ -194,7 +196,8 @@ def inspect_image(data: LabelledImages, index: int) -> Facts:
 def inspect_opened(image: Image.Image) -> Facts:
     """Decode an image that is open, and say what it is."""
     pixels = load_pixels(image)
-    return Facts(pixels.size, _mode(image), _digest(pixels))
+    hidden = ("hidden", "one colour, without its transparency") if _is_hidden(pixels) else ()
+    return Facts(pixels.size, _mode(image), _digest(pixels), *hidden)
 
 
 def unreadable(error: UnreadableImageError) -> Facts:
@@ -211,10 +214,18 @@ def _mode(image: Image.Image) -> str:
     return "gray" if image.mode in ("1", "L") else "colour"
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    """Whether not all is opaque."""
+    return image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() != (255, 255)
+
+
+def _is_hidden(image: Image.Image) -> bool:
+    return _has_alpha(image) and image.convert("RGB").getcolors(1) is not None
+
+
 def _digest(image: Image.Image) -> bytes:
     """Of size and colours, and of alpha where it says something: whatever mode or format they are kept in."""
-    has_alpha = image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() != (255, 255)
-    mode = "RGBA" if has_alpha else "RGB"
+    mode = "RGBA" if _has_alpha(image) else "RGB"
     header = f"{mode} {image.width} {image.height} ".encode()
     return hashlib.blake2b(header + image.convert(mode).tobytes(), digest_size=16).digest()
 

@@ -60,7 +60,9 @@ class ObjectsCheck:
         """The split, with what was seen of all images."""
         data, name = self.data, self.name
         problems = [
-            Problem(name, None, "names", note.removeprefix(f"{data.source}: ")) for note in data.notes
+            Problem(name, None, kind, line.removeprefix(f"{data.source}: "))
+            for kind, lines in (("names", data.notes), ("doubtful", data.doubts))
+            for line in lines
         ]
         for fault in data.faults:
             image = None if fault.image is None else data.name(fault.image)

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from v2m.data.coco_files import Records, find_annotations, read_records
 from v2m.data.coco_masks import decode_mask, mask_api
-from v2m.data.coco_paths import describe_missing, describe_moved, find_files
+from v2m.data.coco_paths import describe_missing, describe_moved, describe_shared, find_files
+from v2m.data.coco_plausible import describe_misfits, describe_repeated, fit_as_corners, refuse_shares
 from v2m.data.coco_table import Fault, make_table
 from v2m.data.coco_values import ID, cut
 from v2m.data.errors import DataError, UnreadableImageError, few, shown
@@ -65,6 +66,7 @@ class CocoImages(Dataset[Any]):
         missing: Images without a file, by the names in the annotations.
         faults: What is wrong with annotations.
         notes: A line for each kind of name that was taken for another.
+        doubts: A line for each kind of annotation that can hardly be meant as it is.
         warnings: These lines, and one for each kind of thing that was mended or left out.
         has_masks: Whether objects come with masks.
         transform: What ``[]`` makes of an image and its objects; None for the two themselves.
@@ -92,11 +94,17 @@ class CocoImages(Dataset[Any]):
         self.has_masks = bool(self._table.segments)
         if strict:
             _refuse_faults(path, self.faults)
+        refuse_shares(path, self._table, self._sizes)
         files = find_files(path, folder, [image["file_name"] for image in records.images])
         self._names, self.missing = files.names, files.missing
         self.notes += [*_describe_ids(records), *describe_moved(path, folder, files)]
+        self.notes += describe_shared(path, files)
         faults = _describe_faults(records, self.faults)
         self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
+        self.doubts = describe_repeated(self.source, self._table)
+        if self.has_masks:
+            self.doubts += describe_misfits(self.source, self._table, self._sizes)
+        self.warnings += self.doubts
         self.warnings += tell_hidden_turns(self.source, len(self), self.name)
 
     def __len__(self) -> int:
@@ -281,7 +289,13 @@ def _describe_faults(records: Records, faults: Sequence[Fault]) -> list[str]:
             if is_left_out
             else "boxes reach beyond their images and are cut"
         )
-        lines.append(f"{records.path}: {count} {what}, the first: {found[0].where} {found[0].problem}")
+        line = f"{records.path}: {count} {what}, the first: {found[0].where} {found[0].problem}"
+        if not is_left_out and fit_as_corners(records):
+            line += (
+                "; all boxes fit when read as left, top, right and bottom, but COCO's are left, top, width "
+                "and height"
+            )
+        lines.append(line)
     return lines
 
 

@@ -69,10 +69,25 @@ def decode_mask(api: Any, segmentation: Any, height: int, width: int) -> Mask:
     Raises:
         ValueError or RuntimeError: the text is damaged.
     """
+    mask: Mask = api.decode([_encode(api, segmentation, height, width)])[:, :, 0]
+    return mask
+
+
+def mask_box(api: Any, segmentation: Any, height: int, width: int) -> npt.NDArray[np.float64]:
+    """Left, top, width and height of the pixels of a mask; all 0 where it has none.
+
+    Raises:
+        ValueError or RuntimeError: the text is damaged.
+    """
+    box: npt.NDArray[np.float64] = api.toBbox([_encode(api, segmentation, height, width)])[0]
+    return box
+
+
+def _encode(api: Any, segmentation: Any, height: int, width: int) -> Any:
+    """A mask in compressed run lengths."""
     if isinstance(segmentation, list):
         polygons = [points for points in segmentation if len(points) >= LEAST_POLYGON]
-        segmentation = api.merge(api.frPyObjects(polygons, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = api.frPyObjects(segmentation, height, width)
-    mask: Mask = api.decode([segmentation])[:, :, 0]
-    return mask
+        return api.merge(api.frPyObjects(polygons, height, width))
+    if isinstance(segmentation["counts"], list):
+        return api.frPyObjects(segmentation, height, width)
+    return segmentation

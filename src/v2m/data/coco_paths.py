@@ -15,14 +15,16 @@ class Found(NamedTuple):
     """The files of images.
 
     Attributes:
-        names: Paths of all images in the folder; of one that is missing, the name alone.
+        names: Paths of all images in the folder; of one that is missing, a path where no file is.
         moved: Names in the annotations of those that are there under another path.
         missing: Names of those that are not there.
+        shared: Paths of those that are the file of an image before them, too.
     """
 
     names: list[str]
     moved: list[str]
     missing: list[str]
+    shared: list[str]
 
 
 def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
@@ -43,7 +45,7 @@ def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
     there = list_files(folder)
     paths = [name if name in there else None for name in names]
     if None not in paths:
-        return Found(list(names), [], [])
+        return Found(list(names), [], [], _repeated(names))
     by_key: dict[str, set[str]] = defaultdict(set)
     for path in there:
         key = _key(path)
@@ -59,10 +61,12 @@ def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
             f"data: none of the {len(names):,} images of {annotations} is in {folder}: {few(missing)}; "
             "file_name should be the path of an image in that folder"
         )
+    files = [path or guess for path, guess in zip(paths, sure, strict=True)]
     return Found(
-        names=[p or g or _last(name) for name, p, g in zip(names, paths, sure, strict=True)],
+        names=[file or _nowhere(name, there) for name, file in zip(names, files, strict=True)],
         moved=[name for name, guess in zip(names, sure, strict=True) if guess],
         missing=missing,
+        shared=_repeated([file for file in files if file]),
     )
 
 
@@ -86,10 +90,19 @@ def _key(path: str) -> str:
     return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
 
 
-def _last(name: str) -> str:
-    """A name that leads nowhere else than into the folder."""
+def _nowhere(name: str, there: set[str]) -> str:
+    """A path in the folder, like a name, that is none of the files there."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return "unnamed" if last in ("", ".", "..") else last
+    last = "unnamed" if last in ("", ".", "..") else last
+    while last in there:
+        last = f"missing {last}"
+    return last
+
+
+def _repeated(files: Sequence[str]) -> list[str]:
+    """Those that are there before, in order."""
+    first = {file: place for place, file in reversed([*enumerate(files)])}
+    return [file for place, file in enumerate(files) if first[file] < place]
 
 
 def describe_moved(annotations: Path, folder: Path, found: Found) -> list[str]:
@@ -109,4 +122,15 @@ def describe_missing(annotations: Path, folder: Path, found: Found) -> list[str]
     return [
         f"{annotations}: {len(found.missing):,} of {len(found.names):,} images are not in {folder}, the "
         f"first is {shown(found.missing[0])}; file_name should be the path of an image in that folder"
+    ]
+
+
+def describe_shared(annotations: Path, found: Found) -> list[str]:
+    """A line for the images that have the file of another one."""
+    if not found.shared:
+        return []
+    return [
+        f"{annotations}: {len(found.shared):,} of {len(found.names):,} images have the file of another one, "
+        f"the first is {shown(found.shared[0])}; objects of the one are background in the other: give them "
+        "one image_id"
     ]

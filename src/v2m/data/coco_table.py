@@ -155,15 +155,15 @@ def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[
 
 
 def _areas(records: Records, boxes: Floats, problems: Problems) -> Floats:
-    """The area of every annotation: that of its box where the file says none."""
+    """The area of every annotation: that of its box where the file says none, or 0."""
     of_boxes = (boxes[:, 2] * boxes[:, 3]).tolist()
     areas = []
     for place, annotation in enumerate(records.annotations):
         given = annotation.get("area")
-        area = of_boxes[place] if given is None else AREA.read(given)
+        area = 0.0 if given is None else AREA.read(given)
         if area is None:
             problems.setdefault(place, ("area", f"has area {cut(given)}, expected {AREA.expected}"))
-        areas.append(area or 0.0)
+        areas.append(area or of_boxes[place])
     return np.array(areas, np.float64)
 
 

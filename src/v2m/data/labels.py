@@ -1,11 +1,15 @@
 """What a look at masks says of their labels: whether there is anything to learn from them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from v2m.data.errors import DataError, UnreadableImageError, few
+from v2m.data.images import opened_image
 from v2m.data.masks import VALUES, MaskedImages
 
 SAMPLE = 128
@@ -99,6 +103,8 @@ def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], No
     if pixels < LEAST_LABELLED * (pixels + ignored):
         share = pixels / (pixels + ignored)
         warn(f"{where} have a label for {share:.2%} of their pixels only{_remedy(data, counts)}")
+    for line in _tell_other_colours(data):
+        warn(line)
 
 
 def _remedy(data: MaskedImages, counts: LabelCounts) -> str:
@@ -111,3 +117,27 @@ def _remedy(data: MaskedImages, counts: LabelCounts) -> str:
         f"; {counts.ignored[value] / total:.1%} of the pixels are {value}, which does not count: if that is "
         f"the class {data.classes[label]}, give --input.label_map '{{{value}: {label}}}'"
     )
+
+
+def _tell_other_colours(data: MaskedImages) -> list[str]:
+    """A line where a value has a colour of its own in some mask, as in colours that were made a palette."""
+    palettes: dict[Path, list[int]] = {}
+    for path in map(data.mask, islice(_spread(len(data)), SAMPLE)):
+        with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:
+            if mask.mode == "P":
+                palettes[path] = mask.getpalette() or []
+    if len({*map(tuple, palettes.values())}) < 2:
+        return []
+    first: dict[int, tuple[tuple[int, ...], Path]] = {}
+    for path, palette in palettes.items():
+        with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:
+            for value in np.unique(np.asarray(mask)).tolist():
+                colour = tuple(palette[3 * value : 3 * value + 3])
+                other, where = first.setdefault(value, (colour, path))
+                if colour != other:
+                    return [
+                        f"the masks of {data.source} have palettes that differ: the value {value} is the "
+                        f"colour {other} in {where}, but {colour} in {path}; values are taken for labels, "
+                        "whatever their colours"
+                    ]
+    return []

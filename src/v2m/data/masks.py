@@ -81,6 +81,10 @@ class MaskedImages:
         """The path of an image."""
         return str(self._pairs[index][0])
 
+    def mask(self, index: int) -> Path:
+        """The mask file of an image."""
+        return self._pairs[index][1]
+
     def read(self, index: int) -> tuple[Image.Image, Tensor]:
         """The image in RGB, and its labels ``[H, W]`` (int64): places in the classes, or the ignore index.
 
@@ -105,7 +109,7 @@ class MaskedImages:
         Raises:
             UnreadableImageError: it cannot be read, or has a label that is no class.
         """
-        mask = self._pairs[index][1]
+        mask = self.mask(index)
         values = read_mask(mask)
         labels = self._labels[values]
         unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self.ignore_index)

@@ -52,6 +52,7 @@ def is_plain(*layers: nn.Module) -> bool:
         and not (layer._forward_hooks or layer._forward_pre_hooks)
         and not (layer._backward_hooks or layer._backward_pre_hooks)
         and "forward" not in vars(layer)
+        and (type(layer) is nn.Linear or (layer.stride, layer.padding, layer.dilation) == ((1,), (0,), (1,)))
         and not is_traceable_wrapper_subclass(layer.weight)
         for layer in layers
     )

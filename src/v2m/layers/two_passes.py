@@ -113,7 +113,9 @@ class TwoPasses(nn.Module):
     ) -> Pass:
         """One of the two passes, prepared for all paths."""
         A = decay_rates(A_log)
-        if not is_plain(x_proj, dt_proj, *([] if conv is None else [conv])):
+        biased = [dt_proj] if conv is None else [dt_proj, conv]
+        fits = is_plain(x_proj, *biased) and x_proj.bias is None and all(m.bias is not None for m in biased)
+        if not fits:
             return partial(_called_pass, conv, self.d_conv, x_proj, self.dt_rank, dt_proj, A, D, selects)
         if conv is None:
             weight, bias = torch.ones_like(D).unsqueeze(1), torch.zeros_like(D)

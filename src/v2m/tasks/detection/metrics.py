@@ -27,8 +27,6 @@ NAMES = (
     *("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large"),
 )
 """torchmetrics' names of the twelve numbers."""
-LEAST_AREA = 1e-9
-"""Pixels for an annotation of none; torchmetrics takes 0 for not known."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +285,7 @@ def annotations(data: CocoImages) -> list[dict[str, Tensor]]:
             boxes=torch.tensor([a["bbox"] for a in of_image], dtype=torch.float64).reshape(-1, 4),
             labels=torch.tensor([labels[a["category_id"]] for a in of_image], dtype=torch.long),
             iscrowd=torch.tensor([a["iscrowd"] for a in of_image], dtype=torch.long),
-            area=torch.tensor([max(a["area"], LEAST_AREA) for a in of_image], dtype=torch.float64),
+            area=torch.tensor([a["area"] for a in of_image], dtype=torch.float64),
         )
         for of_image in found.values()
     ]
