@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from packaging.version import Version
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -23,7 +22,7 @@ Implementation: TypeAlias = Literal["reference", "cpu", "triton", "pytorch"]
 _forced: ContextVar[Implementation | None] = ContextVar("v2m_implementation", default=None)
 
 # Older compilers read no context variables; they read the last choice of any thread.
-_TRACES_CONTEXTS = Version(torch.__version__).release >= (2, 14)
+_TRACES_CONTEXTS = torch.__version__ >= (2, 14)
 _forced_anywhere: Implementation | None = None
 
 
