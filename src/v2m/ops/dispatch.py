@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.torch_version import TorchVersion
 
 from v2m.ops.kernels.build import is_available, library
 
@@ -22,7 +23,7 @@ Implementation: TypeAlias = Literal["reference", "cpu", "triton", "pytorch"]
 _forced: ContextVar[Implementation | None] = ContextVar("v2m_implementation", default=None)
 
 # Older compilers read no context variables; they read the last choice of any thread.
-_TRACES_CONTEXTS = torch.__version__ >= (2, 14)
+_TRACES_CONTEXTS = TorchVersion(torch.__version__) >= "2.14"
 _forced_anywhere: Implementation | None = None
 
 
