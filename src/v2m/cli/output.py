@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from v2m.data import DataError, find_images
+from v2m.data import DataError
 from v2m.data.errors import shown
-from v2m.data.image_files import tell_other_images, walk_files
+from v2m.data.image_files import sort_images
 from v2m.tasks.hub import WEIGHTS
 
 PREDICTIONS = "predictions"
@@ -63,9 +63,9 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
             failures.append(f"{argument}: an address, expected a file or folder; download it first")
             continue
         try:
-            paths |= dict.fromkeys(find_images(Path(argument)))
-            if os.path.isdir(argument):
-                failures += tell_other_images(argument, walk_files(argument))
+            images, others = sort_images(Path(argument))
+            paths |= dict.fromkeys(images)
+            failures += others
         except DataError as error:
             failures.append(str(error))
     for path in [path for path in paths if path.is_symlink() and not path.exists()]:

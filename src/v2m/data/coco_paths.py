@@ -1,13 +1,12 @@
 """Where the image files are that annotations name."""
 
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from v2m.data.errors import DataError, few, shown
+from v2m.data.errors import DataError, few, same_name, shown
 from v2m.data.image_files import walk_files
 
 
@@ -87,7 +86,7 @@ def _guess(name: str, by_key: dict[str, set[str]]) -> str | None:
 
 
 def _key(path: str) -> str:
-    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+    return same_name(path.replace("\\", "/")).casefold()
 
 
 def _nowhere(name: str, there: set[str]) -> str:

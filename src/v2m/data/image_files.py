@@ -108,19 +108,26 @@ def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
 def find_images(path: Path) -> list[Path]:
     """The file itself, or all image files in a folder and below, in order of name; hidden ones are left out.
 
+    As ``sort_images``.
+    """
+    return sort_images(path)[0]
+
+
+def sort_images(path: Path) -> tuple[list[Path], list[str]]:
+    """The images that ``find_images`` finds, and a line on the files that only look like images.
+
     Links to nothing are among them, since nobody knows what they were.
 
     Raises:
         DataError: there is no such file or folder, or the folder holds no images.
     """
     if path.is_file():
-        return [path]
+        return [path], []
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     files = list(walk_files(path))
     images = sorted(Path(file) for file in files if is_image(file) or not os.path.exists(file))
+    others = tell_other_images(path, files)
     if not images:
-        raise DataError(
-            "; ".join([f"{path}: the folder holds no images ({READ})", *tell_other_images(path, files)])
-        )
-    return images
+        raise DataError("; ".join([f"{path}: the folder holds no images ({READ})", *others]))
+    return images, others

@@ -3,12 +3,13 @@
 Shapes: B batch, H grid height, W grid width, C channels.
 """
 
-from timm.layers import Attention
+from timm.layers import Attention, register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import check_map, check_sizes
 
 
+@register_notrace_module  # what it does depends on shapes
 class AttentionMixer(nn.Module):
     """Mix the tokens of a map by multi-head self-attention (arXiv:2010.11929, equation 2), timm's.
 

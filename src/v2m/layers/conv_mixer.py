@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
+from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes, resolve_rank
@@ -33,6 +34,7 @@ class Recurrence(str, Enum):
     """Towards the exact one by sweeps: rows and columns on their own, each fed the other's last states."""
 
 
+@register_notrace_module  # what it does depends on shapes and hooks
 class ConvV2MMixer(nn.Module):
     """Mix the tokens of a map by scans from its corners, after one depthwise 3x3 convolution for all of them.
 

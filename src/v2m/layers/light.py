@@ -8,6 +8,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes
@@ -15,6 +16,7 @@ from v2m.layers.common import autocast_disabled, cast_for, check_map, check_size
 DT_MIN, DT_MAX = 0.02, 0.5
 
 
+@register_notrace_module  # what it does depends on shapes
 class LightMixer(nn.Module):
     """Mix the tokens of a map along rows, then columns, both ways at once, by matrix products.
 

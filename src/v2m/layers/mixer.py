@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
+from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, check_map, check_sizes, resolve_rank
@@ -15,6 +16,7 @@ from v2m.layers.directions import Directions, choose
 from v2m.layers.two_passes import TwoPasses
 
 
+@register_notrace_module  # what it does depends on shapes and hooks
 class V2MMixer(TwoPasses):
     """Mix the tokens of a map by selective scans in two dimensions from four corners.
 

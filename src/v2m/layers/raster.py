@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_plain, resolve_rank
@@ -16,6 +17,7 @@ from v2m.layers.two_passes import causal_conv, decay_rates, reset_scan
 from v2m.ops import selective_scan
 
 
+@register_notrace_module  # what it does depends on shapes and hooks
 class RasterMixer(nn.Module):
     """Mix the tokens of a map as one line of cells, row after row, by a selective scan in each sense.
 

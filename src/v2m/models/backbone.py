@@ -11,24 +11,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 import torch.fx
 from timm.layers import lecun_normal_, trunc_normal_
-from timm.models import register_notrace_module
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from v2m.layers import (
-    AttentionMixer,
-    ConvV2MMixer,
-    LightMixer,
-    RasterMixer,
-    Stack,
-    V2MBlock,
-    V2MMixer,
-)
+from v2m.layers import Stack, V2MBlock
 from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
-
-for mixer in (AttentionMixer, ConvV2MMixer, LightMixer, RasterMixer, V2MMixer):
-    register_notrace_module(mixer)  # FX takes them whole: what they do depends on shapes and hooks
 
 Config = TypeVar("Config", V2MConfig, HierarchicalV2MConfig)
 
