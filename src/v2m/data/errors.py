@@ -43,9 +43,21 @@ def first_line(error: Exception) -> str:
 
 
 def shown(name: str) -> str:
-    """A name as a part of one line: file names may have line breaks, and bytes that are no text."""
+    """A name as a harmless part of one line.
+
+    Bytes that are no text are shown by their numbers. So are line breaks, the escapes that steer a terminal,
+    and marks that nobody sees or that turn the direction of writing.
+    """
     text = name.encode("utf-8", "backslashreplace").decode()
-    return text.translate({ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"})
+    return "".join(letter if _is_harmless(letter) else _escaped(letter) for letter in text)
+
+
+def _is_harmless(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def is_text(name: str) -> bool:

@@ -1,11 +1,19 @@
 """Writing files so that none is ever half there, and reading those that people write."""
 
 import codecs
+import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from v2m.data.errors import DataError, same_name
+from v2m.data.errors import DataError, first_line, same_name, shown
+
+SETTINGS_BYTES = 2**26
+"""The largest file of settings or names that is read."""
+DEEPEST = 32
+"""Most levels of lists and mappings in settings."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -45,6 +53,85 @@ def flush_folder(path: Path) -> None:
         os.close(folder)
 
 
+def open_file(path: str | Path) -> BinaryIO:
+    """A file, opened to read its bytes.
+
+    Raises:
+        DataError: it is a pipe, a socket, a device or a folder, which might never end.
+        OSError: it cannot be opened.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise DataError(f"{shown(str(path))} is no regular file, expected one")
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # where it was exchanged since
+        file.close()
+        raise DataError(f"{shown(str(path))} is no regular file, expected one")
+    return file
+
+
+def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: The file.
+        most: The largest size in bytes.
+
+    Raises:
+        DataError: it is larger, or no regular file.
+        OSError: it cannot be read.
+    """
+    with open_file(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DataError(f"{shown(str(path))} has more than {most:,} bytes, expected a smaller file")
+    return content
+
+
+def read_json(path: str | Path, most: int = SETTINGS_BYTES) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: The file.
+        most: Its largest size in bytes.
+
+    Raises:
+        DataError: it is no JSON, is nested too deeply or too large, or is no regular file.
+        OSError: it cannot be read.
+    """
+    try:
+        return json.loads(read_file(path, most))
+    except RecursionError:
+        raise DataError(f"{shown(str(path))} is no JSON that can be read (nested too deeply)") from None
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{shown(str(path))} is no JSON ({first_line(error)})") from None
+
+
+def check_plain(value: Any, deepest: int = DEEPEST) -> None:
+    """See that settings are plain: text, numbers, truth values, nothing, and lists and mappings of them.
+
+    Raises:
+        ValueError: they hold something else, or are nested too deeply; the message is the reason.
+    """
+    level = [value]
+    for _ in range(deepest):
+        if not level:
+            return
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += [*item.keys(), *item.values()]
+            elif isinstance(item, list | tuple):
+                below += item
+            elif not isinstance(item, str | int | float | None):
+                raise ValueError(f"a value of type {type(item).__name__}, expected text or numbers")
+        level = below
+    if level:
+        raise ValueError(f"nested more than {deepest} levels deep")
+
+
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file in UTF-8, without the spaces around each, in Unicode's form NFC.
 
@@ -54,7 +141,7 @@ def read_lines(path: Path) -> list[str]:
         DataError: it is in another encoding.
         OSError: it cannot be read.
     """
-    content = path.read_bytes()
+    content = read_file(path)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path} is in UTF-16, expected UTF-8: save it anew")
     lines = content.removeprefix(codecs.BOM_UTF8).rstrip().splitlines()
