@@ -6,13 +6,14 @@ ECOSYSTEM := $(VENV)/.ecosystem
 OLDEST := .venv-oldest
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help demo test test-all test-oldest format clean
+.PHONY: help demo test test-all test-oldest fuzz format clean
 
 help:
 	@echo "make demo         train v2m_nano on handwritten digits (45 seconds on two cores)"
 	@echo "make test         check format, lint and types, and run the tests"
 	@echo "make test-all     run all tests, the slow ones and those with neighbouring packages too"
 	@echo "make test-oldest  run the tests with the oldest allowed dependencies (PYTHON=python3.10)"
+	@echo "make fuzz         change files at random for an hour, and read them (MINUTES=60)"
 	@echo "make format       format the code"
 	@echo "make clean        remove the environments and caches"
 
@@ -59,6 +60,10 @@ test-all: $(ECOSYSTEM)
 test-oldest: BIN := $(OLDEST)/bin
 test-oldest: $(OLDEST)/.installed
 	$(PYTEST)
+
+MINUTES := 60
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --jobs 2 --output fuzz.json
 
 format: $(INSTALLED)
 	$(BIN)/ruff format
