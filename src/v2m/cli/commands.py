@@ -209,6 +209,7 @@ def run_kernels(options: Any) -> int:
     path = build.library_path()
     if options.action == "build":
         build.library()
+    build.check_owner(path)
     if not path.is_file():
         out.print(f"CPU: not compiled yet, will be on first use or by v2m kernels build ({path})")
         return 0

@@ -28,8 +28,8 @@ SECONDS_TO_WRITE = 3600
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` write beside ``path`` and rename, so that an interrupted write leaves the old file.
 
-    Whatever has the name of ``path``, a link too, is replaced and not written through. Any number of processes
-    may write one file at a time: the last one counts.
+    Whatever has the name of ``path``, a link too, is replaced and not written through. Any number of
+    processes may write one file at a time: the last one counts.
 
     Raises:
         OSError: it cannot be written; the error has the name of ``path``.

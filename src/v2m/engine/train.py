@@ -325,7 +325,9 @@ class _Trainer:
 
     def _restore(self) -> None:
         """Go on from what was saved last; settings that changed since then count."""
-        path = parallel.from_main(self.accelerator, lambda: self.run.find_checkpoint(self._warn, _check_state))
+        path = parallel.from_main(
+            self.accelerator, lambda: self.run.find_checkpoint(self._warn, _check_state)
+        )
         state = read_checkpoint(path)
         before, now = ([*map(same_name, names)] for names in (state["classes"], self.task.classes))
         if before != now:
