@@ -67,7 +67,7 @@ def test_eval_replaces_links(run, victim, image_folder, capsys):
 def test_resuming_replaces_links(run, victim, capsys):
     plant_links(run, victim)
     assert main(["train", "--resume", str(run), "--epochs=3"]) == 0
-    links = [path.name for path in run.rglob("*") if path.is_symlink()]
+    links = [name for name in WRITTEN if (run / name).is_symlink()]
     assert links == ["unreadable.jsonl"]  # of which there are none
 
 

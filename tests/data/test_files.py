@@ -206,14 +206,23 @@ def test_names_as_long_as_they_may_be(tmp_path):
 
 
 def test_what_killed_processes_left_is_cleared_away(tmp_path, victim):
-    left = [tmp_path / name for name in (".file-0123.partial", ".other.partial", ".new-4567.partial")]
+    left = [
+        tmp_path / name
+        for name in (
+            f".old-{1:016}.partial",
+            f".link-{2:016}.partial",
+            f".new-{3:016}.partial",
+            ".mine.partial",
+        )
+    ]
     left[0].write_text("half")
     left[1].symlink_to(victim)
     left[2].write_text("another process is writing it")
-    for path in left[:2]:
+    left[3].write_text("another program's")
+    for path in (*left[:2], left[3]):
         os.utime(path, (time.time() - 4000,) * 2, follow_symlinks=False)
     replace_file(tmp_path / "file", lambda partial: partial.write_text("new"))
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "victim", left[2].name}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "victim", left[2].name, left[3].name}
 
 
 def test_one_file_is_written_by_several_at_a_time(tmp_path):

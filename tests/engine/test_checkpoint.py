@@ -189,7 +189,7 @@ def test_old_checkpoints_that_are_links_go_without_what_they_link_to(checkpoints
     checkpoints.folder.mkdir()
     for step in range(4):
         (checkpoints.folder / f"epoch-00001-step-{step:07d}-0123456789abcdef.pt").symlink_to(victim)
-    (checkpoints.folder / ".checkpoint.partial").symlink_to(victim)
+    (checkpoints.folder / f".checkpoint-{1:016}.partial").symlink_to(victim)
     checkpoints.save(2, 0, dict(epoch=2))
     assert len(list(checkpoints.folder.iterdir())) == 3
     assert victim.read_text() == "precious"

@@ -19,8 +19,8 @@ SETTINGS_BYTES = 2**26
 """The largest file of settings or names that is read."""
 DEEPEST = 32
 """Most levels of lists and mappings in settings."""
-PARTIAL = r"\..*\.partial"
-"""Names of partial files, also those of earlier versions."""
+PARTIAL = r"\..*-[0-9a-f]{16}\.partial"
+"""Names of partial files."""
 SECONDS_TO_WRITE = 3600
 """Partial files that are older were left by a process that was killed."""
 

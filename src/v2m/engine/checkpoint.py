@@ -144,7 +144,7 @@ def _check_archive(path: Path) -> None:
         if min(item.header_offset for item in items):  # readers may differ about what such a file holds
             raise ValueError("something is before the archive")
         for item in items:
-            if item.filename.endswith(".pkl"):
+            if item.filename.lower().endswith(".pkl"):
                 _check_pickle(archive.read(item))
 
 
