@@ -1,14 +1,27 @@
-"""Text files that people write, and what is not read."""
+"""Text files that people write, what is not read, and what is not written through."""
 
 import datetime
 import os
+import re
 import socket
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
 
 from v2m.data import DataError
-from v2m.data.files import check_plain, open_file, read_file, read_json, read_names
+from v2m.data.files import (
+    check_plain,
+    open_file,
+    read_file,
+    read_json,
+    read_names,
+    refuse_link,
+    replace_file,
+)
 
 LATIN = "Sky\nB\u00e4ume\nRoad\n".encode("latin-1")
 
@@ -116,3 +129,124 @@ def test_settings_nest_only_so_deep():
     check_plain(value)
     with pytest.raises(ValueError, match=r"^nested more than 32 levels deep$"):
         check_plain([value])
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A file that nothing may write to."""
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"
+
+
+def test_names_of_partial_files_cannot_be_foreseen(tmp_path, victim):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    seen = []
+
+    def write(partial):
+        seen.append(partial.name)
+        assert partial.stat().st_size == 0
+        partial.write_text("new")
+
+    for _ in range(2):
+        (folder / ".file.partial").unlink(missing_ok=True)
+        (folder / ".file.partial").symlink_to(victim)
+        replace_file(folder / "file", write)
+        assert (folder / "file").read_text() == "new"
+    assert len(set(seen)) == 2
+    assert all(re.fullmatch(r"\.file-[0-9a-f]{16}\.partial", name) for name in seen)
+
+
+def test_a_partial_file_is_made_anew(tmp_path, victim, monkeypatch):
+    monkeypatch.setattr("secrets.token_hex", lambda count: "0" * 2 * count)
+    (tmp_path / f".file-{'0' * 16}.partial").symlink_to(victim)
+    with pytest.raises(FileExistsError, match=r"File exists: '.*/file'$"):
+        replace_file(tmp_path / "file", lambda partial: partial.write_text("new"))
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path, victim, is_there):
+    path = tmp_path / "file"
+    path.symlink_to(victim if is_there else tmp_path / "nowhere")
+    replace_file(path, lambda partial: partial.write_text("new"))
+    assert not path.is_symlink()
+    assert path.read_text() == "new"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_else_is_in_the_place_of_a_file(tmp_path):
+    path = tmp_path / "file"
+    os.mkfifo(path)
+    replace_file(path, lambda partial: partial.write_text("new"))
+    assert path.read_text() == "new"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError, match=r"^\[Errno \d+\] [\w ]+: '.*/file'$"):
+        replace_file(path, lambda partial: partial.write_text("new"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_have_the_permissions_of_new_ones(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        replace_file(tmp_path / "file", lambda partial: partial.write_text("new"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+
+
+def test_names_as_long_as_they_may_be(tmp_path):
+    path = tmp_path / ("\u00e4" * 127)  # 254 bytes
+    replace_file(path, lambda partial: partial.write_text("new"))
+    assert path.read_text() == "new"
+
+
+def test_what_killed_processes_left_is_cleared_away(tmp_path, victim):
+    left = [
+        tmp_path / name
+        for name in (
+            f".old-{1:016}.partial",
+            f".link-{2:016}.partial",
+            f".new-{3:016}.partial",
+            ".mine.partial",
+        )
+    ]
+    left[0].write_text("half")
+    left[1].symlink_to(victim)
+    left[2].write_text("another process is writing it")
+    left[3].write_text("another program's")
+    for path in (*left[:2], left[3]):
+        os.utime(path, (time.time() - 4000,) * 2, follow_symlinks=False)
+    replace_file(tmp_path / "file", lambda partial: partial.write_text("new"))
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "victim", left[2].name, left[3].name}
+
+
+def test_one_file_is_written_by_several_at_a_time(tmp_path):
+    path, barrier = tmp_path / "file", threading.Barrier(4, timeout=30)
+
+    def write(number):
+        def fill(partial):
+            barrier.wait()
+            partial.write_text(f"{number}" * 10_000)
+            barrier.wait()
+
+        replace_file(path, fill)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
+    assert path.read_text() in [f"{number}" * 10_000 for number in range(4)]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_are_refused_where_a_folder_of_others_is_written_to(tmp_path):
+    refuse_link(tmp_path / "nothing", "")
+    refuse_link(tmp_path, "")
+    for target in (tmp_path, tmp_path / "nothing"):
+        link = tmp_path / f"to-{target.name}"
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=rf"^{link} is a link, and nothing is .*; go elsewhere$"):
+            refuse_link(link, "go elsewhere")

@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -141,6 +142,19 @@ def test_other_folders_are_left_alone(tmp_path):
     assert files(tmp_path / "out") == before
     with pytest.raises(OSError, match=r"^output: .*notes.txt cannot be made \(File exists\)$"):
         build(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("name", ["images", ".partial"])
+def test_linked_folders_are_refused(tmp_path, name):
+    build(tmp_path / "out")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if (tmp_path / "out" / name).is_dir():
+        shutil.rmtree(tmp_path / "out" / name)
+    (tmp_path / "out" / name).symlink_to(elsewhere)
+    with pytest.raises(DataError, match=rf"/out/{name} is a link, and nothing is written through it; delete"):
+        build(tmp_path / "out")
+    assert not any(elsewhere.iterdir())
 
 
 def test_settings_are_written_down(tmp_path):

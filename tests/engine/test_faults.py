@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from rich.console import Console
 from tests.engine.test_train import poisoned
 from v2m.data import DataError, replace_file
 from v2m.data.files import put_in_place
+from v2m.engine.checkpoint import Checkpoints, read_checkpoint
 from v2m.engine.run import RunFolder
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
@@ -92,6 +94,68 @@ def test_damaged_checkpoints_never_let_a_new_run_begin_in_their_place(config, co
     with pytest.raises(FileExistsError, match="is not empty"):
         train(config, console)
     assert load_model(run.path).classes == ["blue", "green", "red"]
+
+
+@pytest.fixture
+def tampered(config, console):
+    """Saves the state of a trained run again, changed, as a later checkpoint."""
+    train(config, console)
+    checkpoints = Checkpoints(RunFolder(config.output).checkpoints)
+    (before,) = checkpoints.paths
+    return lambda change: (before, checkpoints.save(9, 0, change(read_checkpoint(before))))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: {}, "holds no epoch"),
+        (lambda state: [1], "holds no state of a run"),
+        (lambda state: state["model"]["head.bias"], "holds no state of a run"),
+        (lambda state: state | dict(model=[]), "holds model of type list"),
+        (lambda state: state | dict(epoch=torch.tensor(1)), "holds epoch of type Tensor"),
+        (lambda state: {key: state[key] for key in state if key != "history"}, "holds no history"),
+        (lambda state: state | dict(epoch=0), "holds a place in the run, classes or metrics that cannot be"),
+        (lambda state: state | dict(step=-1), "holds a place in the run, "),
+        (lambda state: state | dict(classes=[1]), "holds a place in the run, "),
+        (lambda state: state | dict(sums={}), "holds a place in the run, "),
+        (lambda state: state | dict(history=[1]), "holds a place in the run, "),
+        (lambda state: state | dict(history=[dict(epoch=[])]), "holds a place in the run, "),
+    ],
+)
+def test_a_checkpoint_that_holds_no_run_is_told_and_the_one_before_is_used(
+    config, console, tampered, change, reason
+):
+    before, last = tampered(change)
+    out = Console(file=io.StringIO(), width=1000)
+    train(dataclasses.replace(config, epochs=2), out, resume=True)
+    assert f"warning: {last} is damaged, it {reason}" in out.file.getvalue()
+    assert f"going on from the one before, {before.name}" in out.file.getvalue()
+    assert [row["epoch"] for row in RunFolder(config.output).read_metrics()] == [1, 2]
+
+
+def moments(change):
+    return lambda state: state | dict(optimizer={i: change(v) for i, v in state["optimizer"].items()})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state | dict(model=state["model"] | {"head.bias": torch.zeros(7)}),
+        lambda state: state | dict(model=state["model"] | {"head.bias": "text"}),
+        lambda state: state | dict(model=state["model"] | {1: torch.zeros(3)}),
+        lambda state: state | dict(ema=dict(weights=torch.zeros(3))),
+        lambda state: state | dict(optimizer={1000: dict(exp_avg=torch.zeros(1))}),
+        lambda state: state | dict(optimizer={0: 1}),
+        moments(lambda value: value | dict(exp_avg=torch.zeros(7))),
+        moments(lambda value: value | dict(exp_avg="text")),
+        moments(lambda value: value | dict(step="text")),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_told_in_a_line(config, console, tampered, change):
+    tampered(change)
+    with pytest.raises(ValueError, match=r"^resume: .*fit") as error:
+        train(dataclasses.replace(config, epochs=2), console, resume=True)
+    assert "\n" not in str(error.value)
 
 
 def test_one_run_at_a_time_in_a_folder(config, console):

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import make_image_folder
-from v2m.engine.checkpoint import PARTIAL, read_checkpoint
+from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.run import RunFolder
 
 EPOCHS, STEPS = 3, 6
@@ -112,7 +112,7 @@ def test_killed_at_random_points_it_ends_as_if_it_had_not_been(folder, uninterru
 
         wait_for(has_got_on, process)
         if kills == 1:  # in the middle of a checkpoint
-            wait_for((checkpoints / PARTIAL).exists, process)
+            wait_for(lambda: any(checkpoints.glob(".checkpoint-*.partial")), process)
         else:
             time.sleep(generator.uniform(0.0, 0.1))
         process.kill()

@@ -46,6 +46,9 @@ def test_runs_are_trained_continued_or_skipped_as_they_need(image_folder, tmp_pa
     train_here(stopped, epochs=1)
     new.folder.create()
     new.folder.write_config(new.config)  # stopped before anything was saved
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    new.folder.path.with_name(f"{new.name}.log").symlink_to(victim)
     before = max(done.folder.path.glob("checkpoints/*.pt")).stat().st_mtime_ns
     ended, console = [], Console(file=io.StringIO())
     assert run_study(runs, 2, console, ended.append) == {}
@@ -54,6 +57,7 @@ def test_runs_are_trained_continued_or_skipped_as_they_need(image_folder, tmp_pa
     assert [epochs(run) for run in runs] == [[1, 2], [1, 2, 3], [1, 2]]
     assert max(done.folder.path.glob("checkpoints/*.pt")).stat().st_mtime_ns == before
     assert not list((tmp_path / "study").glob("*.log"))
+    assert victim.read_text() == "precious"
     for run in runs:
         run.check()
     lines = console.file.getvalue().splitlines()

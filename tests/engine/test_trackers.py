@@ -147,3 +147,26 @@ def test_importing_the_engine_imports_no_tracker():
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert shown.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("tensorboard", "tensorboard"),
+        ("tensorboard", "tensorboard/hparams.yml"),
+        ("wandb", "wandb"),
+        ("wandb", "wandb/run-id"),
+    ],
+)
+def test_nothing_is_read_or_written_through_links(run, console, tmp_path, name, planted):
+    victim = tmp_path / "victim"
+    if "/" in planted:
+        victim.write_text("precious")
+    else:
+        victim.mkdir()
+    (run / planted).parent.mkdir(exist_ok=True)
+    (run / planted).symlink_to(victim)
+    track([name], run, console, 1, 1)
+    assert f"warning: {name} fails (" in console.file.getvalue()
+    assert f"{planted} is a link, and nothing is written through it; delete it)" in console.file.getvalue()
+    assert victim.read_text() == "precious" if victim.is_file() else not any(victim.iterdir())

@@ -19,10 +19,10 @@ from v2m import create_model
 from v2m.analysis import measure_refinement, plot_learning_curve, plot_refinement
 from v2m.cli import bench, classification, detection, embed, recipes, segmentation, study
 from v2m.cli import data as data_cli
-from v2m.cli.output import console, number_table
+from v2m.cli.output import NAME_FOLDER, console, number_table
 from v2m.cli.settings import train_config
 from v2m.data.errors import shown
-from v2m.data.files import read_names
+from v2m.data.files import read_names, refuse_link
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.evaluate import Evaluation, evaluate
@@ -98,6 +98,7 @@ def run_eval(options: Any) -> int:
     given = {option: getattr(options, option) for option in ("window", "stride", "scales", "flip")}
     evaluator = evaluator.with_options({key: value for key, value in given.items() if value is not None})
     source = options.data or _own_data(folder.path)
+    pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
     accelerator = parallel.start()
     with accelerator.local_main_process_first():  # which may have to download
         data = evaluator.open_data(source, Path(options.data_dir))
@@ -119,8 +120,6 @@ def run_eval(options: Any) -> int:
     if not accelerator.is_main_process:
         return 0
 
-    own = folder.path / f"eval-{Path(source).resolve().name}" if options.data else folder.path
-    pictures = RunFolder(options.output or own)
     view.print_classes(out, found.scores)
     out.print()
     _print_scores(out, view, found)
@@ -129,6 +128,15 @@ def run_eval(options: Any) -> int:
     pictures.write_unreadable(("val", *item) for item in found.unreadable)
     out.print("written: " + ", ".join(str(pictures.path / file) for file, _ in view.FILES))
     return 1 if found.unreadable else 0
+
+
+def _eval_folder(folder: Path, data: str | None) -> Path:
+    """Where results go unless it is said: of the run's own data into its folder, of others beside."""
+    if not data:
+        return folder
+    own = folder / f"eval-{Path(data).resolve().name}"
+    refuse_link(own, NAME_FOLDER)
+    return own
 
 
 def run_predict(options: Any) -> int:
@@ -201,6 +209,7 @@ def run_kernels(options: Any) -> int:
     path = build.library_path()
     if options.action == "build":
         build.library()
+    build.check_owner(path)
     if not path.is_file():
         out.print(f"CPU: not compiled yet, will be on first use or by v2m kernels build ({path})")
         return 0

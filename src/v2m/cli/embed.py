@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.analysis import plot_probes
+from v2m.cli.output import NAME_FOLDER
 from v2m.data import Split, replace_file
+from v2m.data.files import refuse_link
 from v2m.engine.embed import EmbedConfig, embed, processes
 from v2m.engine.features import check_output, read_facts, read_features
 from v2m.engine.frozen import FrozenModel, open_frozen
@@ -140,7 +142,9 @@ def _results_folder(options: Any) -> Path:
 
 def _own_folder(model: str, data: str) -> Path:
     path = Path(model)
-    return (path if path.is_dir() else path.parent) / f"probe-{_title(data)}"
+    own = (path if path.is_dir() else path.parent) / f"probe-{_title(data)}"
+    refuse_link(own, NAME_FOLDER)
+    return own
 
 
 def _title(data: str) -> str:

@@ -11,11 +11,14 @@ from rich.table import Column, Table
 
 from v2m.data import DataError
 from v2m.data.errors import shown
+from v2m.data.files import refuse_link
 from v2m.data.image_files import sort_images
 from v2m.tasks.hub import WEIGHTS
 
 PREDICTIONS = "predictions"
 """Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
+NAME_FOLDER = "name a folder by --output"
+"""What to do where the folder of a model does not say where to write."""
 
 
 class _Output(Console):
@@ -107,6 +110,8 @@ class PredictionFiles:
     def __init__(self, output: str | None, model: str, inputs: Sequence[Path]) -> None:
         path = Path(model)
         self.folder = Path(output or (path.parent if path.name == WEIGHTS else path) / PREDICTIONS)
+        if not output:
+            refuse_link(self.folder, NAME_FOLDER)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.names = distinct_names(inputs)
         self._taken = {path.resolve() for path in inputs}

@@ -11,7 +11,9 @@ from rich.table import Table
 
 from v2m.analysis import plot_study
 from v2m.data import replace_file
+from v2m.data.files import check_lock
 from v2m.engine.parallel import best_device
+from v2m.engine.run import LOCK
 from v2m.engine.stopping import Interrupted
 from v2m.engine.study import StudyRun, cores, run_study
 from v2m.engine.study_results import StudyResult, results_table, write_results
@@ -45,8 +47,9 @@ def run(options: Any, out: Console, errors: Console) -> int:
     for run in runs:
         run.check()
     output.mkdir(parents=True, exist_ok=True)
+    check_lock(output / LOCK)
     try:
-        with FileLock(output / ".lock", timeout=0):
+        with FileLock(output / LOCK, timeout=0):
             report = _Report(study, output, runs)
             out.print(f"{study.title}: {len(chosen)} runs, {jobs} at a time")
             failures = run_study(chosen, jobs, out, report.add)

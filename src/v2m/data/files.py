@@ -3,8 +3,13 @@
 import codecs
 import json
 import os
+import re
+import secrets
 import stat
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,16 +19,24 @@ SETTINGS_BYTES = 2**26
 """The largest file of settings or names that is read."""
 DEEPEST = 32
 """Most levels of lists and mappings in settings."""
+PARTIAL = r"\..*-[0-9a-f]{16}\.partial"
+"""Names of partial files."""
+SECONDS_TO_WRITE = 3600
+"""Partial files that are older were left by a process that was killed."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` write beside ``path`` and rename, so that an interrupted write leaves the old file.
 
+    Whatever has the name of ``path``, a link too, is replaced and not written through. Any number of
+    processes may write one file at a time: the last one counts.
+
     Raises:
         OSError: it cannot be written; the error has the name of ``path``.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
+        _clear_old_partial(path.parent)
+        partial = new_partial(path)
         try:
             write(partial)
             put_in_place(partial, path)
@@ -33,6 +46,51 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def new_partial(path: Path) -> Path:
+    """Make an empty file beside ``path``, under a name that nobody can foresee."""
+    partial = path.with_name(f".{path.name[:32]}-{secrets.token_hex(8)}.partial")
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
+    return partial
+
+
+def clear_partial(folder: Path, seconds: float = 0) -> None:
+    """Delete the partial files in a folder that have not changed for so long."""
+    with os.scandir(folder) as entries:
+        left = [entry for entry in entries if re.fullmatch(PARTIAL, entry.name)]
+    for entry in left:
+        with suppress(OSError):  # another process may have done so
+            if entry.stat(follow_symlinks=False).st_mtime <= time.time() - seconds:
+                os.unlink(entry.path)
+
+
+@lru_cache
+def _clear_old_partial(folder: Path) -> None:
+    """Once for each folder: there may be many files in it."""
+    with suppress(OSError):
+        clear_partial(folder, SECONDS_TO_WRITE)
+
+
+def refuse_link(path: Path, remedy: str) -> None:
+    """See that a place to write to is no link: in a folder of others it could lead anywhere.
+
+    Raises:
+        DataError: it is one; the message ends with the remedy.
+    """
+    if path.is_symlink() or getattr(path, "is_junction", bool)():
+        raise DataError(f"{shown(str(path))} is a link, and nothing is written through it; {remedy}")
+
+
+def check_lock(path: Path) -> None:
+    """See that a file can be opened to lock it, without opening or making another one.
+
+    Raises:
+        DataError: it is a link, or no regular file.
+    """
+    refuse_link(path, "delete it")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{shown(str(path))} is no regular file, expected one or none; delete it")
 
 
 def put_in_place(partial: Path, path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from v2m.data.dataset import LabelledImages
 from v2m.data.datasets import open_dataset
-from v2m.data.files import flush_folder, replace_file
+from v2m.data.files import flush_folder, refuse_link, replace_file
 from v2m.data.named import Split
 from v2m.data.scene_parts import TILE, Floats, Mask, cut_out, make_ground, random_tint, resize
 
@@ -246,7 +246,10 @@ def _claim(output: Path, config: ScenesConfig) -> None:
     except OSError as error:
         raise OSError(f"output: {output} cannot be made ({error.strerror})") from None
     _write(settings, text)
-    for kind in (ANNOTATIONS, MASKS, IMAGES, PARTIAL):
+    kinds = (ANNOTATIONS, MASKS, IMAGES, PARTIAL)
+    for kind in kinds:
+        refuse_link(output / kind, "delete it")
+    for kind in kinds:
         if (output / kind).is_dir():
             shutil.rmtree(output / kind)
     (output / CLASSES).unlink(missing_ok=True)

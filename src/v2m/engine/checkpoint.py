@@ -1,8 +1,11 @@
 """Checkpoints: whole, checked, and only the last ones."""
 
 import hashlib
+import os
+import pickletools
 import re
 import shlex
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,13 @@ from typing import Any
 import torch
 
 from v2m.data import first_line
-from v2m.data.files import flush_folder, put_in_place
+from v2m.data.errors import shown
+from v2m.data.files import clear_partial, flush_folder, new_partial, open_file, put_in_place
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
-PARTIAL, DAMAGED = ".checkpoint.partial", ".damaged"
+DAMAGED = ".damaged"
+ALLOCATING = ("Tensor", "bytearray")
+"""What a pickle could call with a number of bytes."""
 
 
 class Checkpoints:
@@ -50,7 +56,8 @@ class Checkpoints:
             state: What ``torch.load(weights_only=True)`` can read.
         """
         self.folder.mkdir(exist_ok=True)
-        partial = self.folder / PARTIAL
+        clear_partial(self.folder)  # of a process that was killed: one at a time saves here
+        partial = new_partial(self.folder / "checkpoint")
         try:
             with open(partial, "wb") as file:  # by its path, torch.save would not say that the disk is full
                 torch.save(state, file)
@@ -63,8 +70,14 @@ class Checkpoints:
             old.unlink()
         return path
 
-    def last_whole(self, warn: Callable[[str], None]) -> Path:
-        """The last checkpoint that is as it was written; damaged ones are renamed, and told about.
+    def last_whole(
+        self, warn: Callable[[str], None], check: Callable[[Any], None] = lambda state: None
+    ) -> Path:
+        """The last checkpoint that is as it was written and can be read; others are renamed, and told about.
+
+        Args:
+            warn: Told of each that is damaged.
+            check: Raises a ValueError for what is no state; its message goes on after "it".
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -74,12 +87,13 @@ class Checkpoints:
         if not paths and not self.damaged:
             raise FileNotFoundError(f"resume: {self.folder} has no checkpoint; nothing was saved there yet")
         for i, path in enumerate(paths):
-            if _digest(path) in path.name:
+            reason = _damage(path, check)
+            if reason is None:
                 return path
             path.rename(path.with_name(path.name + DAMAGED))
             others = paths[i + 1 :]
             then = f"going on from the one before, {others[0].name}" if others else "there is no other"
-            warn(f"{path} is damaged, it is not what was written (it is {path.name}{DAMAGED} now); {then}")
+            warn(f"{path} is damaged, {reason} (it is {path.name}{DAMAGED} now); {then}")
         raise OSError(
             f"resume: no checkpoint in {self.folder} is whole; what they hold is in *{DAMAGED}. "
             f"A new run can start from its weights: --pretrained {shlex.quote(str(self.folder.parent))}"
@@ -93,14 +107,69 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _load(path, mmap=True)  # nothing is copied yet, and no tensor may be larger than the file
+        return _load(path, mmap=False)
+    except ValueError as error:
+        raise OSError(f"resume: {path} {error}") from None
+
+
+def _load(path: Path, mmap: bool) -> Any:
+    """What a checkpoint holds.
+
+    Raises:
+        ValueError: it cannot be read; the message says why.
+    """
+    try:
+        _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except MemoryError:
+        raise
     except Exception as error:  # torch.load raises whatever a strange file makes its readers raise
-        raise OSError(f"resume: {path} cannot be read ({first_line(error)})") from None
+        raise ValueError(f"cannot be read ({shown(first_line(error))})") from None
+
+
+def _check_archive(path: Path) -> None:
+    """See that a file takes no more memory than its size: nothing in it is compressed or made by a number.
+
+    Raises:
+        ValueError: it may take more.
+        OSError, BadZipFile: it cannot be read.
+    """
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        items = archive.infolist()
+        is_plain = all(item.compress_type == zipfile.ZIP_STORED for item in items)
+        size = file.seek(0, os.SEEK_END)
+        if not is_plain or sum(item.file_size for item in items) > size:
+            raise ValueError("compressed, expected a file as torch.save writes it")
+        if min(item.header_offset for item in items):  # readers may differ about what such a file holds
+            raise ValueError("something is before the archive")
+        for item in items:
+            if item.filename.lower().endswith(".pkl"):
+                _check_pickle(archive.read(item))
+
+
+def _check_pickle(content: bytes) -> None:
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name == "GLOBAL" and str(argument).split()[-1] in ALLOCATING:
+            raise ValueError(f"{argument} in it, expected tensors and plain data")
+
+
+def _damage(path: Path, check: Callable[[Any], None]) -> str | None:
+    """What is wrong with a checkpoint, if anything is."""
+    try:
+        if _digest(path) not in path.name:
+            return "it is not what was written"
+        check(_load(path, mmap=True))
+    except ValueError as error:
+        return f"it {error}"
+    return None
 
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    if not path.is_file():
+        raise ValueError("is no regular file")
+    with open_file(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()[:16]

@@ -32,6 +32,7 @@ from v2m.data import (
     open_dataset,
     replace_file,
 )
+from v2m.data.files import check_lock, refuse_link
 from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
 from v2m.engine.features import Features, check_output, read_facts, write_features
@@ -39,7 +40,7 @@ from v2m.engine.frozen import FrozenModel, pooled_features
 from v2m.engine.progress import track
 from v2m.tasks.config import default_data_dir
 
-IMAGES_OF_A_PART = 512
+IMAGES_OF_A_PART, LOCK = 512, ".lock"
 LONGEST_WAIT = timedelta(days=7)  # for the slowest process; one that dies is noticed by its launcher
 
 
@@ -199,9 +200,11 @@ class _Parts:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder, and keep other commands out of it."""
+        refuse_link(self.folder, "delete it")
         self.folder.mkdir(parents=True, exist_ok=True)
+        check_lock(self.folder / LOCK)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with FileLock(self.folder / LOCK, timeout=0):
                 yield
         except Timeout:
             raise ValueError(f"output: another command is at work in {self.folder}") from None

@@ -18,6 +18,7 @@ from v2m.engine import parallel
 from v2m.engine.finite import find_nonfinite
 from v2m.engine.resolve import build_optimizer, build_schedule
 from v2m.tasks import Task
+from v2m.tasks.hub import short
 
 STEP = 1
 """The last part of the seed of a step; seeds of images have none."""
@@ -92,6 +93,7 @@ class Learner:
         optimizer = build_optimizer(self._trained, config.optimizer)
         self._optimizer = accelerator.prepare(optimizer)
         self._schedule = build_schedule(optimizer, config.schedule, steps)
+        self._has_stepped = True  # since a state was loaded
 
     @property
     def model(self) -> nn.Module:
@@ -125,7 +127,7 @@ class Learner:
         right, counted, images, *answers = map(int, counts)
         is_finite = math.isfinite(loss) and math.isfinite(norm.item())
         if is_finite or self._accelerator.scaler:  # which skips the step itself, and lowers the scale
-            self._optimizer.step()
+            self._optimizer_step()
         self._optimizer.zero_grad()
         self._schedule.step_update(place.total + 1)
         if not is_finite:  # batch norms have seen it
@@ -134,6 +136,22 @@ class Learner:
         elif self._ema:
             self._ema.update(self._model, step=place.total + 1)
         return StepResult(is_finite, loss, right, counted, images, answers)
+
+    def _optimizer_step(self) -> None:
+        """Let the optimiser do a step; the first one after a checkpoint shows whether its moments fit.
+
+        Raises:
+            ValueError: they do not.
+        """
+        try:
+            self._optimizer.step()
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+            if self._has_stepped:
+                raise
+            raise ValueError(f"resume: the moments of the optimiser do not fit ({short(error)})") from None
+        self._has_stepped = True
 
     def _backward(self, parts: list[Batch], place: Place) -> Tensor:
         """Add up the gradients of the parts; returns sums of loss, what is right, what counts, and images."""
@@ -204,8 +222,9 @@ class Learner:
             parallel.load_optimizer(self._optimizer, state["optimizer"])
             if self._accelerator.scaler:
                 self._accelerator.scaler.load_state_dict(state["scaler"])
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(" ".join(str(error).split())[:300]) from None
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(short(error)) from None
+        self._has_stepped = False
         self._schedule.step_update(total)
 
     def plain_model(self) -> nn.Module:

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeAlias
 import yaml
 
 from v2m.data import first_line, replace_file
+from v2m.data.files import check_lock, clear_partial, refuse_link
 from v2m.engine.checkpoint import Checkpoints
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import SAVING, WEIGHTS
@@ -64,16 +65,21 @@ class RunFolder:
 
         Raises:
             OSError: another process trains in it, or it cannot be written.
+            DataError: what is written to in it is a link.
         """
         lock = self.path / LOCK
+        check_lock(lock)
+        for folder in (self.best, self.checkpoints):
+            refuse_link(folder, "put a folder in its place, with what it links to")
         try:
-            lock.touch()
+            file = open(lock, "a")  # noqa: SIM115
         except OSError as error:
             raise OSError(f"output: {self.path} cannot be written ({error.strerror})") from None
-        with open(lock, "r+") as file:
+        with file:
             if not _lock(file):
                 raise OSError(f"output: another process is training in {self.path}")
-            for left in self.path.glob(f"{SAVING}*"):  # by a process that was killed
+            clear_partial(self.path)  # of a process that was killed
+            for left in self.path.glob(f"{SAVING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             try:
                 yield
@@ -109,9 +115,10 @@ class RunFolder:
     def read_metrics(self) -> list[Metrics]:
         """The rows of ``write_metrics``; none where there is no file yet."""
         rows = self._read_lines(self.metrics)
-        if None in rows:
+        damaged = [number for number, row in enumerate(rows, 1) if not isinstance(row, dict)]
+        if damaged:
             raise ValueError(
-                f"{self.metrics} is damaged in line {rows.index(None) + 1}; "
+                f"{self.metrics} is damaged in line {damaged[0]}; "
                 f"v2m train --resume {shlex.quote(str(self.path))} writes it again"
             )
         return rows
@@ -144,14 +151,16 @@ class RunFolder:
         except Exception as error:  # torch.save raises RuntimeError where the disk is full
             raise _unsaved(checkpoints.folder, error) from None
 
-    def find_checkpoint(self, warn: Callable[[str], None]) -> Path:
-        """The last checkpoint that is whole.
+    def find_checkpoint(
+        self, warn: Callable[[str], None], check: Callable[[Any], None] = lambda state: None
+    ) -> Path:
+        """The last checkpoint that is whole, and whose state ``check`` does not refuse by a ValueError.
 
         Raises:
             FileNotFoundError: there is none.
             OSError: all are damaged.
         """
-        return self._checkpoints(1).last_whole(warn)
+        return self._checkpoints(1).last_whole(warn, check)
 
     def _checkpoints(self, keep_last: int) -> Checkpoints:
         return Checkpoints(self.checkpoints, keep_last)

@@ -160,7 +160,8 @@ class _Process:
         self.errors.parent.mkdir(parents=True, exist_ok=True)
         arguments = [*run.arguments]
         arguments += ["--resume", "auto"]
-        with open(self.errors, "w") as errors:
+        self.errors.unlink(missing_ok=True)  # a link too
+        with open(self.errors, "x") as errors:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "v2m", "train", *arguments],
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},

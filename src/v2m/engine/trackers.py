@@ -13,7 +13,8 @@ from accelerate import PartialState
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 from rich.console import Console
 
-from v2m.data import first_line
+from v2m.data import first_line, replace_file
+from v2m.data.files import read_file, refuse_link
 
 PROJECT = "v2m"
 
@@ -97,19 +98,25 @@ class Trackers:
 
 
 def _tensorboard(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
+    folder = run / "tensorboard"
+    for path in (folder, *folder.rglob("*")):
+        refuse_link(path, "delete it")
     return TensorBoardTracker("tensorboard", run, purge_step=step + 1 if step else None)
 
 
 def _wandb(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
     kept = run / "wandb" / "run-id"
+    for path in (kept.parent, kept):
+        refuse_link(path, "delete it")
     if not kept.is_file():
         kept.parent.mkdir(exist_ok=True)
-        kept.write_text(secrets.token_hex(8))  # names of folders come twice, ids must not
+        new = secrets.token_hex(8)  # names of folders come twice, ids must not
+        replace_file(kept, lambda partial: partial.write_text(new))
     return WandBTracker(
         PROJECT,
         name=run.name,
         dir=run,
-        id=kept.read_text(),
+        id=read_file(kept, most=100).decode(),
         resume="allow",
         config=dict(config),
         allow_val_change=True,

@@ -206,7 +206,7 @@ class _Trainer:
             unreadable=len(self.run.read_unreadable()),
         )
         score = next(name for key, _ in self.task.val_metrics if (name := f"val_{key}") in row)
-        is_best = all(row[score] > before[score] for before in self.history)
+        is_best = all(row[score] > before.get(score, -math.inf) for before in self.history)
         self.history.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
         return row, self._save(evaluation, is_best)
@@ -325,7 +325,9 @@ class _Trainer:
 
     def _restore(self) -> None:
         """Go on from what was saved last; settings that changed since then count."""
-        path = parallel.from_main(self.accelerator, lambda: self.run.find_checkpoint(self._warn))
+        path = parallel.from_main(
+            self.accelerator, lambda: self.run.find_checkpoint(self._warn, _check_state)
+        )
         state = read_checkpoint(path)
         before, now = ([*map(same_name, names)] for names in (state["classes"], self.task.classes))
         if before != now:
@@ -360,6 +362,49 @@ def _resolved(config: TrainConfig, resume: bool) -> TrainConfig:
     if not resume:
         return resolve(config)
     return replace(resolve(replace(config, pretrained=None)), pretrained=config.pretrained)
+
+
+STATE: dict[str, Any] = dict(
+    epoch=int,
+    step=int,
+    steps=int,
+    images=int,
+    classes=list,
+    sums=dict,
+    skipped_in_row=int,
+    history=list,
+    model=dict,
+    ema=dict | None,
+    optimizer=dict,
+    scaler=dict | None,
+)
+"""What a checkpoint holds."""
+
+
+def _check_state(state: Any) -> None:
+    """See that a checkpoint holds what resuming needs; whether weights fit is seen where they are loaded.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(state, dict):
+        raise ValueError("holds no state of a run")
+    for name, kind in STATE.items():
+        if name not in state:
+            raise ValueError(f"holds no {name}")
+        if not isinstance(state[name], kind):
+            raise ValueError(f"holds {name} of type {type(state[name]).__name__}")
+    sums, rows = state["sums"], state["history"]
+    is_plain = (
+        state["epoch"] >= 1
+        and 0 <= state["step"] <= state["steps"]
+        and all(isinstance(name, str) for name in state["classes"])
+        and sums.keys() == asdict(_Sums()).keys()
+        and all(isinstance(row, dict) and {"epoch", "train_loss", "seconds"} <= row.keys() for row in rows)
+        and all(isinstance(value, int | float) for row in [sums, *rows] for value in row.values())
+    )
+    if not is_plain:
+        raise ValueError("holds a place in the run, classes or metrics that cannot be")
 
 
 def _changed_classes(before: list[str], now: list[str]) -> str:

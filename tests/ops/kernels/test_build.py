@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import subprocess
 import sys
 
@@ -325,6 +326,139 @@ def test_clear(stub, cache, monkeypatch):
     assert build.clear() == 0
     build.build()
     assert len(stub.calls) == 3
+
+
+def loads_nothing(monkeypatch):
+    def load(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(build.ctypes, "CDLL", load)
+
+
+@needs_compiler
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o022, 0o077])
+def test_others_cannot_write_what_is_built(mask, stub, cache):
+    before = os.umask(mask)
+    try:
+        path = build.build()
+        build.library()
+    finally:
+        os.umask(before)
+    for folder in (cache.parent.parent, cache.parent, cache, path.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in (path, path.with_suffix(".sha256")):
+        assert not stat.S_IMODE(file.stat().st_mode) & 0o022
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels", "v2m"])
+def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypatch):
+    library = build.build()
+    path = dict(
+        library=library,
+        checksum=library.with_suffix(".sha256"),
+        folder=library.parent,
+        kernels=cache,
+        v2m=cache.parent,
+    )[place]
+    path.chmod(path.stat().st_mode | mode)
+    with monkeypatch.context() as context:
+        loads_nothing(context)
+        remedy = rf"try v2m kernels clear, and chmod go-w {cache.parent}$"
+        assert_pytorch_takes_over(rf"{path} can be written by others, so nothing in it is run; {remedy}")
+    clear_memory()
+    build.clear()
+    cache.parent.chmod(0o700)
+    assert build.library().v2m_exp2
+
+
+@needs_compiler
+def test_a_cache_where_anybody_may_rename_is_not_used(stub, cache, monkeypatch):
+    build.build()
+    parent = cache.parents[1]
+    parent.chmod(0o1777)
+    build.library()
+    clear_memory()
+    parent.chmod(0o777)
+    with pytest.raises(KernelError, match=rf"^{parent} can be written by everybody, .* XDG_CACHE_HOME to a"):
+        build.library()
+
+
+@needs_compiler
+@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels"])
+def test_links_are_not_followed_to_what_is_loaded(place, stub, cache, tmp_path, monkeypatch):
+    library = build.build()
+    path = dict(
+        library=library, checksum=library.with_suffix(".sha256"), folder=library.parent, kernels=cache
+    )[place]
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    loads_nothing(monkeypatch)
+    with pytest.raises(KernelError, match=rf"^{path} is a link, so nothing in it is run; delete it$"):
+        build.library()
+
+
+@needs_compiler
+def test_a_cache_behind_the_users_own_link(stub, cache, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    cache.parents[1].mkdir()
+    cache.parent.symlink_to(tmp_path / "elsewhere")
+    assert build.library().v2m_exp2
+    assert build.clear() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
+@needs_compiler
+@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels", "v2m"])
+def test_what_others_own_is_not_loaded(place, stub, cache, monkeypatch):
+    library = build.build()
+    path = dict(
+        library=library,
+        checksum=library.with_suffix(".sha256"),
+        folder=library.parent,
+        kernels=cache,
+        v2m=cache.parent,
+    )[place]
+    os.chown(path, 65534, 65534)
+    loads_nothing(monkeypatch)
+    assert_pytorch_takes_over(rf"{path} is of another user, so nothing in it is run; set XDG_CACHE_HOME to ")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
+@needs_compiler
+def test_root_in_the_home_of_another_user(stub, cache, tmp_path):
+    """As in a container: the folder is theirs, the cache in it is root's."""
+    os.chown(tmp_path, 65534, 65534)
+    assert build.library().v2m_exp2
+
+
+@needs_compiler
+def test_library_without_our_functions(cache, tmp_path, monkeypatch):
+    source = tmp_path / "empty.c"
+    source.write_text("")
+    script = Stub(tmp_path / "stub", f'${{CC:-cc}} -shared -o "$output" "{source}"')
+    monkeypatch.setenv("CXX", str(script.path))
+    assert_pytorch_takes_over(
+        r"libv2m\.so cannot be loaded \(.*v2m_exp2.*\); delete it by: v2m kernels clear"
+    )
+
+
+def test_clear_does_not_follow_a_link(cache, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    cache.parent.mkdir(parents=True)
+    cache.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KernelError, match=rf"^{cache} is a link, which is not followed "):
+        build.clear()
+    assert (tmp_path / "elsewhere" / "file").exists()
+
+
+def test_clear_says_what_it_cannot_delete(cache, monkeypatch):
+    cache.parent.mkdir(parents=True)
+    cache.write_text("")
+    with pytest.raises(KernelError, match=rf"^{cache} cannot be deleted \(Not a directory\)$"):
+        build.clear()
 
 
 def test_place_of_the_cache(monkeypatch, tmp_path):

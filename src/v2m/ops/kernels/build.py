@@ -9,6 +9,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,13 @@ from filelock import FileLock
 SOURCES = sorted((Path(__file__).parent / "cpp").iterdir())
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARY = "libv2m.so"
+CHECKSUM = ".sha256"
+FUNCTIONS = [
+    "v2m_exp2",
+    *(f"v2m_{name}_{part}" for name in ("pass", "scan", "scan_2d") for part in ("forward", "backward")),
+]
+"""What a library has."""
+REMEDY = "so nothing in it is run; set XDG_CACHE_HOME to a folder of your own"
 SECONDS_TO_COMPILE = 300
 
 
@@ -55,13 +63,16 @@ def build() -> Path:
     """Compile the library unless it is there, whole; other processes wait for the one that does.
 
     Raises:
-        KernelError: there is no compiler, it fails, or the cache cannot be written.
+        KernelError: there is no compiler, it fails, or the cache cannot be written, or could be by others.
     """
     path = library_path()
     try:
+        check_owner(path)
         if _is_whole(path):
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in reversed([path.parent, *path.parent.parents]):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        check_owner(path)
         with FileLock(path.with_suffix(".lock")):
             if not _is_whole(path):
                 _compile(path)
@@ -79,9 +90,12 @@ def library() -> ctypes.CDLL:
     """
     path = build()
     try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise KernelError(f"{path} cannot be loaded ({error})") from None
+        loaded = ctypes.CDLL(str(path))
+        for function in FUNCTIONS:
+            getattr(loaded, function)
+    except (OSError, AttributeError) as error:
+        raise KernelError(f"{path} cannot be loaded ({error}); delete it by: v2m kernels clear") from None
+    return loaded
 
 
 @lru_cache
@@ -96,15 +110,74 @@ def is_available() -> bool:
 
 
 def clear() -> int:
-    """Delete every compiled library from the cache; returns how many there were."""
-    count = len(list(cache_folder().glob(f"*/{LIBRARY}")))
-    shutil.rmtree(cache_folder(), ignore_errors=True)
+    """Delete every compiled library from the cache; returns how many there were.
+
+    Raises:
+        KernelError: they cannot be deleted, or the folder is a link.
+    """
+    folder = cache_folder()
+    if folder.is_symlink():
+        raise KernelError(f"{folder} is a link, which is not followed to delete anything: delete it yourself")
+    count = len(list(folder.glob(f"*/{LIBRARY}")))
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise KernelError(
+            f"{error.filename or folder} cannot be deleted ({error.strerror or error})"
+        ) from None
     return count
+
+
+def check_owner(library: Path) -> None:
+    """See that nobody else can have written a library, or could exchange it before it is loaded.
+
+    The user's cache and what is in it has to be of this user or root, not for others to write, and no link.
+    The way there may lead through links of this user or root, and through folders of others, but not where
+    anybody may rename what is there.
+
+    Raises:
+        KernelError: somebody else can; the message says what to do.
+        OSError: that cannot be seen.
+    """
+    if os.name != "posix":
+        return
+    users, given = (os.geteuid(), 0), user_cache().absolute()
+    cache = Path(os.path.realpath(given))
+    place = cache / library.parent.relative_to(user_cache())
+    for link in filter(Path.is_symlink, (given, *given.parents)):
+        if link.lstat().st_uid not in users:
+            raise KernelError(f"{link} is of another user, {REMEDY}")
+    for folder in filter(Path.exists, cache.parents):
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise KernelError(f"{folder} can be written by everybody, {REMEDY}")
+    for path in (
+        cache,
+        place.parent,
+        place,
+        place / library.name,
+        place / library.with_suffix(CHECKSUM).name,
+    ):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(found.st_mode):
+            raise KernelError(f"{path} is a link, so nothing in it is run; delete it")
+        if found.st_uid not in users:
+            raise KernelError(f"{path} is of another user, {REMEDY}")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise KernelError(
+                f"{path} can be written by others, so nothing in it is run; "
+                f"try v2m kernels clear, and chmod go-w {shlex.quote(str(cache))}"
+            )
 
 
 def _is_whole(path: Path) -> bool:
     """Whether a library is there as it was compiled: loading a part of one would kill the process."""
-    checksum = path.with_suffix(".sha256")
+    checksum = path.with_suffix(CHECKSUM)
     return path.is_file() and checksum.is_file() and checksum.read_text() == _checksum(path)
 
 
@@ -154,8 +227,11 @@ def _compile(path: Path) -> None:
             _run([*_command(), *sources, "-o", str(partial)])
             if not partial.is_file():
                 raise KernelError(f"the compiler {_compiler()[0]} writes no library")
-            path.with_suffix(".sha256").write_text(_checksum(partial))
-            os.replace(partial, path)
+            checksum = partial.with_suffix(CHECKSUM)
+            checksum.write_text(_checksum(partial))
+            for file in (checksum, partial):
+                file.chmod(0o644)
+                os.replace(file, path.with_name(file.name))
     except (KernelError, OSError):
         print("failed", file=sys.stderr)
         raise
