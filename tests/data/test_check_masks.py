@@ -103,6 +103,13 @@ def test_masks_of_very_many_values_are_told_and_kept_small(folder):
     assert problems[0][2:] == ("value", "0, 1, 2, 3, 4, ... in 100.0% of the pixels of masks/train/a.png")
 
 
+def test_masks_of_another_size_are_not_decoded(folder, monkeypatch):
+    Image.new("L", (300, 400)).save(folder / "masks" / "train" / "a.png")
+    monkeypatch.setattr("v2m.data.check_masks.read_mask", None)
+    (check, _) = find_mask_checks(str(folder))
+    assert check.look(0).problems == [("size", "is 10x20 pixels, its mask 300x400")]
+
+
 def test_files_of_one_name_are_told(folder):
     for kind, name in (("images", "a.jpg"), ("masks", "a.PNG")):
         Image.new("L", (10, 20), 1).save(folder / kind / "train" / name)

@@ -14,7 +14,7 @@ from v2m.data.coco_paths import list_files
 from v2m.data.datasets import VAL_SPLITS
 from v2m.data.errors import UnreadableImageError, same_name
 from v2m.data.image_files import is_image
-from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, is_ade, mask_class_names, read_mask
+from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, is_ade, mask_class_names, read_mask, read_mask_size
 
 IGNORED = 255
 """Value of pixels without a label, unless training is told another one."""
@@ -64,10 +64,18 @@ class MasksCheck:
     def __len__(self) -> int:
         return len(self.data.paths)
 
-    def labels(self, index: int) -> Values | None:
-        """Labels ``[H, W]`` of an image, below 0 for none; None where there is no mask, or none that fits."""
+    def labels(self, index: int, size: tuple[int, int]) -> Values | None:
+        """Labels ``[H, W]`` of an image, below 0 for none; None where there is no mask.
+
+        Args:
+            index: Number of the image.
+            size: Its width and height.
+
+        Raises:
+            UnreadableImageError: the mask cannot be read, or is of another size.
+        """
         path = self._masks[index]
-        return None if path is None else self._to_labels(read_mask(path))
+        return None if path is None else self._to_labels(read_mask(path, size))
 
     def look(self, index: int) -> Look:
         """Look at an image and its mask."""
@@ -75,15 +83,19 @@ class MasksCheck:
         if path is None:
             look.problems.append(("missing mask", "no mask of its name"))
             return look
+        real = look.facts.size if look.facts.mode else None
         try:
+            width, height = read_mask_size(path)
+            if real and sorted((width, height)) != sorted(real):  # not decoded: it may be huge
+                look.problems.append(("size", "is {}x{} pixels, its mask {}x{}".format(*real, width, height)))
+                return look
             values = read_mask(path)
         except UnreadableImageError as error:
             look.problems.append(("unreadable", f"mask {path}: {error.reason}"))
             return look
         height, width = values.shape
-        if look.facts.mode and not fits(look, (width, height)):
-            real = "{}x{}".format(*look.facts.size)
-            look.problems.append(("size", f"is {real} pixels, its mask {width}x{height}"))
+        if real and not fits(look, (width, height)):
+            look.problems.append(("size", "is {}x{} pixels, its mask {}x{}".format(*real, width, height)))
         counts = np.bincount(values.ravel())
         found = np.flatnonzero(counts).tolist()
         odd = found if self._has_many(found) else [value for value in found if not self._is_known(value)]

@@ -149,6 +149,16 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Any:
         return values
 
 
+def read_mask_size(path: Path) -> tuple[int, int]:
+    """Width and height of a mask as it is stored, which is not decoded.
+
+    Raises:
+        UnreadableImageError: the file cannot be read.
+    """
+    with opened_image(path, str(path)) as mask:
+        return mask.size
+
+
 def _describe_sizes(mask: tuple[int, int], image: tuple[int, int]) -> str:
     return "mask is {}x{} pixels, the image {}x{}".format(*mask, *image)
 
