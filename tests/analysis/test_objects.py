@@ -37,6 +37,15 @@ def test_objects_have_the_colours_of_their_classes():
     assert boxes_only[int(6.4 * 30), int(6.4 * 25)].tolist() == [128] * 3
 
 
+def test_of_very_many_objects_the_last_are_drawn(monkeypatch):
+    monkeypatch.setattr("v2m.analysis.objects.MOST_DRAWN", 1)
+    two = Drawn(
+        torch.tensor([[2, 2, 20, 20], [30, 30, 50, 50]]).float(), torch.tensor([0, 1]), ["a", "b"], None
+    )
+    last = Drawn(two.boxes[1:], two.labels[1:], ["b"], None)
+    assert np.array_equal(*(np.asarray(draw_objects(image(), drawn)) for drawn in (two, last)))
+
+
 def test_large_images_keep_their_size():
     assert draw_objects(image(500, 700), NOTHING).size == (700, 500)
     assert draw_objects(image(500, 700), NOTHING, 350).size == (350, 250)

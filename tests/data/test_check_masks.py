@@ -83,6 +83,42 @@ def test_without_a_list_of_classes_values_are_counted(folder):
     assert problems == []
 
 
+def test_masks_of_very_many_values_are_told_and_kept_small(folder):
+    noise = np.arange(2**12, dtype=np.uint16).reshape(64, 64)
+    for split in ("train", "val"):
+        Image.new("RGB", (64, 64), "red" if split == "train" else "blue").save(
+            folder / "images" / split / "a.png"
+        )
+        Image.fromarray(noise).save(folder / "masks" / split / "a.png")
+    splits, problems = check(folder)
+    assert [look.values.keys() for look in splits[0].looks] == [{0, 1, 255, 2}, {0, 1, 255}]
+    assert splits[0].numbers["pixels of no class"] == 2**12 - 3
+    assert splits[0].counts == dict(grass=101, sky=51)
+    (_, image, kind, detail) = problems[0]
+    assert (image, kind) == ("images/train/a.png", "value")
+    assert detail == "2, 3, 4, 5, 6, ... in 99.9% of the pixels of masks/train/a.png"
+    (folder / "classes.txt").unlink()
+    splits, problems = check(folder)
+    assert splits[0].looks[0].values == {}
+    assert problems[0][2:] == ("value", "0, 1, 2, 3, 4, ... in 100.0% of the pixels of masks/train/a.png")
+
+
+def test_masks_of_another_size_are_not_decoded(folder, monkeypatch):
+    Image.new("L", (300, 400)).save(folder / "masks" / "train" / "a.png")
+    monkeypatch.setattr("v2m.data.check_masks.read_mask", None)
+    (check, _) = find_mask_checks(str(folder))
+    assert check.look(0).problems == [("size", "is 10x20 pixels, its mask 300x400")]
+
+
+def test_files_of_one_name_are_told(folder):
+    for kind, name in (("images", "a.jpg"), ("masks", "a.PNG")):
+        Image.new("L", (10, 20), 1).save(folder / kind / "train" / name)
+    assert check(folder)[1] == [
+        ("train", "images/train/a.png", "same name", "as images/train/a.jpg"),
+        ("train", "masks/train/a.png", "same name", "as masks/train/a.PNG"),
+    ]
+
+
 def test_ade20k_counts_from_1(folder):
     rows = ["Idx\tName", *(f"{i}\tclass {i}, other" for i in range(1, 151))]
     (folder / "classes.txt").unlink()

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import pickle
 import sys
 from contextlib import redirect_stdout
@@ -18,6 +19,9 @@ from v2m.data import DataError, UnreadableImageError
 from v2m.data.coco import open_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
+
+SIZE = "expected at least 1, and at most 2,147,483,648 pixels"
+TEXT = "expected text of at most 4096 letters"
 
 
 def test_images_have_their_objects(content, tmp_path):
@@ -224,10 +228,15 @@ def test_an_evaluator_gets_what_is_used(content, tmp_path):
         ("images", dict(id=[7]), ": images number 1 has id [7], expected a whole number or text"),
         ("images", dict(id=True), ": images number 1 has id True, expected a whole number or text"),
         ("images", dict(height=GONE), ": images id 7 has no height, expected a whole number"),
-        ("images", dict(width=0), ": image 7 has height 20 and width 0, expected at least 1"),
-        ("images", dict(file_name=GONE), ": images id 7 has no file_name, expected text"),
+        ("images", dict(width=0), f": image 7 has height 20 and width 0, {SIZE}"),
+        ("images", dict(file_name=GONE), f": images id 7 has no file_name, {TEXT}"),
+        ("images", dict(file_name="a/" * 3000), f"""has file_name '{29 * "a/"}a..., {TEXT}"""),
+        ("images", dict(id=[[7]]), ": images number 1 has id [[7]], expected a whole number or text"),
+        ("categories", dict(name="c\ud800t"), f": categories id 30 has name 'c\\ud800t', {TEXT}"),
+        ("categories", dict(name="W" * 5000), f"""has name '{59 * "W"}..., {TEXT}"""),
         ("images", dict(height="high"), ": images id 7 has height 'high', expected a whole number"),
-        ("images", dict(height=10**30), f": image 7 has height {10**30} and width 30, expected at least 1"),
+        ("images", dict(height=10**30), f": image 7 has height {10**30} and width 30, {SIZE}"),
+        ("images", dict(width=2**18, height=2**15), f": image 7 has height 32768 and width 262144, {SIZE}"),
         ("categories", dict(id=1.5), ": categories number 1 has id 1.5, expected a whole number"),
         ("categories", dict(id=10), " has ids of categories twice: 10"),
     ],
@@ -235,7 +244,7 @@ def test_an_evaluator_gets_what_is_used(content, tmp_path):
 )
 def test_a_damaged_record_is_named(content, tmp_path, kind, change, words):
     content[kind][0] = changed(content[kind][0], change)
-    assert opening_fails(content, tmp_path).endswith(f"json{words}")
+    assert opening_fails(content, tmp_path).endswith(words)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +276,7 @@ def test_no_objects_to_validate_on_are_fine(content, tmp_path):
         (b'{"images": [],\n "annot', r"is damaged in line 2 \(Unterminated string"),
         (b"", r"is damaged in line 1 \(Expecting value\)$"),
         (b'{"images": "\xff"}', r"is damaged \('utf-8' codec can't decode"),
-        (b"[" * 100_000, "is damaged"),
+        (b"[" * 100_000, r"is damaged \(nested too deeply\)$"),
         (b"[1, 2]", "has no list of images"),
     ],
 )
@@ -276,6 +285,40 @@ def test_a_file_that_is_no_json_is_named(content, tmp_path, text, words):
     (tmp_path / "annotations" / "instances_train.json").write_bytes(text)
     with pytest.raises(DataError, match=f"instances_train.json {words}"):
         open_coco(source, "train")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_is_no_file_of_annotations(content, tmp_path):
+    source = write(tmp_path, content)
+    path = tmp_path / "annotations" / "instances_train.json"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"^data: .*instances_train.json is no regular file, expected one$"):
+        open_coco(source, "train")
+
+
+def test_more_objects_than_memory_has_room_for_make_an_image_unreadable_or_are_an_error(content, tmp_path):
+    one = dict(image_id=7, category_id=10, bbox=[5, 2, 15, 15], segmentation=POLYGONS)
+    content["annotations"] += [one | dict(id=10 + i) for i in range(2**15)]
+    source = write(tmp_path, content)
+    reason = r"has 32,769 objects, at most 32,768 are read"
+    with pytest.raises(UnreadableImageError, match=rf"7.png: not a readable image \({reason}"):
+        open_coco(source, "train", masks=False)[0]
+    with pytest.raises(DataError, match=rf"instances_train.json: image 7 \(7.png\): {reason}$"):
+        open_coco(source, "train", strict=True).objects(0)
+    assert len(open_coco(source, "train").objects(2).labels) == 2
+
+
+def test_masks_of_more_pixels_than_memory_has_room_for_make_an_image_unreadable(content, tmp_path):
+    source = write(tmp_path, content)
+    content["images"][2] |= dict(height=46_000, width=46_000)
+    content["annotations"][2].pop("segmentation")
+    content["annotations"] += [content["annotations"][0] | dict(id=10 + i) for i in range(2)]
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    reason = "has 3 objects of 46000x46000 pixels, the masks of at most 4,294,967,296 pixels in all are read"
+    with pytest.raises(UnreadableImageError, match=reason):
+        open_coco(source, "train").objects(2)
+    assert len(open_coco(source, "train", masks=False).objects(2).labels) == 4
 
 
 def test_unreadable_images_say_why(content, tmp_path):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.data.coco import GONE, HEIGHT, POLYGONS, RUNS, WIDTH, changed, opening_fails, warnings, write
+from tests.data.coco import BLOB, GONE, HEIGHT, POLYGONS, RUNS, WIDTH, changed, opening_fails, warnings, write
 from tests.data.coco import content as content
 from v2m.data import DataError, UnreadableImageError
 from v2m.data.coco import open_coco
@@ -44,6 +44,10 @@ MASK_DAMAGE = [
     ([[1, 2, 3, 4, 5, None]], "no list of finite x and y: [1, 2, 3, 4, 5, None]"),
     ([[1, 2, 3, 4, 5, 1e300]], "no list of finite x and y: [1, 2, 3, 4, 5, 1e+300]"),
     ("x", "has a segmentation that is neither polygons nor runs"),
+    (
+        [3 * [-9e5, -9e5, 9e5, 9e5]],
+        "has polygons with an outline of 10,800,000 pixels, expected at most 8,388,608",
+    ),
     (RUNS | dict(size=[30, 20]), "has a mask of size [30, 20], expected that of its image, [20, 30]"),
     (RUNS | dict(counts=[5, 6]), "has a mask of 11 pixels, expected 600"),
     (RUNS | dict(counts=[700, -100]), "counts are no list of whole numbers, nor text"),
@@ -192,6 +196,37 @@ def test_a_damaged_mask_makes_an_image_unreadable_or_is_an_error(content, tmp_pa
         open_coco(source, "train")[0]
     with pytest.raises(DataError, match=r"train.json: image 7 .7.png.: annotation 2 has a damaged mask: "):
         open_coco(source, "train", strict=True)[0]
+
+
+def test_polygons_of_very_many_points_are_read_where_they_stay_in_their_image(content, tmp_path):
+    corners = [0, 0, 29, 0, 29, 19, 0, 19]
+    content["annotations"][1]["segmentation"] = [corners * 20_001]
+    content["annotations"][2]["segmentation"] = [[-9e5, 0, 9e5, 0, 9e5, 19, -9e5, 19]]
+    data = open_coco(write(tmp_path, content), "train")
+    assert data.objects(0).masks.sum() > 500
+    assert data.objects(2).masks[1].sum() == 19 * WIDTH
+
+
+def test_of_runs_nothing_is_kept_but_size_and_counts(content, tmp_path):
+    content["annotations"][1]["segmentation"]["size"] = [20.0, 30.0]
+    source = write(tmp_path, content)
+    path = tmp_path / "annotations" / "instances_train.json"
+    deep = "[" * 900 + "]" * 900
+    path.write_text(json.dumps(content).replace('"counts"', f'"note": {deep}, "counts"'))
+    data = open_coco(source, "train")
+    assert data.ground_truth()["annotations"][0]["segmentation"].keys() == {"size", "counts"}
+    assert data.objects(0).masks.sum() == BLOB.sum()
+
+
+def test_values_that_are_deep_or_large_are_told_in_a_line(content, tmp_path):
+    source = write(tmp_path, content)
+    path = tmp_path / "annotations" / "instances_train.json"
+    for value in ("[" * 950 + "]" * 950, json.dumps(["x" * 10**6] * 20), "1e400", "9" * 4000, '"\\ud800"'):
+        path.write_text(json.dumps(content).replace('"area": 90.5', f'"area": {value}'))
+        (line, _) = open_coco(source, "train").warnings
+        assert "annotation 1 of image 9 (9.png) has area" in line
+        assert len(line) < 500
+        assert "\n" not in line
 
 
 def test_a_number_of_thousands_of_digits_is_damage(content, tmp_path):

@@ -101,6 +101,38 @@ def test_labels_of_16_bits(folder):
     assert data[0][1].tolist() == [[0, 1000, 2]] * 2
 
 
+@pytest.mark.parametrize("value", [-5, 2**16, 10**9])
+def test_values_of_32_bits_are_no_labels(folder, value):
+    labels = np.array([[0, value, 2]] * 2, np.int32)
+    Image.fromarray(labels).save(folder / "masks" / "train" / "a.png", format="TIFF")
+    with pytest.raises(UnreadableImageError, match=rf"a.png: .*has the value {value}, expected 0 to 65535"):
+        open_masks(str(folder), "train")[0]
+
+
+def test_a_mask_of_another_size_is_not_decoded(folder, monkeypatch):
+    write_mask(folder / "masks" / "train" / "a.png", np.zeros((400, 300), np.uint8))
+    data = open_masks(str(folder), "train")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
+    monkeypatch.setattr("v2m.data.masks.read_image", lambda path: Image.new("RGB", (3, 2)))
+    with pytest.raises(UnreadableImageError, match="mask is 300x400 pixels, the image 3x2"):
+        data[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it has no classes"),
+        ("Idx\tName\n", "it has no classes"),
+        ("Idx\tName\n1\tsky\n2\t, sea", "line 3"),
+    ],
+)
+def test_a_list_of_ade20k_that_lacks_something_is_named(folder, text, reason):
+    (folder / "classes.txt").unlink()
+    (folder / "objectInfo150.txt").write_text(text)
+    with pytest.raises(DataError, match=rf"^data: .*objectInfo150.txt is not as ADE20K has it: {reason}"):
+        open_masks(str(folder), "train")
+
+
 def test_no_labelled_pixel(folder):
     write_pair(folder, labels=np.full((2, 3), 255, np.uint8))
     assert open_masks(str(folder), "train")[0][1].unique().tolist() == [255]

@@ -19,6 +19,8 @@ SMALLEST_SIDE = 640
 """Pixels that the longer side of a picture has at least, so that names can be read."""
 SHEET_WIDTH = 480
 """Pixels of the width on a sheet."""
+MOST_DRAWN = 500
+"""Objects that are drawn on an image; their masks are enlarged with it."""
 OPACITY = 0.45
 """Of masks over an image."""
 FONT = "DejaVuSans.ttf"
@@ -41,13 +43,16 @@ class Drawn(NamedTuple):
 
 
 def draw_objects(image: Image.Image, objects: Drawn, side: int | None = None) -> Image.Image:
-    """An image with its objects, each in the colour of its class, the last one in front.
+    """An image with its objects, each in the colour of its class, the last one in front, of many the last.
 
     Args:
         image: The image.
         objects: What is in it.
         side: Pixels of the longer side; by default the image's own, or more if that is little.
     """
+    boxes, labels, captions, masks = objects
+    last = slice(-MOST_DRAWN, None)
+    objects = Drawn(boxes[last], labels[last], captions[last], None if masks is None else masks[last])
     longest = max(image.size)
     scale = (side or max(longest, SMALLEST_SIDE)) / longest
     width, height = (max(1, round(scale * length)) for length in image.size)

@@ -30,12 +30,11 @@ def plot_samples(pictures: Sequence[Any], names: Sequence[str], path: Path, titl
         axis.axis("off")
     for axis, picture in zip(axes.ravel(), pictures, strict=False):
         axis.imshow(picture)
+    names = names[:LONGEST_LEGEND]
     colours = palette(len(names)) / 255
     patches = [
         Patch(color=tuple(colour), label=_short(name)) for colour, name in zip(colours, names, strict=True)
     ]
-    figure.legend(
-        handles=patches[:LONGEST_LEGEND], loc="outside lower center", ncols=6, frameon=False, fontsize=8
-    )
+    figure.legend(handles=patches, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     figure.suptitle(title)
     _save(figure, path)

@@ -157,7 +157,8 @@ def _draw_masks(check: MasksCheck) -> list[Any]:
 def _drawn_masks(check: MasksCheck) -> Any:
     for index in _spread_out(len(check)):
         try:
-            image, labels = read_image(check.data.name(index)), check.labels(index)
+            image = read_image(check.data.name(index))
+            labels = check.labels(index, image.size)
         except UnreadableImageError:
             continue
         if labels is None or labels.shape != (image.height, image.width):

@@ -33,6 +33,7 @@ KINDS = {
     "value": "has values that are no class, unless --input.label_map makes them one",
     "left-over image": "is in the folder, but not in the annotations",
     "left-over mask": "mask without an image",
+    "same name": "has the name of another file but for its suffix, so that pairs are not known",
     "names": "names in the annotations that were taken for others",
     "doubtful": "annotations that can hardly be meant as they are",
     "beyond": "box that reaches beyond its image, and is cut",
@@ -47,7 +48,7 @@ KINDS = {
 """What a problem can be, the worst first."""
 SERIOUS = (
     *("unreadable", "bomb", "leak", "unknown class"),
-    *("missing image", "missing mask", "size", "annotation", "value", "left-over mask"),
+    *("missing image", "missing mask", "size", "annotation", "value", "left-over mask", "same name"),
 )
 PLAIN = ("gray", "colour", "alpha")
 """Modes of 8 bits a channel."""

@@ -14,11 +14,13 @@ from v2m.data.coco_paths import list_files
 from v2m.data.datasets import VAL_SPLITS
 from v2m.data.errors import UnreadableImageError, same_name
 from v2m.data.image_files import is_image
-from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, is_ade, mask_class_names, read_mask
+from v2m.data.masks import IMAGES, MASK_SUFFIX, MASKS, is_ade, mask_class_names, read_mask, read_mask_size
 
 IGNORED = 255
 """Value of pixels without a label, unless training is told another one."""
 MOST_VALUES = 5
+MOST_LABELS = 2**10
+"""Values in a mask that are taken for labels where there is no list of classes."""
 
 Values = npt.NDArray[np.int64]
 
@@ -53,7 +55,8 @@ class MasksCheck:
         self, name: str, images: Path, masks: Path, classes: Sequence[str] | None, first: int = 0
     ) -> None:
         self.name, self.classes, self._first = name, classes, first
-        own, theirs = _by_stem(images, is_image), _by_stem(masks, _is_mask)
+        self._same_names: list[tuple[Path, Path]] = []
+        own, theirs = self._by_stem(images, is_image), self._by_stem(masks, _is_mask)
         self.data = Paths([path for _, path in sorted(own.items())])
         self._masks = [theirs.get(stem) for stem in sorted(own)]
         self._left_over = [path for stem, path in sorted(theirs.items()) if stem not in own]
@@ -61,10 +64,18 @@ class MasksCheck:
     def __len__(self) -> int:
         return len(self.data.paths)
 
-    def labels(self, index: int) -> Values | None:
-        """Labels ``[H, W]`` of an image, below 0 for none; None where there is no mask, or none that fits."""
+    def labels(self, index: int, size: tuple[int, int]) -> Values | None:
+        """Labels ``[H, W]`` of an image, below 0 for none; None where there is no mask.
+
+        Args:
+            index: Number of the image.
+            size: Its width and height.
+
+        Raises:
+            UnreadableImageError: the mask cannot be read, or is of another size.
+        """
         path = self._masks[index]
-        return None if path is None else self._to_labels(read_mask(path))
+        return None if path is None else self._to_labels(read_mask(path, size))
 
     def look(self, index: int) -> Look:
         """Look at an image and its mask."""
@@ -72,23 +83,29 @@ class MasksCheck:
         if path is None:
             look.problems.append(("missing mask", "no mask of its name"))
             return look
+        real = look.facts.size if look.facts.mode else None
         try:
+            width, height = read_mask_size(path)
+            if real and sorted((width, height)) != sorted(real):  # not decoded: it may be huge
+                look.problems.append(("size", "is {}x{} pixels, its mask {}x{}".format(*real, width, height)))
+                return look
             values = read_mask(path)
         except UnreadableImageError as error:
             look.problems.append(("unreadable", f"mask {path}: {error.reason}"))
             return look
         height, width = values.shape
-        if look.facts.mode and not fits(look, (width, height)):
-            real = "{}x{}".format(*look.facts.size)
-            look.problems.append(("size", f"is {real} pixels, its mask {width}x{height}"))
-        found, counts = np.unique(values, return_counts=True)
-        counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
-        odd = [value for value in counted if not self._is_known(value)]
+        if real and not fits(look, (width, height)):
+            look.problems.append(("size", "is {}x{} pixels, its mask {}x{}".format(*real, width, height)))
+        counts = np.bincount(values.ravel())
+        found = np.flatnonzero(counts).tolist()
+        odd = found if self._has_many(found) else [value for value in found if not self._is_known(value)]
         if odd:
             listed = ", ".join(map(str, odd[:MOST_VALUES])) + (", ..." if len(odd) > MOST_VALUES else "")
-            share = sum(counted[value] for value in odd) / values.size
-            look.problems.append(("value", f"{listed} in {share:.1%} of the pixels of {path}"))
-        return look._replace(values=counted)
+            total = int(counts[odd].sum())
+            look.problems.append(("value", f"{listed} in {total / values.size:.1%} of the pixels of {path}"))
+            counts[odd] = 0
+            counts[odd[0]] = total if self.classes else 0  # all together: images are many, as values may be
+        return look._replace(values={value: int(counts[value]) for value in found if counts[value]})
 
     def finish(self, looks: list[Look]) -> AnnotatedSplit:
         """The split, with what was seen of all images."""
@@ -109,6 +126,7 @@ class MasksCheck:
             "pixels of no class": totals.total() - labelled - ignored,
         }
         problems = [Problem(self.name, str(path), "left-over mask", "no image") for path in self._left_over]
+        problems += [Problem(self.name, str(p), "same name", f"as {other}") for p, other in self._same_names]
         return AnnotatedSplit(self.name, self.data, looks, by_class, numbers, problems)
 
     def _to_labels(self, values: Values) -> Values:
@@ -116,6 +134,19 @@ class MasksCheck:
 
     def _is_ignored(self, value: int) -> bool:
         return value == IGNORED or value < self._first
+
+    def _has_many(self, values: Sequence[int]) -> bool:
+        """Whether these can be no labels: there is no list of classes, and they are very many."""
+        return self.classes is None and len(values) > MOST_LABELS
+
+    def _by_stem(self, folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
+        """Files in a folder and below by their path in it without suffix (NFC)."""
+        found: dict[str, Path] = {}
+        for path in (folder / file for file in sorted(list_files(folder)) if is_wanted(Path(file).name)):
+            first = found.setdefault(same_name(str(path.relative_to(folder).with_suffix(""))), path)
+            if first is not path:
+                self._same_names.append((path, first))
+        return found
 
     def _is_known(self, value: int) -> bool:
         is_class = self.classes is None or 0 <= value - self._first < len(self.classes)
@@ -137,12 +168,6 @@ def find_mask_checks(source: str) -> list[MasksCheck]:
                 first = int(names is not None and is_ade(root, names))
                 checks.append(MasksCheck(name, images, folder, names, first))
     return checks
-
-
-def _by_stem(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
-    """Files in a folder and below by their path in it without suffix (NFC)."""
-    files = (folder / file for file in sorted(list_files(folder)) if is_wanted(Path(file).name))
-    return {same_name(str(path.relative_to(folder).with_suffix(""))): path for path in files}
 
 
 def _is_mask(name: str) -> bool:

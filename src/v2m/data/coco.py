@@ -17,11 +17,15 @@ from v2m.data.coco_paths import describe_missing, describe_moved, describe_share
 from v2m.data.coco_plausible import describe_misfits, describe_repeated, fit_as_corners, refuse_shares
 from v2m.data.coco_table import Fault, make_table
 from v2m.data.coco_values import ID, cut
-from v2m.data.errors import DataError, UnreadableImageError, few, shown
+from v2m.data.errors import DataError, UnreadableImageError, few, first_line, shown
 from v2m.data.images import fit_annotations, read_image, tell_hidden_turns
 from v2m.data.named import Split
 from v2m.data.transforms import apply
 
+MOST_OBJECTS = 2**15
+"""Objects of an image: with more, a detector runs out of memory."""
+MOST_MASK_PIXELS = 2**32
+"""Pixels of all masks of an image, a byte each."""
 FEW_IMAGES = 0.1
 """Share of the images that have objects in a set that has hardly any."""
 
@@ -142,10 +146,11 @@ class CocoImages(Dataset[Any]):
         """What is in an image.
 
         Raises:
-            UnreadableImageError: a mask is damaged; a DataError where that is strict.
+            UnreadableImageError: a mask is damaged, or they are too many; a DataError where that is strict.
             ValueError: the library that decodes masks is not installed.
         """
         table, places = self._table, self._table.of_image(index)
+        self._refuse_crowded(index, places.stop - places.start)
         boxes = table.boxes[places]
         return Objects(
             boxes=torch.from_numpy(np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])).float(),
@@ -162,12 +167,24 @@ class CocoImages(Dataset[Any]):
             try:
                 mask[:] = decode_mask(api, self._table.segmentation(place), height, width)
             except (ValueError, RuntimeError) as error:
-                reason = f"annotation {cut(self._table.ids[place])} has a damaged mask: {error}"
-                if self._is_strict:
-                    which = f"image {self.image_ids[index]} ({shown(self._names[index])})"
-                    raise DataError(f"data: {self.source}: {which}: {reason}") from None
-                raise UnreadableImageError(self.name(index), reason) from None
+                which = f"annotation {cut(self._table.ids[place])}"
+                raise self._unusable(index, f"{which} has a damaged mask: {first_line(error)}") from None
         return masks
+
+    def _refuse_crowded(self, index: int, count: int) -> None:
+        height, width = self.size(index)
+        if count > MOST_OBJECTS:
+            raise self._unusable(index, f"has {count:,} objects, at most {MOST_OBJECTS:,} are read")
+        if self.has_masks and count * height * width > MOST_MASK_PIXELS:
+            most = f"the masks of at most {MOST_MASK_PIXELS:,} pixels in all are read"
+            raise self._unusable(index, f"has {count:,} objects of {width}x{height} pixels, {most}")
+
+    def _unusable(self, index: int, reason: str) -> DataError:
+        """The error of an image whose annotations cannot be used."""
+        if self._is_strict:
+            which = f"image {cut(self.image_ids[index])} ({shown(self._names[index])})"
+            return DataError(f"data: {self.source}: {which}: {reason}")
+        return UnreadableImageError(self.name(index), reason)
 
     def count_objects(self) -> int:
         """Objects of all images, and crowds."""
@@ -308,7 +325,8 @@ def _describe_ids(records: Records) -> list[str]:
         return []
     first = next(id for id, count in Counter(given).items() if count > 1)
     return [
-        f"{records.path}: {twice:,} annotations have the id of another one, all are kept, the first: {first}"
+        f"{records.path}: {twice:,} annotations have the id of another one, all are kept, the first: "
+        f"{cut(first)}"
     ]
 
 
@@ -317,7 +335,7 @@ def _name_classes_apart(records: Records) -> list[str]:
     counts = Counter(category["name"] for category in records.categories)
     twice = [category for category in records.categories if counts[category["name"]] > 1]
     for category in twice:
-        category["name"] += f" ({category['id']})"
+        category["name"] += f" ({cut(category['id'])})"
     if not twice:
         return []
     told = few([category["name"] for category in twice])

@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from v2m.data.coco_values import FARTHEST, ID, TEXT, WHOLE, Field, cut
+from v2m.data.coco_values import FARTHEST, ID, MOST_SHOWN, NAME, PATH, WHOLE, Field, cut
 from v2m.data.datasets import SPLITS, VAL_SPLITS
-from v2m.data.errors import DataError, few
+from v2m.data.errors import DataError, few, first_line
+from v2m.data.files import open_file
 from v2m.data.named import Split
 
 BESIDE_IMAGES = "_annotations.coco.json"
+MOST_PIXELS = 2**31
+"""Of an image, by the annotations. Pillow reads a tenth of that."""
 
 Record = dict[str, Any]
 
 FIELDS: dict[str, dict[str, Field]] = dict(
-    images=dict(id=ID, file_name=TEXT, height=WHOLE, width=WHOLE),
-    categories=dict(id=WHOLE, name=TEXT),
+    images=dict(id=ID, file_name=PATH, height=WHOLE, width=WHOLE),
+    categories=dict(id=WHOLE, name=NAME),
     annotations={},
 )
 """What every image and category must have; of annotations, those that are damaged can be left out."""
@@ -102,12 +105,16 @@ def read_records(path: Path) -> Records:
         DataError: the file is damaged, or misses something.
     """
     try:
-        with _no_collection():
-            content = json.loads(path.read_bytes())
+        with _no_collection(), open_file(path) as file:
+            content = json.loads(file.read())
+    except DataError as error:
+        raise DataError(f"data: {error}") from None
+    except RecursionError:
+        raise DataError(f"data: {path} is damaged (nested too deeply)") from None
     except json.JSONDecodeError as error:
         raise DataError(f"data: {path} is damaged in line {error.lineno} ({error.msg})") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, or a number of thousands of digits
-        raise DataError(f"data: {path} is damaged ({error})") from None
+    except ValueError as error:  # no UTF-8, or a number of thousands of digits
+        raise DataError(f"data: {path} is damaged ({first_line(error)})") from None
     for kind in FIELDS:
         if not isinstance(content, dict) or not isinstance(content.get(kind), list):
             raise DataError(f"data: {path} has no list of {kind}, expected annotations in COCO format")
@@ -118,9 +125,10 @@ def read_records(path: Path) -> Records:
         _read_fields(path, kind, content[kind], fields)
     for image in records.images:
         sides = image["height"], image["width"]
-        if not 1 <= min(sides) <= max(sides) < FARTHEST:
+        if not 1 <= min(sides) <= max(sides) < FARTHEST or sides[0] * sides[1] > MOST_PIXELS:
             size = f"height {cut(sides[0])} and width {cut(sides[1])}"
-            raise DataError(f"data: {path}: image {image['id']} has {size}, expected at least 1")
+            expected = f"at least 1, and at most {MOST_PIXELS:,} pixels"
+            raise DataError(f"data: {path}: image {cut(image['id'])} has {size}, expected {expected}")
     return records
 
 
@@ -146,12 +154,12 @@ def _read_fields(path: Path, kind: str, records: Sequence[Any], fields: dict[str
             value = field.read(record.get(name))
             if value is None:
                 found = f"{name} {cut(record[name])}" if name in record else f"no {name}"
-                which = f"id {record['id']}" if name != "id" else f"number {place + 1}"
+                which = f"id {cut(record['id'])}" if name != "id" else f"number {place + 1}"
                 raise DataError(f"data: {path}: {kind} {which} has {found}, expected {field.expected}")
             record[name] = value
     ids = [record["id"] for record in records] if fields else []
     if len(set(ids)) < len(ids):
-        twice = [str(id) for id, count in Counter(ids).items() if count > 1]
+        twice = [str(id)[:MOST_SHOWN] for id, count in Counter(ids).items() if count > 1]
         raise DataError(f"data: {path} has ids of {kind} twice: {few(twice)}")
 
 

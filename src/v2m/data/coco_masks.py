@@ -1,5 +1,6 @@
 """Masks in COCO files: polygons, run lengths, and run lengths as text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from v2m.data.coco_values import cut, read_numbers
 
 LEAST_POLYGON = 6
 """Numbers of a triangle; what has fewer has no pixels."""
+LONGEST_OUTLINE = 2**23
+"""Pixels along the polygons of a mask: the library has some 40 bytes for each while it fills them."""
 
 Mask = npt.NDArray[np.uint8]
 
@@ -22,8 +25,7 @@ def read_mask(segmentation: Any, height: int, width: int) -> Any:
     if not segmentation:
         raise ValueError("has no segmentation, but others have one")
     if isinstance(segmentation, dict):
-        _check_runs(segmentation, height, width)
-        return segmentation
+        return _read_runs(segmentation, height, width)
     if not isinstance(segmentation, list):
         raise ValueError("has a segmentation that is neither polygons nor runs")
     flat = read_numbers(segmentation)  # one polygon without the list around it
@@ -35,19 +37,36 @@ def read_mask(segmentation: Any, height: int, width: int) -> Any:
         polygons.append(points)
     if max(map(len, polygons)) < LEAST_POLYGON:
         raise ValueError("has no polygon of three points or more")
+    length = _outline(polygons)
+    if length > LONGEST_OUTLINE:
+        raise ValueError(
+            f"has polygons with an outline of {length:,.0f} pixels, expected at most {LONGEST_OUTLINE:,}"
+        )
     return polygons
 
 
-def _check_runs(runs: dict[str, Any], height: int, width: int) -> None:
+def _outline(polygons: Sequence[Sequence[float]]) -> float:
+    """Pixels along polygons, or a bound that is quickly found where that is within the limit."""
+    most = sum(len(points) * (max(points) - min(points)) for points in polygons if points)
+    if most <= LONGEST_OUTLINE:
+        return most
+    corners = [np.array(points, np.float64).reshape(-1, 2) for points in polygons if points]
+    return float(sum(np.abs(places - np.roll(places, 1, 0)).max(1).sum() for places in corners))
+
+
+def _read_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Runs and nothing else that is beside them in the file."""
     size, counts = runs.get("size"), runs.get("counts")
     if size != [height, width]:
         raise ValueError(f"has a mask of size {cut(size)}, expected that of its image, [{height}, {width}]")
+    read = dict(size=[height, width], counts=counts)
     if isinstance(counts, str):
-        return
+        return read
     if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("has a mask whose counts are no list of whole numbers, nor text")
     if sum(counts) != height * width:
-        raise ValueError(f"has a mask of {sum(counts)} pixels, expected {height * width}")
+        raise ValueError(f"has a mask of {cut(sum(counts))} pixels, expected {height * width}")
+    return read
 
 
 def mask_api() -> Any:

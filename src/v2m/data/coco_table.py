@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from v2m.data.coco_files import Records
 from v2m.data.coco_masks import read_mask
-from v2m.data.coco_values import AREA, BOX, FLAG, ID, WHOLE, Field, cut
+from v2m.data.coco_values import AREA, BOX, FLAG, ID, MOST_SHOWN, WHOLE, Field, cut
 from v2m.data.errors import few, shown
 
 ROUNDING = 0.05
@@ -131,7 +131,7 @@ def _places(
     values = _column(records, name, field, None, problems)
     places = [place_of.get(value, -1) for value in values]
     unknown = [place for place, found in enumerate(places) if found < 0]
-    known = few([str(id) for id in ids]) if unknown else ""
+    known = few([str(id)[:MOST_SHOWN] for id in ids]) if unknown else ""
     for place in unknown:
         places[place] = 0
         problems.setdefault(place, (name, f"has {name} {cut(values[place])}, known: {known}"))

@@ -3,12 +3,17 @@
 import re
 from collections.abc import Callable, Sequence
 from math import isfinite
+from reprlib import Repr
 from typing import Any, NamedTuple
+
+from v2m.data.errors import is_text
 
 FARTHEST = 1e6
 """Pixels from which a coordinate is taken for damage."""
 MOST_SHOWN = 60
 """Letters of a value that are shown."""
+LONGEST_TEXT = 4096
+"""Letters of a name: no system has longer paths."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -55,9 +60,14 @@ def read_id(value: Any) -> int | str | None:
     return number
 
 
-def read_text(value: Any) -> str | None:
-    """A text."""
-    return value if isinstance(value, str) else None
+def read_path(value: Any) -> str | None:
+    """A text, of no more letters than a path can have."""
+    return value if isinstance(value, str) and len(value) <= LONGEST_TEXT else None
+
+
+def read_name(value: Any) -> str | None:
+    """Likewise, but text that can be written in UTF-8; names of files may be other bytes."""
+    return value if read_path(value) is not None and is_text(value) else None
 
 
 def read_flag(value: Any) -> bool | None:
@@ -97,15 +107,21 @@ def read_box(value: Any) -> list[float] | None:
     return numbers if numbers and len(numbers) == 4 else None
 
 
+_SHORT = Repr()
+_SHORT.maxlist = _SHORT.maxdict = MOST_SHOWN
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 4 * MOST_SHOWN
+
+
 def cut(value: Any) -> str:
-    """A value of a file in a line: its start."""
-    text = repr(value)
+    """A value of a file in a line: its start. Of what is large or deep no more than that is looked at."""
+    text = _SHORT.repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 ID = Field(read_id, "a whole number or text")
 WHOLE = Field(read_whole, "a whole number")
-TEXT = Field(read_text, "text")
+PATH = Field(read_path, f"text of at most {LONGEST_TEXT} letters")
+NAME = Field(read_name, f"text of at most {LONGEST_TEXT} letters")
 FLAG = Field(read_flag, "0 or 1")
 AREA = Field(read_area, "a number of pixels")
 BOX = Field(read_box, "four finite numbers")

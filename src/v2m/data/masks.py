@@ -95,22 +95,25 @@ class MaskedImages:
         """
         path, mask = self._pairs[index]
         image = read_image(path)
-        _, labels = self.read_mask(index)
+        _, labels = self.read_mask(index, image.size)
         height, width = labels.shape
         image = fit_annotations(image, path, (width, height)).convert("RGB")
         if (width, height) != image.size:
-            sizes = f"mask is {width}x{height} pixels, the image {image.width}x{image.height}"
-            raise UnreadableImageError(str(mask), sizes)
+            raise UnreadableImageError(str(mask), _describe_sizes((width, height), image.size))
         return image, torch.from_numpy(labels)
 
-    def read_mask(self, index: int) -> tuple[Any, Any]:
+    def read_mask(self, index: int, size: tuple[int, int] | None = None) -> tuple[Any, Any]:
         """Values ``[H, W]`` in the mask of an image, and the labels ``[H, W]`` that they stand for.
+
+        Args:
+            index: Number of the image.
+            size: Its width and height, if they are known.
 
         Raises:
             UnreadableImageError: it cannot be read, or has a label that is no class.
         """
         mask = self.mask(index)
-        values = read_mask(mask)
+        values = read_mask(mask, size)
         labels = self._labels[values]
         unknown = ((labels < 0) | (labels >= len(self.classes))) & (labels != self.ignore_index)
         if unknown.any():
@@ -122,18 +125,42 @@ class MaskedImages:
         return values, labels
 
 
-def read_mask(path: Path) -> Any:
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> Any:
     """Values ``[H, W]`` in a mask: gray of 1, 8 or 16 bits, or places in a palette.
 
+    Args:
+        path: The file.
+        size: Width and height of its image, or the other way round; a mask of others is not decoded.
+
     Raises:
-        UnreadableImageError: the file cannot be read, or has colours.
+        UnreadableImageError: the file cannot be read, has colours, other values, or another size.
     """
     with opened_image(path, str(path)) as mask:
+        if size and sorted(mask.size) != sorted(size):
+            raise ValueError(_describe_sizes(mask.size, size))
         mask.load()
         if mask.mode not in LABEL_MODES:
             raise ValueError(f"mask has {mask.mode} pixels, expected one number each: gray, or a palette")
         turn = find_turn(mask)
-        return np.asarray(mask if turn is None else mask.transpose(turn)).astype(np.int64)
+        values = np.asarray(mask if turn is None else mask.transpose(turn)).astype(np.int64)
+        for extreme in (values.min(), values.max()):
+            if not 0 <= extreme < VALUES:
+                raise ValueError(f"mask has the value {extreme}, expected 0 to {VALUES - 1}")
+        return values
+
+
+def read_mask_size(path: Path) -> tuple[int, int]:
+    """Width and height of a mask as it is stored, which is not decoded.
+
+    Raises:
+        UnreadableImageError: the file cannot be read.
+    """
+    with opened_image(path, str(path)) as mask:
+        return mask.size
+
+
+def _describe_sizes(mask: tuple[int, int], image: tuple[int, int]) -> str:
+    return "mask is {}x{} pixels, the image {}x{}".format(*mask, *image)
 
 
 def open_masks(
@@ -253,8 +280,11 @@ def mask_class_names(root: Path) -> list[str] | None:
     file = root / ADE_OBJECTS
     if not file.is_file():
         return None
-    _, *rows = read_lines(file)
-    return [row.split("\t")[-1].split(",")[0].strip() for row in rows]
+    names = [row.split("\t")[-1].split(",")[0].strip() for row in read_lines(file)[1:]]
+    if not all(names) or not names:
+        which = f"line {names.index('') + 2} has no class" if names else "it has no classes"
+        raise DataError(f"data: {file} is not as ADE20K has it: {which}")
+    return names
 
 
 def is_ade(root: Path, names: Sequence[str]) -> bool:

@@ -69,6 +69,14 @@ def test_detections_are_in_pixels_of_the_image(images):
     assert not detect(tiny_detector(score_threshold=1.0).eval(), images, CPU)[0].masks.numel()
 
 
+@pytest.mark.parametrize("detector", ["mask_rcnn", "retinanet"])
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1)])
+def test_very_narrow_images_keep_a_pixel(detector, size):
+    model = tiny_detector(detector).eval()
+    (found,) = detect(model, [torch.rand(3, *size)], torch.device("cpu"))
+    assert found.masks is None or found.masks.shape[1:] == size
+
+
 def test_regions_are_cut_out_at_the_strides_of_the_maps():
     """Whatever comes first: torchvision would take 8 for the stride of a map of 16 cells for 33 pixels."""
     model = tiny_detector(score_threshold=0.0)

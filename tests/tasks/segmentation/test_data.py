@@ -7,7 +7,13 @@ from PIL import Image
 
 from v2m.data.loading import TrainLoader, seed_everything
 from v2m.tasks.segmentation.config import AugmentConfig, InputConfig
-from v2m.tasks.segmentation.data import EvalTransform, TrainTransform, open_train_data, resolve_input
+from v2m.tasks.segmentation.data import (
+    EvalTransform,
+    TrainTransform,
+    base_scale,
+    open_train_data,
+    resolve_input,
+)
 
 PLAIN = AugmentConfig(scale=(1.0, 1.0), hflip=0.0, photometric=0.0, max_ratio=1.0)
 INPUT = InputConfig(crop_size=(24, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -36,6 +42,13 @@ def test_image_and_labels_stay_together(hflip):
         assert torch.equal(columns_of(image), labels)
         step = labels[0].diff()
         assert (step == (-1 if hflip else 1)).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 65_000), (65_000, 1), (512, 256), (2, 2)])
+def test_very_narrow_images_are_not_enlarged_without_bound(height, width):
+    scale = base_scale(height, width, 512)
+    assert scale == 512 / min(height, width) or round(scale * height) * round(scale * width) < 2**24 + 2**17
+    assert base_scale(height, width, None) == 1
 
 
 @pytest.mark.parametrize(("scale", "short_side", "width"), [(0.5, None, 30), (0.5, 20, 15), (0.25, 80, 30)])

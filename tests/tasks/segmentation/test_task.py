@@ -157,6 +157,8 @@ def test_one_class_is_too_few(tmp_path):
         (lambda: InputConfig(crop_size=0), "input.crop_size is 0"),
         (lambda: InputConfig(mean=(0.5,)), "input.mean is"),
         (lambda: InputConfig(label_map={-1: 0}), "input.label_map has the value -1"),
+        (lambda: InputConfig(label_map={7: 10**30}), "input.label_map has the label 10"),
+        (lambda: InputConfig(ignore_index=-(10**30)), "input.ignore_index is -10"),
         (lambda: AugmentConfig(scale=(2.0, 1.0)), "augment.scale is"),
         (lambda: AugmentConfig(hflip=2.0), "augment.hflip is 2.0"),
         (lambda: HeadConfig("fpn", 100), "head.channels is 100, expected a multiple of 128 for fpn"),

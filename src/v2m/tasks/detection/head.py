@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from accelerate.utils import convert_to_fp32
 from PIL import Image
 from torch import Tensor, nn
@@ -157,7 +158,20 @@ class _Pyramid(nn.Module):
 
 
 class _Transform(GeneralizedRCNNTransform):
-    """torchvision's, with masks as pixels of the image or not, pasted one by one to save memory."""
+    """torchvision's, with masks as pixels of the image or not, pasted one by one to save memory.
+
+    Images that are so narrow that resizing would leave nothing of them keep a pixel.
+    """
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        sides = image.shape[-2:]
+        scale = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
+        if self.training or scale * min(sides) >= 1:
+            return super().resize(image, target)
+        size = [max(1, int(scale * side)) for side in sides]
+        return F.interpolate(image[None], size, mode="bilinear")[0], target
 
     def postprocess(
         self,

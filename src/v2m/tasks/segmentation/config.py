@@ -5,6 +5,8 @@ from typing import Literal
 
 from v2m.tasks.config import TrainConfig
 
+MOST_LABEL = 2**31
+
 
 @dataclass(frozen=True)
 class InputConfig:
@@ -35,6 +37,12 @@ class InputConfig:
         wrong = [value for value in self.label_map or () if not 0 <= value < 2**16]
         if wrong:
             raise ValueError(f"input.label_map has the value {wrong[0]}, masks have 0 to {2**16 - 1}")
+        for name, label in (
+            ("ignore_index is", self.ignore_index),
+            *(("label_map has the label", label) for label in (self.label_map or {}).values()),
+        ):
+            if not -MOST_LABEL <= label < MOST_LABEL:
+                raise ValueError(f"input.{name} {label}, expected {-MOST_LABEL} to {MOST_LABEL - 1}")
 
     @property
     def crop(self) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Images and their labels as training and evaluation take them: torchvision's transforms."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from v2m.data.transforms import NamedStep
 from v2m.tasks.hub import model_defaults
 from v2m.tasks.segmentation.config import AugmentConfig, InputConfig
 
+MOST_ENLARGED = 2**24
+"""Pixels that an image is enlarged to at most, for the sake of its shorter side."""
 CROPS = 10
 """Crops that are tried until none of the classes fills one."""
 
@@ -87,8 +90,7 @@ class TrainTransform:
 
     def _random_size(self, height: int, width: int) -> list[int]:
         scale = torch.empty(()).uniform_(*self.augment.scale).item()
-        if self.short_side:
-            scale *= self.short_side / min(height, width)
+        scale *= base_scale(height, width, self.short_side)
         return [max(1, round(height * scale)), max(1, round(width * scale))]
 
     def _crop(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,6 +102,13 @@ class TrainTransform:
             if len(labelled) and labelled.bincount().max() <= self.augment.max_ratio * len(labelled):
                 break
         return pair
+
+
+def base_scale(height: int, width: int, short_side: int | None) -> float:
+    """What brings an image to this shorter side; less for one that is so narrow that it would be huge."""
+    if not short_side:
+        return 1.0
+    return min(short_side / min(height, width), max(1.0, math.sqrt(MOST_ENLARGED / (height * width))))
 
 
 class PhotometricDistort(v2.RandomPhotometricDistort):

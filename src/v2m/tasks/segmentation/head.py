@@ -16,7 +16,7 @@ from v2m.data.images import read_batches
 from v2m.tasks import hub
 from v2m.tasks.backbone import Backbone, OnBackbone
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig
-from v2m.tasks.segmentation.data import to_tensor
+from v2m.tasks.segmentation.data import base_scale, to_tensor
 
 STRIDE = 32
 AUXILIARY_MAP = 2
@@ -209,8 +209,8 @@ def iter_predictions(
 
 def _predict(model: Segmenter, images: Tensor, inference: InferenceConfig) -> Tensor:
     """Class scores ``[B, classes, H, W]`` of images of one size, with all scales."""
-    height, width = size = images.shape[-2:]
-    base = inference.short_side / min(size) if inference.short_side else 1.0
+    height, width = images.shape[-2:]
+    base = base_scale(height, width, inference.short_side)
     views = len(inference.scales) * (1 + inference.flip)
     total: Tensor | None = None
     for scale in inference.scales:
