@@ -16,6 +16,7 @@ from jsonargparse.typing import (
 
 from v2m import __version__
 from v2m.cli.settings import ConfigFileError, config_type
+from v2m.data.errors import shown
 from v2m.data.scenes import ScenesConfig
 from v2m.engine import parallel
 from v2m.recipes import RECIPES
@@ -41,7 +42,7 @@ class Parser(ArgumentParser):
         """Print what is wrong and exit with 2."""
         message = " ".join(message.split())
         parallel.give_way()
-        sys.stderr.write(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}\n")
+        sys.stderr.write(shown(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}") + "\n")
         sys.exit(2)
 
     def _suggestion(self, message: str) -> str:

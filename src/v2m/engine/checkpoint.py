@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from v2m.data import first_line
 from v2m.data.files import flush_folder, put_in_place
+from v2m.data.names import shell_word
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
 PARTIAL, DAMAGED = ".checkpoint.partial", ".damaged"
@@ -82,7 +82,7 @@ class Checkpoints:
             warn(f"{path} is damaged, it is not what was written (it is {path.name}{DAMAGED} now); {then}")
         raise OSError(
             f"resume: no checkpoint in {self.folder} is whole; what they hold is in *{DAMAGED}. "
-            f"A new run can start from its weights: --pretrained {shlex.quote(str(self.folder.parent))}"
+            f"A new run can start from its weights: --pretrained {shell_word(str(self.folder.parent))}"
         )
 
 

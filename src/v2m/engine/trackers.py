@@ -14,6 +14,7 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTrack
 from rich.console import Console
 
 from v2m.data import first_line
+from v2m.engine.progress import print_line
 
 PROJECT = "v2m"
 
@@ -89,11 +90,7 @@ class Trackers:
         except Exception as error:  # whatever it is, training is worth more
             self._trackers.pop(name, None)
             reason = first_line(error)
-            self._console.print(
-                f"warning: {name} fails ({reason}); training goes on without it",
-                highlight=False,
-                soft_wrap=True,
-            )
+            print_line(self._console, f"warning: {name} fails ({reason}); training goes on without it")
 
 
 def _tensorboard(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
