@@ -86,7 +86,7 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], path: Path,
     axis = figure.subplots()
     share = confusion.float() / confusion.sum(1, keepdim=True).clamp(min=1)
     image = axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axis.set(xlabel="predicted class", ylabel="true class")
+    axis.set(xlabel="predicted class", ylabel="true class", title=_heading(title, figure))
     if count <= MANY_CLASSES:
         rotation = 0 if max(map(len, names)) <= 3 else 45
         axis.set_xticks(range(count), names, rotation=rotation, ha="center" if not rotation else "right")
@@ -95,7 +95,7 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], path: Path,
             colour = "white" if share[i, j] > 0.5 else "black"
             axis.text(j, i, str(int(confusion[i, j])), ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axis, format="{x:.0%}", shrink=0.8, label="share of the true class")
-    _save(figure, path, title)
+    _save(figure, path)
 
 
 def plot_predictions(
@@ -212,14 +212,14 @@ def plot_classes(
         ordered = sorted((images.get(name, 0) for name in names), reverse=True)
         label = f"{_short(split)}: {sum(ordered):,} {what}"
         axis.plot(range(1, len(ordered) + 1), ordered, color=colour, label=label, drawstyle="steps-mid")
-    axis.set(xlabel="class, from the largest to the smallest", ylabel=what)
+    axis.set(xlabel="class, from the largest to the smallest", ylabel=what, title=_heading(title, figure))
     axis.set_yscale("symlog", linthresh=1)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
-    _save(figure, path, title)
+    _save(figure, path)
 
 
 def _class_bars(
@@ -311,6 +311,11 @@ def _short(name: str) -> str:
     return figure_text(text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…")
 
 
+def _heading(title: str, figure: "Figure") -> str:
+    """A title of as many letters as there is room for."""
+    return figure_text(shortened(shown(title), round(TITLE_LETTERS * figure.get_figwidth())))
+
+
 def _name(legend: Any, names: Sequence[str]) -> None:
     """Name what is in a legend, which leaves out labels that begin with an underscore."""
     for text, name in zip(legend.get_texts(), names, strict=True):
@@ -328,7 +333,8 @@ def _save(figure: "Figure", path: Path, title: str = "") -> None:
     from matplotlib import rc_context
     from matplotlib.text import Text
 
-    figure.suptitle(figure_text(shortened(shown(title), round(TITLE_LETTERS * figure.get_figwidth()))))
+    if title:
+        figure.suptitle(_heading(title, figure))
     for text in figure.findobj(Text):
         text.set_usetex(False)  # type: ignore[attr-defined]
     options: dict[str, Any] = dict(format="png", facecolor="white")

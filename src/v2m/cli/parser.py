@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import (
     ClosedUnitInterval,
@@ -37,6 +38,12 @@ class Parser(ArgumentParser):
         """Parse, and remember the arguments for the words of an error."""
         self._arguments = sys.argv[1:] if args is None else args
         return super().parse_args(args, *others, **more)
+
+    def dump(self, *args: Any, **options: Any) -> str:
+        """Settings as YAML, with escapes if there is what a terminal must not get."""
+        text = super().dump(*args, **options)
+        is_plain = all(shown(line) == line for line in text.split("\n"))
+        return text if is_plain else yaml.safe_dump(yaml.safe_load(text), sort_keys=False)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
