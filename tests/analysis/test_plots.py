@@ -115,7 +115,7 @@ def test_names_of_any_letters_are_drawn_as_they_are(tmp_path):
     count = len(names)
     title = "".join(names)
     curve = [dict(epoch=1, train_loss=1.0, val_loss=1.0)]
-    plot_learning_curve(curve, tmp_path / "curve.png", title, {})
+    plot_learning_curve(curve, tmp_path / "curve.png", title, dict(loss="loss"))
     plot_confusion_matrix(torch.eye(count), names, tmp_path / "confusion.png", title)
     image = Image.new("RGB", (8, 8))
     shares = [0.5] * count

@@ -1,13 +1,14 @@
 """Names of strangers in all that commands print and write."""
 
+import io
 import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
@@ -51,10 +52,11 @@ def places(tmp_path_factory):
     """Images and a run on them, in folders of hostile names, and all that training printed."""
     parent = tmp_path_factory.mktemp("hostile")
     images, folder = write_images(parent / "images\x1b[31m\n[red]$x$"), parent / HOSTILE_FOLDER
-    command = [sys.executable, "-m", "v2m", "train", "--data", str(images), "--output", str(folder)]
-    done = subprocess.run([*command, *QUICK, "--trackers=[]"], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return images, folder, done.stdout + done.stderr
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with redirect_stdout(printed), redirect_stderr(printed):
+        assert main(["train", "--data", str(images), "--output", str(folder), *QUICK]) == 0
+    printed.flush()
+    return images, folder, printed.buffer.getvalue()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTrack
 from rich.console import Console
 
 from v2m.data import first_line
+from v2m.data.names import safe_name
 from v2m.engine.progress import print_line
 
 PROJECT = "v2m"
@@ -104,7 +105,7 @@ def _wandb(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
         kept.write_text(secrets.token_hex(8))  # names of folders come twice, ids must not
     return WandBTracker(
         PROJECT,
-        name=run.name,
+        name=safe_name(run.name),
         dir=run,
         id=kept.read_text(),
         resume="allow",
@@ -115,7 +116,11 @@ def _wandb(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
 
 def _trackio(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
     return TrackioTracker(
-        PROJECT, name=run.name, config=dict(config), resume="allow" if step else "never", embed=False
+        PROJECT,
+        name=safe_name(run.name),
+        config=dict(config),
+        resume="allow" if step else "never",
+        embed=False,
     )
 
 
