@@ -1,7 +1,11 @@
 import numpy as np
+import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
+from tests.hostile import NAMES
 from v2m.analysis import (
     choose_images,
     plot_classes,
@@ -11,6 +15,7 @@ from v2m.analysis import (
     plot_probes,
     plot_study,
 )
+from v2m.analysis.plots import _name, _short
 
 
 def ink(path):
@@ -102,3 +107,42 @@ def test_classes_are_bars_with_zeros_in_red_or_curves(tmp_path):
         return sum(red > 150 and green < 100 for red, green, _ in ink(tmp_path / f"{name}.png")[1])
 
     assert reds("full") == 0 < reds("lacking")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_any_letters_are_drawn_as_they_are(tmp_path):
+    names = [*NAMES.values()]
+    count = len(names)
+    title = "".join(names)
+    curve = [dict(epoch=1, train_loss=1.0, val_loss=1.0)]
+    plot_learning_curve(curve, tmp_path / "curve.png", title, dict(loss="loss"))
+    plot_confusion_matrix(torch.eye(count), names, tmp_path / "confusion.png", title)
+    image = Image.new("RGB", (8, 8))
+    shares = [0.5] * count
+    plot_predictions([image] * count, names, names[::-1], shares, tmp_path / "sheet.png", title)
+    plot_study({names[0]: {name: [0.5] for name in names}}, tmp_path / "study.png", title)
+    plot_classes({name: dict.fromkeys(names, 3) for name in names[:2]}, tmp_path / "classes.png", title)
+    many = {name + str(i): 3 for name in names for i in range(3)}
+    plot_classes({names[0]: many}, tmp_path / "many.png", title)
+    plot_probes({name: {1: 0.5} for name in names}, dict.fromkeys(names, 0.5), tmp_path / "p.png", title)
+    assert len([*tmp_path.iterdir()]) == 7
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert max(picture.size) < 5000
+
+
+@pytest.mark.parametrize("name", [NAMES["math"], NAMES["dollar"], "$x$", r"\$x\$", "_background_"])
+def test_no_name_is_a_formula_or_left_out_of_a_legend(name):
+    drawn = []
+    for text, options in ((_short(name), {}), (name, dict(parse_math=False))):
+        figure = Figure()
+        figure.text(0.1, 0.5, text, **options)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn.append(np.asarray(canvas.buffer_rgba()).copy())
+    assert (drawn[0] == drawn[1]).all()
+    assert drawn[0].min() < 255
+    figure = Figure()
+    legend = figure.legend([figure.add_subplot().plot([0])[0]], ["0"])
+    _name(legend, [_short(name)])
+    assert [text.get_text() for text in legend.get_texts()] == [_short(name)]

@@ -192,6 +192,6 @@ def test_names_of_any_bytes_can_be_checked(image_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="utf-8"))
     assert main(["data", "check", str(image_folder), "--output", str(output), "--workers=0"]) == 1
     sys.stdout.flush()
-    assert folder + b"/\xe9.png" in printed.getvalue()
+    assert folder + rb"/\udce9.png" in printed.getvalue()
     (row,) = map(json.loads, (output / "problems.jsonl").read_text().splitlines())
     assert row["image"] == os.fsdecode(folder + b"/\xe9.png")

@@ -14,6 +14,8 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from v2m.analysis.plots import BLUE, MANY_CLASSES, ORANGE, _figure, _save, _share_axis
 from v2m.analysis.segments import palette
 from v2m.data import replace_file
+from v2m.data.errors import shown
+from v2m.data.names import shortened
 
 SMALLEST_SIDE = 640
 """Pixels that the longer side of a picture has at least, so that names can be read."""
@@ -24,6 +26,8 @@ MOST_DRAWN = 500
 OPACITY = 0.45
 """Of masks over an image."""
 FONT = "DejaVuSans.ttf"
+LONGEST_CAPTION = 40
+"""Letters on a box."""
 
 
 class Drawn(NamedTuple):
@@ -67,7 +71,7 @@ def draw_objects(image: Image.Image, objects: Drawn, side: int | None = None) ->
         pixels = draw_bounding_boxes(
             pixels,
             _drawable(scale * objects.boxes, width, height),
-            objects.captions,
+            [shortened(shown(caption), LONGEST_CAPTION) for caption in objects.captions],
             colours,
             width=line,
             font=_font(),
@@ -116,8 +120,7 @@ def plot_objects(images: Sequence[tuple[Image.Image, Drawn, Drawn]], path: Path,
     for first in range(0, 2 * pairs, 2):
         for axis, name in zip(axes[0, first : first + 2], ("truth", "prediction"), strict=True):
             axis.set_title(name, fontsize=10)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def plot_class_aps(
@@ -146,8 +149,7 @@ def plot_class_aps(
             axis.bar_label(bars, texts, padding=3, fontsize=7)
         _share_axis(axis, "AP", [name for name, *_ in part], ylim=(count - 0.4, -0.6))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def _drawable(boxes: Tensor, width: int, height: int) -> Tensor:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from v2m.analysis.refinement import RefinementRow
 from v2m.data import replace_file
+from v2m.data.errors import shown
+from v2m.data.names import figure_text, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +23,8 @@ BLUE, ORANGE, RED = "#2166ac", "#e08214", "#c0392b"
 COLOURS = (BLUE, ORANGE, "#4d9221", "#8073ac")
 MANY_CLASSES = 40
 LONGEST_NAME = 24
+TITLE_LETTERS = 10
+"""Letters of a heading to an inch."""
 
 
 def plot_learning_curve(
@@ -41,8 +45,7 @@ def plot_learning_curve(
     losses.set(ylabel="loss")
     shares.set(ylabel=next(iter(metrics.values())) if len(metrics) == 1 else None)
     shares.yaxis.set_major_formatter("{x:.0%}")
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def _curves(axis: Any, history: Sequence[dict[str, float]], metrics: Mapping[str, str], unit: str) -> None:
@@ -77,17 +80,17 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], path: Path,
         path: PNG to write.
         title: Heading.
     """
-    count = len(classes)
+    count, names = len(classes), [*map(_short, classes)]
     side = min(4.5 + 0.32 * count, 16)
     figure = _figure(side + 0.8, side)
     axis = figure.subplots()
     share = confusion.float() / confusion.sum(1, keepdim=True).clamp(min=1)
     image = axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axis.set(xlabel="predicted class", ylabel="true class", title=title)
+    axis.set(xlabel="predicted class", ylabel="true class", title=_heading(title, figure))
     if count <= MANY_CLASSES:
-        rotation = 0 if max(map(len, classes)) <= 3 else 45
-        axis.set_xticks(range(count), classes, rotation=rotation, ha="center" if not rotation else "right")
-        axis.set_yticks(range(count), classes)
+        rotation = 0 if max(map(len, names)) <= 3 else 45
+        axis.set_xticks(range(count), names, rotation=rotation, ha="center" if not rotation else "right")
+        axis.set_yticks(range(count), names)
         for i, j in confusion.nonzero().tolist():
             colour = "white" if share[i, j] > 0.5 else "black"
             axis.text(j, i, str(int(confusion[i, j])), ha="center", va="center", color=colour, fontsize=8)
@@ -125,10 +128,9 @@ def plot_predictions(
     ):
         axis.imshow(image, cmap="gray" if image.mode in ("L", "1") else None, interpolation="nearest")
         right = predicted == truth
-        caption = f"{predicted}  {probability:.0%}" + ("" if right else f"\nis {truth}")
+        caption = f"{_short(predicted)}  {probability:.0%}" + ("" if right else f"\nis {_short(truth)}")
         axis.set_title(caption, fontsize=9, color="black" if right else RED, pad=3)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def plot_study(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:
@@ -151,12 +153,11 @@ def plot_study(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path, 
                 middle = mean(values)
                 axis.errorbar(middle, height, xerr=spread, fmt="|", color=BLUE, capsize=4, markersize=14)
         axis.set(xlabel=f"{name} on the validation images", ylim=(len(variants) - 0.5, -0.5))
-        axis.set_yticks(range(len(variants)), variants)
+        axis.set_yticks(range(len(variants)), map(_short, variants))
         axis.xaxis.set_major_formatter("{x:.1%}")
         axis.grid(alpha=0.3, axis="x")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def plot_refinement(rows: Sequence[RefinementRow], path: Path, title: str) -> None:
@@ -187,8 +188,7 @@ def plot_refinement(rows: Sequence[RefinementRow], path: Path, title: str) -> No
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def plot_classes(
@@ -210,9 +210,9 @@ def plot_classes(
     axis = figure.subplots()
     for (split, images), colour in zip(counts.items(), cycle(COLOURS)):
         ordered = sorted((images.get(name, 0) for name in names), reverse=True)
-        label = f"{split}: {sum(ordered):,} {what}"
+        label = f"{_short(split)}: {sum(ordered):,} {what}"
         axis.plot(range(1, len(ordered) + 1), ordered, color=colour, label=label, drawstyle="steps-mid")
-    axis.set(xlabel="class, from the largest to the smallest", ylabel=what, title=title)
+    axis.set(xlabel="class, from the largest to the smallest", ylabel=what, title=_heading(title, figure))
     axis.set_yscale("symlog", linthresh=1)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -234,16 +234,15 @@ def _class_bars(
         labels = axis.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=8)
         for label, value in zip(labels, values, strict=True):
             label.set_color("black" if value else RED)
-        axis.set(xlabel=what, title=f"{split}: {sum(values):,}", ylim=(len(names) - 0.5, -0.5))
+        axis.set(xlabel=what, title=f"{_short(split)}: {sum(values):,}", ylim=(len(names) - 0.5, -0.5))
         axis.set_xlim(0, 1.18 * max(1, *values))
-        axis.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:27]}..." for name in names])
+        axis.set_yticks(range(len(names)), map(_short, names))
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.xaxis.get_major_locator().set_params(integer=True, nbins=5 if max(values) < 1e6 else 3)
         axis.grid(alpha=0.3, axis="x")
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def plot_probes(
@@ -259,9 +258,12 @@ def plot_probes(
     """
     figure = _figure(10, max(3.6, 1.6 + 0.4 * len(linear)))
     left, right = figure.subplots(1, 2)
-    labels = [name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}" for name in linear]
-    for label, accuracies, colour in zip(labels, knn.values(), cycle(COLOURS)):
-        left.plot([*accuracies], [*accuracies.values()], color=colour, label=label, marker="o", markersize=4)
+    names = map(shown, linear)
+    labels = [figure_text(n if len(n) <= LONGEST_NAME else f"…{n[-LONGEST_NAME:]}") for n in names]
+    lines = [
+        left.plot([*accuracies], [*accuracies.values()], color=colour, marker="o", markersize=4)[0]
+        for accuracies, colour in zip(knn.values(), cycle(COLOURS))
+    ]
     counts = sorted({count for accuracies in knn.values() for count in accuracies})
     left.set_xscale("log")
     left.set_xticks(counts, map(str, counts))
@@ -278,9 +280,8 @@ def plot_probes(
     for axis in (left, right):
         axis.grid(alpha=0.3, axis="y" if axis is left else "x")
         axis.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False)
-    figure.suptitle(title)
-    _save(figure, path)
+    _name(left.legend(lines, map(str, range(len(lines))), frameon=False), labels)
+    _save(figure, path, title)
 
 
 def choose_images(logits: Tensor, targets: Tensor, count: int, seed: int = 0) -> list[int]:
@@ -305,7 +306,20 @@ def _share_axis(axis: Any, label: str, names: Sequence[str], ylim: tuple[float, 
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    """A name as one for matplotlib, of a few letters."""
+    text = shown(name)
+    return figure_text(text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…")
+
+
+def _heading(title: str, figure: "Figure") -> str:
+    """A title of as many letters as there is room for."""
+    return figure_text(shortened(shown(title), round(TITLE_LETTERS * figure.get_figwidth())))
+
+
+def _name(legend: Any, names: Sequence[str]) -> None:
+    """Name what is in a legend, which leaves out labels that begin with an underscore."""
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -314,8 +328,16 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def _save(figure: "Figure", path: Path, title: str = "") -> None:
+    """Write a figure, with a heading if it has one. Names in it are no LaTeX, whatever a user has set."""
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
+    if title:
+        figure.suptitle(_heading(title, figure))
+    for text in figure.findobj(Text):
+        text.set_usetex(False)  # type: ignore[attr-defined]
     options: dict[str, Any] = dict(format="png", facecolor="white")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), rc_context({"text.usetex": False}):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # which is seen in the picture
         replace_file(path, lambda partial: figure.savefig(partial, **options))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from v2m.analysis.plots import _figure, _save, _short
+from v2m.analysis.plots import _figure, _name, _save, _short
 from v2m.analysis.segments import LONGEST_LEGEND, palette
 
 COLUMNS = 4
@@ -30,11 +30,11 @@ def plot_samples(pictures: Sequence[Any], names: Sequence[str], path: Path, titl
         axis.axis("off")
     for axis, picture in zip(axes.ravel(), pictures, strict=False):
         axis.imshow(picture)
-    names = names[:LONGEST_LEGEND]
-    colours = palette(len(names)) / 255
-    patches = [
-        Patch(color=tuple(colour), label=_short(name)) for colour, name in zip(colours, names, strict=True)
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
-    figure.suptitle(title)
-    _save(figure, path)
+    shown = names[:LONGEST_LEGEND]
+    patches = [Patch(color=tuple(colour)) for colour in palette(len(shown)) / 255]
+    numbers = [str(number) for number in range(len(shown))]
+    _name(
+        figure.legend(patches, numbers, loc="outside lower center", ncols=6, frameon=False, fontsize=8),
+        [*map(_short, shown)],
+    )
+    _save(figure, path, title)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from v2m.analysis.plots import _figure, _save
+from v2m.analysis.plots import _figure, _save, _short
 from v2m.data.scenes import Scene
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def plot_scenes(scenes: Sequence[Scene], classes: Sequence[str], path: Path, tit
     for scene, plain, known in zip(scenes, axes[::2], axes[1::2], strict=False):
         plain.imshow(scene.image, interpolation="nearest")
         _draw_known(known, scene, classes)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def _draw_known(axis: "Axes", scene: Scene, classes: Sequence[str]) -> None:
@@ -51,7 +50,7 @@ def _draw_known(axis: "Axes", scene: Scene, classes: Sequence[str]) -> None:
     axis.imshow(image.permute(1, 2, 0).numpy())
     for label, tint, (left, top, _, _) in zip(scene.labels, tints, corners.tolist(), strict=True):
         box = dict(facecolor=tint, edgecolor="none", pad=0.6)
-        axis.text(left, top, classes[label], fontsize=5.5, va="bottom", bbox=box)
+        axis.text(left, top, _short(classes[label]), fontsize=5.5, va="bottom", bbox=box)
 
 
 def _enlarged(values: Tensor) -> Tensor:

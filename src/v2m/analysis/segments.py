@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from v2m.analysis.plots import BLUE, MANY_CLASSES, RED, _figure, _save, _share_axis, _short
+from v2m.analysis.plots import BLUE, MANY_CLASSES, RED, _figure, _name, _save, _share_axis, _short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,8 +91,7 @@ def plot_segments(images: Sequence[Segmented], classes: Sequence[str], path: Pat
         [np.concatenate([item.truth.ravel(), item.predicted.ravel()]) for item in images]
     )
     _legend(figure, present, classes, "outside lower center", columns=4 * pairs)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def plot_overlay(image: Image.Image, labels: Labels, classes: Sequence[str], path: Path) -> None:
@@ -134,8 +133,7 @@ def plot_class_ious(ious: Sequence[tuple[str, float | None]], mean: float, path:
         axis.axvline(mean, color=RED, linestyle="--", linewidth=1, label=f"mean: {mean:.1%}")
         _share_axis(axis, "IoU", [name for name, _ in part], ylim=(rows - 0.5, -0.5))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower right", frameon=False)
-    figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, title)
 
 
 def _reduced(item: Segmented) -> Segmented:
@@ -161,7 +159,10 @@ def _legend(
     found, counts = np.unique(labels[(labels >= 0) & (labels < len(classes))], return_counts=True)
     chosen = sorted(found[counts.argsort()[::-1][:LONGEST_LEGEND]].tolist())
     colours = palette(len(classes)) / 255
-    patches = [Patch(color=tuple(colours[i]), label=_short(classes[i])) for i in chosen]
+    patches = [Patch(color=tuple(colours[i])) for i in chosen]
+    names = [_short(classes[i]) for i in chosen]
     if len(found) > len(chosen):
-        patches.append(Patch(color="none", label=f"and {len(found) - len(chosen)} more"))
-    figure.legend(handles=patches, loc=place, ncols=columns, frameon=False, fontsize=9)
+        patches.append(Patch(color="none"))
+        names.append(f"and {len(found) - len(chosen)} more")
+    numbers = [str(number) for number in range(len(names))]
+    _name(figure.legend(patches, numbers, loc=place, ncols=columns, frameon=False, fontsize=9), names)

@@ -13,6 +13,8 @@ from rich.table import Table
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.timing import Timing
 from v2m.data import replace_file
+from v2m.data.errors import shown
+from v2m.data.names import figure_text, shortened
 
 
 class Row(Protocol):
@@ -109,7 +111,8 @@ def plot_scaling(panels: Sequence[Panel], size: str, path: Path, title: str) -> 
         axis.yaxis.set_minor_formatter("")
         axis.grid(alpha=0.3, which="both")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(figure.axes[0].lines, names, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(title)
+    labels = [figure_text(shortened(shown(name), 60)) for name in names]
+    figure.legend(figure.axes[0].lines, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(figure_text(title))
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda partial: figure.savefig(partial, format="png", facecolor="white"))

@@ -91,8 +91,10 @@ def run(
     problems = worst_first(problems)
     write_problems(problems, output / PROBLEMS)
     out.print(problem_table(problems, list(names)) if problems else "no problems found")
-    drawn = "\n".join(f"picture: {output / file}" for file in files)
-    out.print(f"\nlist: {output / PROBLEMS}\n{drawn}")
+    out.print()
+    out.print(f"list: {output / PROBLEMS}")
+    for file in files:
+        out.print(f"picture: {output / file}")
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 
 

@@ -41,11 +41,13 @@ def run(options: Any, out: Console, errors: Console) -> int:
         for title, group in TOPICS[topic](settings, device, partial(track, console=errors)):
             rows += group
             write_json(results, topic, hardware, vars(settings), rows)
-            out.print(f"\n{title}", style="bold")
+            out.print()
+            out.print(title, style="bold")
             out.print(table(group))
     finally:
         if rows:
-            out.print(f"\nresults: {results}")
+            out.print()
+            out.print(f"results: {results}")
     if settings.get("plot"):
         panels, size = PLOTS[topic]
         plot_scaling(panels(rows), size, Path(settings.plot), machine)

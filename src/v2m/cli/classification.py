@@ -99,7 +99,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             continue
         values, indices = outcome.topk(top)
         best = [(classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
-        cells = [shown(str(path)), *(f"{name} {p:.1%}" for name, p in best)]
+        cells = [shown(cell) for cell in (str(path), *(f"{name} {p:.1%}" for name, p in best))]
         if options.json:
             predictions = [{"class": name, "probability": round(p, 6)} for name, p in best]
             print(json.dumps({"image": str(path), "predictions": predictions}), flush=True)

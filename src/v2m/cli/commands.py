@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from v2m.cli.settings import train_config
 from v2m.data.errors import shown
 from v2m.data.files import read_names, refuse_link
 from v2m.data.loading import EvalLoader
+from v2m.data.names import safe_name, shell_word
 from v2m.engine import parallel
 from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.parallel import best_device
@@ -67,7 +67,8 @@ def run_train(options: Any) -> int:
     _print_scores(out, view, result.evaluation)
     view.draw(run.path, title, result.task.val_data, result.evaluation)
     is_timm = task is Classification
-    out.print(f"\nEverything is in {run.path}:")
+    out.print()
+    out.print(f"Everything is in {run.path}:")
     for name, meaning in (
         (WEIGHTS, f"weights, with {CONFIG}" + (" in timm's hub format" if is_timm else "")),
         (f"{run.best.name}/", "the same of the best epoch"),
@@ -80,12 +81,13 @@ def run_train(options: Any) -> int:
     ):
         if (run.path / name).exists():
             out.print(f"  {name:<24}{meaning}")
-    out.print("\nTry next:")
-    out.print(f"  {_program('v2m')} eval {shlex.quote(str(run.path))}")
-    out.print(f"  {_program('v2m')} predict {shlex.quote(str(run.path))} IMAGE_OR_FOLDER")
+    out.print()
+    out.print("Try next:")
+    out.print(f"  {_program('v2m')} eval {shell_word(str(run.path))}")
+    out.print(f"  {_program('v2m')} predict {shell_word(str(run.path))} IMAGE_OR_FOLDER")
     if is_timm:
         load = f"import timm, v2m; timm.create_model({f'local-dir:{run.path}'!r}, pretrained=True)"
-        quoted = shlex.quote(load) if re.search(r'["$`\\!]', load) else f'"{load}"'
+        quoted = shell_word(load) if re.search(r'["$`\\!]', load) else f'"{load}"'
         out.print(f"  {_program('python')} -c {quoted}")
     return 0
 
@@ -134,7 +136,7 @@ def _eval_folder(folder: Path, data: str | None) -> Path:
     """Where results go unless it is said: of the run's own data into its folder, of others beside."""
     if not data:
         return folder
-    own = folder / f"eval-{Path(data).resolve().name}"
+    own = folder / safe_name(f"eval-{Path(data).resolve().name}")
     refuse_link(own, NAME_FOLDER)
     return own
 
@@ -170,7 +172,9 @@ def run_refine(options: Any) -> int:
     output.mkdir(parents=True, exist_ok=True)
     picture = RunFolder(output).refinement
     plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images")
-    out.print(f"\nLargest error: of a logit, as a share of the largest.\npicture: {picture}")
+    out.print()
+    out.print("Largest error: of a logit, as a share of the largest.")
+    out.print(f"picture: {picture}")
     return 0
 
 
@@ -194,9 +198,11 @@ def run_list(options: Any) -> int:
         table.add_row(name, *cells)
     if not table.row_count:
         raise ValueError(f"pattern: no model matches {options.pattern!r}, there are {', '.join(MODELS)}")
-    console().print(table)
+    out = console()
+    out.print(table)
     if options.flops:
-        console().print(f"\nGFLOPs: {CONVENTION}.")
+        out.print()
+        out.print(f"GFLOPs: {CONVENTION}.")
     return 0
 
 

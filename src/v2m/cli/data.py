@@ -21,6 +21,7 @@ from v2m.data.check import (
 )
 from v2m.data.check_masks import find_mask_checks
 from v2m.data.check_objects import find_object_checks
+from v2m.data.names import safe_name
 from v2m.engine.machine import cores
 from v2m.engine.progress import track
 
@@ -43,7 +44,7 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     """1 if images are unreadable or bombs, or are in more than one split."""
     source, data_dir = settings.source, Path(settings.data_dir)
     title = Path(source).resolve().name
-    output = Path(settings.output or f"runs/data-check-{title}")
+    output = Path(settings.output or Path("runs", safe_name(f"data-check-{title}")))
     workers = cores() if settings.workers is None else settings.workers
     objects, masks = find_object_checks(source), find_mask_checks(source)
     if objects or masks:
@@ -69,7 +70,9 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
     for line in (line for split in splits for line in split.data.warnings):
         out.print(f"warning: {line}")
-    out.print(f"\nlist: {output / annotated.PROBLEMS}\npicture: {output / PICTURE}")
+    out.print()
+    out.print(f"list: {output / annotated.PROBLEMS}")
+    out.print(f"picture: {output / PICTURE}")
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 
 

@@ -11,7 +11,6 @@ from v2m.analysis.objects import Drawn, plot_class_aps, plot_detections, plot_ob
 from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
 from v2m.data import DataError, replace_file
 from v2m.data.coco import CocoImages
-from v2m.data.errors import shown
 from v2m.engine.evaluate import Evaluation
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
@@ -123,7 +122,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
         if options.json:
             print(_json_line(path, picture, found, evaluator.classes, options.threshold), flush=True)
         else:
-            out.print(f"{shown(str(path))}  {_in_words(drawn.captions[::-1])}{renamed(path, picture)}")
+            out.print(f"{path}  {_in_words(drawn.captions[::-1])}{renamed(path, picture)}")
     _write_json(files.folder / RESULTS, entries)
     if not options.json:
         out.print(f"pictures and {RESULTS}: {files.folder}")

@@ -1,7 +1,6 @@
 """``v2m embed`` and ``v2m probe``: features of frozen models, and how good they are."""
 
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from v2m.analysis import plot_probes
 from v2m.cli.output import NAME_FOLDER
 from v2m.data import Split, replace_file
 from v2m.data.files import refuse_link
+from v2m.data.names import safe_name
 from v2m.engine.embed import EmbedConfig, embed, processes
 from v2m.engine.features import check_output, read_facts, read_features
 from v2m.engine.frozen import FrozenModel, open_frozen
@@ -75,8 +75,10 @@ def run_probe(options: Any, out: Console, errors: Console) -> int:
     )
     out.print(_table(probes))
     images = f"{any_result.val_images:,} validation images by {any_result.train_images:,} training images"
-    out.print(f"\nAccuracy on {images}: k nearest neighbours, and a linear classifier.")
-    out.print(f"results: {output / RESULTS}\npicture: {output / PICTURE}")
+    out.print()
+    out.print(f"Accuracy on {images}: k nearest neighbours, and a linear classifier.")
+    out.print(f"results: {output / RESULTS}")
+    out.print(f"picture: {output / PICTURE}")
     return 0
 
 
@@ -125,8 +127,7 @@ def _features_folder(model: str, options: Any) -> Path:
     """Where the features of a model are kept: with the results if that is said, else in its own folder."""
     if not options.output and Path(model).exists():
         return _own_folder(model, options.data)
-    name = re.sub(r"[^\w.-]+", "_", model).strip("_")
-    return _results_folder(options) / name
+    return _results_folder(options) / safe_name(model)
 
 
 def _results_folder(options: Any) -> Path:
@@ -137,12 +138,12 @@ def _results_folder(options: Any) -> Path:
     names = list(dict.fromkeys(options.models))
     if len(names) == 1 and Path(names[0]).exists():
         return _own_folder(names[0], options.data)
-    return Path("runs") / f"probe-{_title(options.data)}"
+    return Path("runs") / safe_name(f"probe-{_title(options.data)}")
 
 
 def _own_folder(model: str, data: str) -> Path:
     path = Path(model)
-    own = (path if path.is_dir() else path.parent) / f"probe-{_title(data)}"
+    own = (path if path.is_dir() else path.parent) / safe_name(f"probe-{_title(data)}")
     refuse_link(own, NAME_FOLDER)
     return own
 

@@ -1,6 +1,5 @@
 """Parse the command line, run the command, and turn what goes wrong into one line."""
 
-import codecs
 import io
 import logging
 import os
@@ -71,15 +70,14 @@ def _open_outputs() -> None:
         for stream in (sys.stdout, sys.stderr)
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
-        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
-        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _shorten_messages() -> None:
     """Print what libraries warn of in a line, and nothing of retries, which end in an error if in vain."""
     if os.environ.get("V2M_TRACEBACK"):
         return
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {shown(' '.join(str(message).split()))}\n"
     logging.getLogger("huggingface_hub.utils._http").addFilter(_is_no_retry)
 
 
@@ -102,11 +100,9 @@ def _one_line(error: Exception) -> str:
     if is_workers:
         return lines[-1].partition(": ")[2]
     if isinstance(error, OSError) and error.strerror:
-        names = [
-            shown(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
-        ]
+        names = [os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)]
         return ": ".join([*names, error.strerror])
-    return shown(str(error)) if isinstance(error, DataError | OSError) else lines[0]
+    return str(error) if isinstance(error, DataError | OSError) else lines[0]
 
 
 def _is_memory(error: Exception) -> bool:

@@ -5,14 +5,17 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from v2m.data import DataError
 from v2m.data.errors import shown
 from v2m.data.files import refuse_link
 from v2m.data.image_files import sort_images
+from v2m.data.names import safe_name
 from v2m.tasks.hub import WEIGHTS
 
 PREDICTIONS = "predictions"
@@ -21,10 +24,25 @@ NAME_FOLDER = "name a folder by --output"
 """What to do where the folder of a model does not say where to write."""
 
 
+LONGEST_CELL = 1000
+"""Letters of a cell of a table."""
+
+
 class _Output(Console):
-    """A console whose reader may go away: that ends a command which is there for its output."""
+    """A console for lines and tables with names that may be anything: what is no letter is shown, not sent.
+
+    Its reader may go away: that ends a command which is there for its output.
+    """
 
     is_needed = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print tables, or strings that are a line each: breaks within them are shown as what they are."""
+        super().print(*(Text(shown(o)) if isinstance(o, str) else o for o in objects), **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """The text of a cell."""
+        return super().render_str(_cut(shown(text)), **options)
 
     def on_broken_pipe(self) -> None:
         """What rich calls then; it would exit with 1."""
@@ -43,9 +61,13 @@ def console(stderr: bool = False, is_needed: bool = True) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    out = _Output(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
+    out = _Output(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
     out.is_needed = is_needed
     return out
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
 def number_table(*columns: str) -> Table:
@@ -118,7 +140,7 @@ class PredictionFiles:
 
     def take(self, image: Path, *endings: str) -> list[Path]:
         """A file for each ending, by the name of an input, with a number where one of them is taken."""
-        stem, number = self.names[image].removesuffix(image.suffix).replace("/", "-"), 1
+        stem, number = safe_name(self.names[image].removesuffix(image.suffix).replace("/", "-")), 1
         while True:
             start = f"{stem}-{number}" if number > 1 else stem
             files = [self.folder / f"{start}{ending}" for ending in endings]

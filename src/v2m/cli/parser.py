@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import (
     ClosedUnitInterval,
@@ -16,6 +17,7 @@ from jsonargparse.typing import (
 
 from v2m import __version__
 from v2m.cli.settings import ConfigFileError, config_type
+from v2m.data.errors import shown
 from v2m.data.scenes import ScenesConfig
 from v2m.engine import parallel
 from v2m.recipes import RECIPES
@@ -37,11 +39,17 @@ class Parser(ArgumentParser):
         self._arguments = sys.argv[1:] if args is None else args
         return super().parse_args(args, *others, **more)
 
+    def dump(self, *args: Any, **options: Any) -> str:
+        """Settings as YAML, with escapes if there is what a terminal must not get."""
+        text = super().dump(*args, **options)
+        is_plain = all(shown(line) == line for line in text.split("\n"))
+        return text if is_plain else yaml.safe_dump(yaml.safe_load(text), sort_keys=False)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
         message = " ".join(message.split())
         parallel.give_way()
-        sys.stderr.write(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}\n")
+        sys.stderr.write(shown(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}") + "\n")
         sys.exit(2)
 
     def _suggestion(self, message: str) -> str:

@@ -26,18 +26,22 @@ def run(options: Any, out: Console) -> int:
     for name, recipe in RECIPES.items():
         table.add_row(name, _example(recipe).model, recipe.images, recipe.expected, recipe.source)
     out.print(table)
-    out.print("\nv2m recipes NAME tells more of one, v2m train --recipe NAME runs it.")
+    out.print()
+    out.print("v2m recipes NAME tells more of one, v2m train --recipe NAME runs it.")
     return 0
 
 
 def _show(name: str, recipe: type[Recipe], out: Console) -> None:
-    out.print(inspect.getdoc(recipe) or "")
-    out.print("\nWhere it differs from the general settings:")
+    for line in (inspect.getdoc(recipe) or "").splitlines():
+        out.print(line)
+    out.print()
+    out.print("Where it differs from the general settings:")
     general = settings(find_task(_example(recipe).task).config_type(data=""))
     for option, value in settings(_example(recipe)).items():
         if value != general[option]:
             out.print(f"  --{option} {value if isinstance(value, str) else json.dumps(value)}")
-    out.print(f"\nAll settings: v2m train --recipe {name} --print_config")
+    out.print()
+    out.print(f"All settings: v2m train --recipe {name} --print_config")
 
 
 def _example(recipe: type[Recipe]) -> Recipe:

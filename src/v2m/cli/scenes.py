@@ -1,7 +1,6 @@
 """``v2m data scenes``: make a dataset of scenes with boxes and masks."""
 
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.analysis.scenes import plot_scenes
+from v2m.data.names import shell_word
 from v2m.data.scenes import CLASSES, Scene, ScenesConfig, build_scenes
 from v2m.engine.progress import track
 from v2m.recipes.scenes import BACKBONE
@@ -44,10 +44,14 @@ def run(settings: Any, out: Console, errors: Console) -> int:
         extremes = (f"{counts[label]:,} {names[label]}" for label in (least, most))
         table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", *extremes)
     out.print(table)
-    out.print(f"\nfolder: {output}\npicture: {output / PICTURE}\n\nTry next:")
+    out.print()
+    out.print(f"folder: {output}")
+    out.print(f"picture: {output / PICTURE}")
+    out.print()
+    out.print("Try next:")
     out.print(f"  v2m train --recipe scenes-backbone --output {BACKBONE}")
     for task in ("detection", "segmentation"):
-        out.print(f"  v2m train --recipe scenes-{task} --data {shlex.quote(str(output))}", soft_wrap=True)
+        out.print(f"  v2m train --recipe scenes-{task} --data {shell_word(str(output))}", soft_wrap=True)
     return 0
 
 

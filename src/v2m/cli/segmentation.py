@@ -115,8 +115,8 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             print(json.dumps({"image": str(path), **written, "classes": found}), flush=True)
         else:
             cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
-            line = "\t".join([shown(str(path)), *cells]) + renamed(path, picture)
-            out.print(line) if out.is_terminal else print(line, flush=True)  # rich makes spaces of tabs
+            line = "\t".join(map(shown, [str(path), *cells])) + renamed(path, picture)
+            out.print(line.expandtabs()) if out.is_terminal else print(line, flush=True)
     if not options.json:
         out.print(f"pictures and labels: {files.folder}")
     for failure in failures:

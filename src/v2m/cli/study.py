@@ -12,6 +12,7 @@ from rich.table import Table
 from v2m.analysis import plot_study
 from v2m.data import replace_file
 from v2m.data.files import check_lock
+from v2m.data.names import shell_word
 from v2m.engine.parallel import best_device
 from v2m.engine.run import LOCK
 from v2m.engine.stopping import Interrupted
@@ -59,7 +60,8 @@ def run(options: Any, out: Console, errors: Console) -> int:
         raise Interrupted(f"{stop}; continue with: {_command(options)}") from None
     if report.results:
         out.print(report.table())
-    out.print(f"\nEverything is in {output}: table.md, results.json, study.png, commands.sh and the runs")
+    out.print()
+    out.print(f"Everything is in {output}: table.md, results.json, study.png, commands.sh and the runs")
     for name, line in failures.items():
         errors.print(f"v2m: error: {name}: {line}")
     return 1 if failures else 0
@@ -118,4 +120,4 @@ def _command(options: Any) -> str:
     for name, default in (("jobs", None), ("output", None), ("data_dir", default_data_dir())):
         if options[name] != default:
             words += [f"--{name}", str(options[name])]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from v2m.data.dataset import EncodedImages, LabelledImages
 from v2m.data.depth import find_depth, is_deep
-from v2m.data.errors import DecompressionBombError, UnreadableImageError
+from v2m.data.errors import DecompressionBombError, UnreadableImageError, shown
 from v2m.data.files import replace_file
 from v2m.data.images import load_pixels, opened_image
 from v2m.data.open_files import reserve_files
@@ -335,6 +335,11 @@ def _spread(values: Sequence[int]) -> tuple[int, ...]:
 
 def write_problems(problems: Sequence[Problem], path: Path) -> None:
     """Write a line of JSON for each."""
-    lines = "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems)
-    text = lines.encode("utf-8", "backslashreplace")  # file names may be no text; \\udc.. is JSON, too
-    replace_file(path, lambda partial: partial.write_bytes(text))
+    lines = "".join(_json_line(asdict(problem)) + "\n" for problem in problems)
+    replace_file(path, lambda partial: partial.write_text(lines, encoding="utf-8"))
+
+
+def _json_line(values: dict[str, Any]) -> str:
+    """JSON for programs and people: letters as they are, and what is none, in a terminal, by its number."""
+    text = json.dumps(values, ensure_ascii=False)
+    return "".join(letter if shown(letter) == letter else json.dumps(letter)[1:-1] for letter in text)

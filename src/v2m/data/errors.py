@@ -4,6 +4,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+LONGEST = 300
+"""Letters of each of a few names."""
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message says which and why, in one line."""
@@ -72,4 +75,10 @@ def same_name(name: str) -> str:
 
 def few(names: Sequence[str]) -> str:
     """The first names of a list, and how many there are if there are more."""
-    return ", ".join(map(shown, names[:5])) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+    return ", ".join(_cut(shown(name)) for name in names[:5]) + (
+        f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    )
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

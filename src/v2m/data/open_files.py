@@ -7,6 +7,8 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
+from v2m.data.errors import shown
+
 LIMIT = (errno.EMFILE, errno.ENFILE)
 MOST = 2**16
 OWN, PER_WORKER = 32, 16
@@ -56,5 +58,5 @@ def end_without_files() -> None:
 
 def _end(error: BaseException, item: Any = None) -> None:
     """End, and say why; the other process says that this one is gone."""
-    print(f"v2m: a process that reads images ends ({error})", file=sys.stderr, flush=True)
+    print(shown(f"v2m: a process that reads images ends ({error})"), file=sys.stderr, flush=True)
     os._exit(1)

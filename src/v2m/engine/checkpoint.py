@@ -4,7 +4,6 @@ import hashlib
 import os
 import pickletools
 import re
-import shlex
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from v2m.data import first_line
 from v2m.data.errors import shown
 from v2m.data.files import clear_partial, flush_folder, new_partial, open_file, put_in_place
+from v2m.data.names import shell_word
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
 DAMAGED = ".damaged"
@@ -96,7 +96,7 @@ class Checkpoints:
             warn(f"{path} is damaged, {reason} (it is {path.name}{DAMAGED} now); {then}")
         raise OSError(
             f"resume: no checkpoint in {self.folder} is whole; what they hold is in *{DAMAGED}. "
-            f"A new run can start from its weights: --pretrained {shlex.quote(str(self.folder.parent))}"
+            f"A new run can start from its weights: --pretrained {shell_word(str(self.folder.parent))}"
         )
 
 

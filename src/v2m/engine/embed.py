@@ -37,7 +37,7 @@ from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
 from v2m.engine.features import Features, check_output, read_facts, write_features
 from v2m.engine.frozen import FrozenModel, pooled_features
-from v2m.engine.progress import track
+from v2m.engine.progress import print_line, track
 from v2m.tasks.config import default_data_dir
 
 IMAGES_OF_A_PART, LOCK = 512, ".lock"
@@ -103,11 +103,11 @@ def embed(
     dataset = open_dataset(data, split, Path(config.data_dir))
     if state.is_main_process:
         for line in dataset.warnings:
-            errors.print(f"warning: {line}")
+            print_line(errors, f"warning: {line}")
     facts = _facts(frozen, data, split, dataset, config)
     if _holds(output, facts):
         if state.is_main_process:
-            errors.print(f"{output} has them already")
+            print_line(errors, f"{output} has them already")
         return
     parts = _Parts(output, facts, len(dataset), config.batch_size)
     if not state.is_main_process:
@@ -117,7 +117,7 @@ def embed(
         return
     with parts.locked():
         for line in parts.prepare():
-            errors.print(line)
+            print_line(errors, line)
         state.wait_for_everyone()
         _extract(frozen, dataset, parts, config, state, errors)
         state.wait_for_everyone()
@@ -125,7 +125,7 @@ def embed(
         write_features(output, features)
     shutil.rmtree(parts.folder)
     for item in features.facts["unreadable"]:
-        errors.print(f"v2m: left out: {item['name']}: not a readable image ({item['reason']})")
+        print_line(errors, f"v2m: left out: {item['name']}: not a readable image ({item['reason']})")
 
 
 def parts_folder(output: Path) -> Path:

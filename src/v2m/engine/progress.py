@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress import track as rich_track
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from v2m.data.errors import shown
 from v2m.engine.machine import cores
 from v2m.engine.run import Metrics
 from v2m.tasks.task import Metric
@@ -34,10 +36,15 @@ WARNING_STEPS, WARNING_SECONDS = 20, 10.0
 T = TypeVar("T")
 
 
+def print_line(console: Console, text: str) -> None:
+    """Print one line with names in it, which may be anything."""
+    console.print(shown(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def track(items: Iterable[T], what: str, total: int, console: Console) -> Iterator[T]:
     """Yield the items and show how many of ``total`` are done, and the time left."""
     if console.is_terminal:
-        yield from rich_track(items, what, total, console=console, transient=True)
+        yield from rich_track(items, escape(shown(what)), total, console=console, transient=True)
         return
     started = last = time.monotonic()
     for done, item in enumerate(items, 1):
@@ -46,7 +53,7 @@ def track(items: Iterable[T], what: str, total: int, console: Console) -> Iterat
         if now - last > SECONDS_BETWEEN_LINES:
             last = now
             left = (now - started) / done * (total - done)
-            console.print(f"{what} {done}/{total}  {left:.0f} s left", highlight=False)
+            print_line(console, f"{what} {done}/{total}  {left:.0f} s left")
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class TrainProgress:
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(line, highlight=False, soft_wrap=True)
+        print_line(self._console, line)
 
     def _fields(self) -> dict[str, str]:
         """Everything that is shown, in order."""
@@ -257,7 +264,7 @@ class StudyProgress:
         self._done = done
         self._bar = Progress(
             BarColumn(bar_width=14),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -284,11 +291,11 @@ class StudyProgress:
             pace = (self._last_epoch - self._start) / (epochs - self._first)
             left = max(0.0, pace * (self._epochs - epochs) - (now - self._last_epoch))
             status += f"  {timedelta(seconds=round(left))} left"
-        self._bar.update(self._task, completed=epochs, description=status)
+        self._bar.update(self._task, completed=epochs, description=shown(status))
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self.line(status)
 
     def line(self, text: str) -> None:
         """Write a line that stays."""
         self._last_line = time.monotonic()
-        self._console.print(text, highlight=False, soft_wrap=True)
+        print_line(self._console, text)

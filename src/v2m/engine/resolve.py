@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from v2m.data import DATASETS
 from v2m.data.errors import is_text, shown
+from v2m.data.names import safe_name
 from v2m.engine.trackers import check_trackers
 from v2m.tasks import find_task
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -40,7 +41,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
         config,
         pretrained=_whole_path(config.pretrained),
         data=str(data.resolve()) if data.is_dir() and config.data not in DATASETS else config.data,
-        output=config.output or _new_folder(f"{data.resolve().name}-{config.model.replace('/', '_')}"),
+        output=config.output
+        or _new_folder(safe_name(f"{data.resolve().name}-{config.model.replace('/', '_')}")),
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import yaml
 
 from v2m.data import first_line, replace_file
 from v2m.data.files import check_lock, clear_partial, refuse_link
+from v2m.data.names import shell_word
 from v2m.engine.checkpoint import Checkpoints
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import SAVING, WEIGHTS
@@ -52,7 +52,7 @@ class RunFolder:
         if not was_run and self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
             raise FileExistsError(
                 f"output: {self.path} is not empty, choose another folder "
-                f"(a run is continued with: v2m train --resume {shlex.quote(str(self.path))})"
+                f"(a run is continued with: v2m train --resume {shell_word(str(self.path))})"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class RunFolder:
         if damaged:
             raise ValueError(
                 f"{self.metrics} is damaged in line {damaged[0]}; "
-                f"v2m train --resume {shlex.quote(str(self.path))} writes it again"
+                f"v2m train --resume {shell_word(str(self.path))} writes it again"
             )
         return rows
 

@@ -15,6 +15,8 @@ from rich.console import Console
 
 from v2m.data import first_line, replace_file
 from v2m.data.files import read_file, refuse_link
+from v2m.data.names import safe_name
+from v2m.engine.progress import print_line
 
 PROJECT = "v2m"
 
@@ -90,11 +92,7 @@ class Trackers:
         except Exception as error:  # whatever it is, training is worth more
             self._trackers.pop(name, None)
             reason = first_line(error)
-            self._console.print(
-                f"warning: {name} fails ({reason}); training goes on without it",
-                highlight=False,
-                soft_wrap=True,
-            )
+            print_line(self._console, f"warning: {name} fails ({reason}); training goes on without it")
 
 
 def _tensorboard(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
@@ -114,7 +112,7 @@ def _wandb(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
         replace_file(kept, lambda partial: partial.write_text(new))
     return WandBTracker(
         PROJECT,
-        name=run.name,
+        name=safe_name(run.name),
         dir=run,
         id=read_file(kept, most=100).decode(),
         resume="allow",
@@ -125,7 +123,11 @@ def _wandb(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
 
 def _trackio(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
     return TrackioTracker(
-        PROJECT, name=run.name, config=dict(config), resume="allow" if step else "never", embed=False
+        PROJECT,
+        name=safe_name(run.name),
+        config=dict(config),
+        resume="allow" if step else "never",
+        embed=False,
     )
 
 

@@ -1,7 +1,6 @@
 """The training loop: timm's tasks in accelerate's processes."""
 
 import math
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,12 +15,13 @@ from rich.console import Console
 from v2m.data import DataError
 from v2m.data.errors import few, same_name
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
+from v2m.data.names import shell_word
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.learner import Learner, Place, StepResult
 from v2m.engine.machine import memory_mb
-from v2m.engine.progress import StepStatus, TrainProgress
+from v2m.engine.progress import StepStatus, TrainProgress, print_line
 from v2m.engine.resolve import resolve
 from v2m.engine.run import Metrics, RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
@@ -236,7 +236,7 @@ class _Trainer:
                 self.accelerator.wait_for_everyone()  # a launcher may end all as soon as the first one ends
                 raise Interrupted(
                     f"stopped {saved} in epoch {self.epoch}, step {self.step} of {self.steps}; "
-                    f"continue with: v2m train --resume {shlex.quote(str(self.run.path))}"
+                    f"continue with: v2m train --resume {shell_word(str(self.run.path))}"
                 )
 
     def _is_late(self) -> bool:
@@ -349,12 +349,13 @@ class _Trainer:
         except ValueError as error:
             raise ValueError(f"resume: {path} does not fit this configuration ({error})") from None
         if self.epoch > self.config.epochs:
-            self.console.print(f"nothing left to train: {len(self.history)} epochs are done")
+            print_line(self.console, f"nothing left to train: {len(self.history)} epochs are done")
         else:
-            self.console.print(f"going on in epoch {self.epoch}, after step {self.step} of {self.steps}")
+            where = f"epoch {self.epoch}, after step {self.step} of {self.steps}"
+            print_line(self.console, f"going on in {where}")
 
     def _warn(self, text: str) -> None:
-        self.console.print(f"warning: {text}", highlight=False, soft_wrap=True)
+        print_line(self.console, f"warning: {text}")
 
 
 def _resolved(config: TrainConfig, resume: bool) -> TrainConfig:
