@@ -32,8 +32,8 @@ READ_FORMATS = (
 )
 """Formats that are read where Pillow has them, the usual ones first.
 
-Pillow decodes all of these itself. EPS is not among them: it is a program, which Ghostscript would run. IPTC may
-hold one. FITS unpacks without a bound.
+Pillow decodes all of these itself. EPS is not among them: it is a program, which Ghostscript would run. IPTC
+may hold one. FITS unpacks without a bound.
 """
 OTHER_IMAGES = frozenset((
     ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".svgz", ".exr", ".hdr", ".psb", ".xcf",
@@ -100,16 +100,17 @@ def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str
         OSError: a folder cannot be looked into.
     """
     seen = set() if seen is None else seen
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    with os.scandir(folder) as entries:
-        kept = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    yield from (entry.path for entry in kept if not entry.is_dir())
-    for entry in kept:
-        if entry.is_dir():
-            yield from walk_files(entry.path, seen)
+    waiting = [str(folder)]
+    while waiting:
+        here = waiting.pop()
+        real = os.path.realpath(here)
+        if real in seen:
+            continue
+        seen.add(real)
+        with os.scandir(here) as entries:
+            kept = sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
+        yield from (entry.path for entry in kept if not entry.is_dir())
+        waiting += [entry.path for entry in reversed(kept) if entry.is_dir()]
 
 
 def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
