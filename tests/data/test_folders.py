@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 
 import pytest
 from PIL import Image
@@ -211,14 +212,17 @@ def test_folders_nest_deeply(tmp_path):
     folder = tmp_path / "train" / "red"
     folder.mkdir(parents=True)
     here = os.open(folder, os.O_RDONLY)
-    for _ in range(1200):
-        os.mkdir("a", dir_fd=here)
-        below = os.open("a", os.O_RDONLY, dir_fd=here)
+    try:
+        for _ in range(1200):
+            os.mkdir("a", dir_fd=here)
+            below = os.open("a", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        with pytest.raises(DataError, match="holds no images"):
+            open_dataset(str(tmp_path), "train", tmp_path)
+    finally:
         os.close(here)
-        here = below
-    os.close(here)
-    with pytest.raises(DataError, match="holds no images"):
-        open_dataset(str(tmp_path), "train", tmp_path)
+        subprocess.run(["rm", "-rf", folder], check=True)  # Python's own removal does not go so deep
 
 
 def test_a_pipe_is_no_list_of_classes(image_folder, tmp_path):

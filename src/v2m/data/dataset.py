@@ -165,8 +165,8 @@ def place_labels(
         numbers = {label for label in found if isinstance(label, int)}
         if numbers and (highest := max(numbers)) >= (most := max(MOST_UNLISTED, len(labels))):
             raise DataError(
-                f"data: {where(labels.index(highest))} has label {highest}, expected one below {most:,}; where "
-                "there are more classes than that and images, list them in classes.txt"
+                f"data: {where(labels.index(highest))} has label {highest}, expected one below {most:,}; "
+                "where there are more classes than that and images, list them in classes.txt"
             )
         names = [str(i) for i in range(max(numbers) + 1)] if found == numbers else sorted(map(str, found))
         if found != numbers:
