@@ -125,6 +125,25 @@ def test_damaged_files_are_named(write, tmp_path):
         open_dataset(source, "val", tmp_path)
 
 
+def test_damaged_rows_name_their_file_in_one_line(write, tmp_path, capfd):
+    source = write(image=["red"] * 3, label=[0, 1, 2])
+    path = tmp_path / "files" / "val.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 100 + content[104:])
+    with pytest.raises(DataError, match=r"val\.parquet is not a whole parquet file \(") as caught:
+        open_dataset(source, "val", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "Failed" not in "".join(capfd.readouterr())
+
+
+def test_pipes_are_no_tables(write, tmp_path):
+    source = write(image=["red"], label=[0])
+    (tmp_path / "files" / "val.parquet").unlink()
+    os.mkfifo(tmp_path / "files" / "val.parquet")
+    with pytest.raises(DataError, match=r"val\.parquet is no regular file"):
+        open_dataset(source, "val", tmp_path)
+
+
 def test_without_the_library_one_line_says_what_to_install(write, tmp_path, monkeypatch):
     source = write(image=["red"], label=[0])
     monkeypatch.setattr(hf, "find_spec", lambda name: None)

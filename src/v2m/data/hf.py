@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from v2m.data import network
 from v2m.data.dataset import EncodedImages, place_labels, read_class_names
 from v2m.data.errors import DataError, UnreadableImageError, first_line, shown
+from v2m.data.files import open_file
 from v2m.data.network import bounded
 from v2m.data.open_files import is_limit
 
@@ -96,12 +97,34 @@ def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) 
     rows, columns = [], []
     for file in files:
         try:
-            rows.append((str(file), parquet.read_metadata(file).num_rows))
-            columns = parquet.read_schema(file).names
+            with open_file(file) as content, parquet.ParquetFile(content) as table:
+                rows.append((str(file), table.metadata.num_rows))
+                columns = table.schema_arrow.names
         except (ArrowException, OSError) as error:
             raise DataError(f"data: {file} is not a whole parquet file ({first_line(error)})") from None
-    reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
+    try:
+        reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
+    except DataError:
+        _find_damage(files)
+        raise
     return HfImages(reader, str(files[0].parent / f"{split}*.parquet"), read_class_names(root), [root], rows)
+
+
+def _find_damage(files: Sequence[Path]) -> None:
+    """Read files whole.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    from pyarrow import ArrowException, parquet
+
+    for file in files:
+        try:
+            with parquet.ParquetFile(file) as table:
+                for _ in table.iter_batches(1):
+                    pass
+        except (ArrowException, OSError) as error:
+            raise DataError(f"data: {file} is not a whole parquet file ({first_line(error)})") from None
 
 
 def _link(files: Sequence[Path], cache: Path) -> Path:
@@ -167,17 +190,24 @@ def _read(name: str, split: str, columns: Sequence[str], source: str, data_dir: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars where nobody looks."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    """No progress bars where nobody looks, and no lines beside that of an error."""
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        logging,
+    )
 
-    if sys.stderr.isatty() or are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    level, is_kept = logging.get_verbosity(), sys.stderr.isatty() or are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    if not is_kept:
+        disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        logging.set_verbosity(level)
+        if not is_kept:
+            enable_progress_bars()
 
 
 def _require_datasets(source: Any) -> None:
