@@ -2,6 +2,8 @@ import io
 import os
 import pickle
 import socket
+import struct
+import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -233,3 +235,38 @@ def test_huge_files_are_not_read(tmp_path):
         UnreadableImageError, match=r"a\.webp: .*1,099,511,627,776 bytes, expected up to 2,147"
     ):
         read_image(tmp_path / "a.webp")
+
+
+def png_of(*chunks, side=4):
+    """A PNG file with these chunks before its pixels, that says it has this side."""
+
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 52)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")]
+)
+def test_texts_and_profiles_that_unpack_without_an_end_are_refused(kind, start):
+    assert decode_image(io.BytesIO(png_of((kind, start + zlib.compress(b"x" * 1000)))), "a").size == (4, 4)
+    with pytest.raises(UnreadableImageError, match="a: not a readable image .*too large"):
+        decode_image(io.BytesIO(png_of((kind, start + zlib.compress(bytes(50_000_000), 9)))), "a")
+
+
+def test_sizes_that_are_only_claimed_are_refused():
+    with pytest.raises(DecompressionBombError, match=r"4290250000 pixels\) exceeds limit"):
+        decode_image(io.BytesIO(png_of(side=65500)), "a")
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG")
+    content = file.getvalue()
+    place = content.index(b"\xff\xc0") + 5
+    claimed = content[:place] + struct.pack(">HH", 65500, 65500) + content[place + 4 :]
+    with pytest.raises(DecompressionBombError, match=r"4290250000 pixels\) exceeds limit"):
+        decode_image(io.BytesIO(claimed), "a")
