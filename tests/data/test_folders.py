@@ -1,9 +1,11 @@
+import os
 import shutil
+import subprocess
 
 import pytest
 from PIL import Image
 
-from tests.data.formats import as_parquet, as_tars, as_webdataset, contents
+from tests.data.formats import as_parquet, as_tars, as_webdataset, contents, write_tar
 from v2m.data import DataError, UnreadableImageError, find_splits, open_dataset
 
 
@@ -175,3 +177,56 @@ def test_a_list_that_does_not_fit_its_images_is_told(tiny_imagenet, tmp_path, ch
     listed.write_text(change(listed.read_text()))
     with pytest.raises(DataError, match=words):
         open_dataset(str(tiny_imagenet), "val", tmp_path)
+
+
+def test_links_of_classes_lead_into_no_other_class_and_nowhere_twice(image_folder, tmp_path):
+    train, elsewhere = image_folder / "train", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (train / "red" / "0.png").rename(elsewhere / "0.png")
+    (train / "red" / "moved").symlink_to(elsewhere)
+    before = len(open_dataset(str(image_folder), "train", tmp_path))
+    assert before == 24
+    for name in ("red", "green", "blue"):
+        (train / name / "up").symlink_to(train)
+        (train / name / "root").symlink_to(tmp_path)
+        (train / name / "again").symlink_to(elsewhere)
+        (train / name / "beside").symlink_to(train / "red")
+    (elsewhere / "back").symlink_to(image_folder)
+    data = open_dataset(str(image_folder), "train", tmp_path)
+    real = [os.path.realpath(data.name(index)) for index in range(len(data))]
+    assert len(real) == len(set(real))
+    inside = [
+        (path, data.classes[t]) for path, t in zip(real, data.targets, strict=True) if "/train/" in path
+    ]
+    assert len(inside) == 23
+    assert all(path.startswith(f"{train.resolve()}/{name}/") for path, name in inside)
+
+
+def test_a_class_folder_may_be_a_link(image_folder, tmp_path):
+    (image_folder / "train" / "red").rename(tmp_path / "photos")
+    (image_folder / "train" / "red").symlink_to(tmp_path / "photos")
+    assert len(open_dataset(str(image_folder), "train", tmp_path)) == 24
+
+
+def test_folders_nest_deeply(tmp_path):
+    folder = tmp_path / "train" / "red"
+    folder.mkdir(parents=True)
+    here = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(1200):
+            os.mkdir("a", dir_fd=here)
+            below = os.open("a", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        with pytest.raises(DataError, match="holds no images"):
+            open_dataset(str(tmp_path), "train", tmp_path)
+    finally:
+        os.close(here)
+        subprocess.run(["rm", "-rf", folder], check=True)  # Python's own removal does not go so deep
+
+
+def test_a_pipe_is_no_list_of_classes(image_folder, tmp_path):
+    write_tar(tmp_path / "d" / "train.tar", {"a.png": b"", "a.cls": b"0"})
+    os.mkfifo(tmp_path / "d" / "classes.txt")
+    with pytest.raises(DataError, match=r"classes\.txt is no regular file"):
+        open_dataset(str(tmp_path / "d"), "train", tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.data.formats import as_parquet, contents
+from tests.data.servers import slow_server
 from v2m.data import DataError, UnreadableImageError, find_splits, hf, open_dataset, read_image
 
 
@@ -65,14 +66,32 @@ def test_plain_columns_take_their_classes_from_a_list(write, tmp_path):
     assert open_dataset(source, "train", tmp_path).targets == [1, 0]
 
 
-def test_rows_may_name_files_instead_of_holding_bytes(image_folder, write, tmp_path):
-    path = image_folder / "val" / "red" / "0.png"
-    data = open_dataset(write(image=[dict(bytes=None, path=str(path))], label=[0]), "val", tmp_path)
-    assert data.read(0).tobytes() == read_image(path).tobytes()
+def test_rows_may_name_files_in_the_folder_instead_of_holding_bytes(image_folder, write, tmp_path):
+    image = image_folder / "val" / "red" / "0.png"
+    (tmp_path / "files").mkdir()
+    path = tmp_path / "files" / "0.png"
+    path.write_bytes(image.read_bytes())
+    names = [str(path), "0.png"]
+    source = write(image=[dict(bytes=None, path=name) for name in names], label=[0, 0])
+    data = open_dataset(source, "val", tmp_path)
+    for index in range(2):
+        assert data.read(index).tobytes() == read_image(image).tobytes()
+
+
+def test_rows_cannot_name_files_elsewhere_or_that_are_none(image_folder, write, tmp_path):
+    (tmp_path / "files").mkdir()
+    os.mkfifo(tmp_path / "files" / "pipe.png")
+    image = image_folder / "val" / "red" / "0.png"
+    names = [str(image), "../images/val/red/0.png", "pipe.png"]
+    source = write(image=[dict(bytes=None, path=name) for name in names], label=[0] * 3)
+    data = open_dataset(source, "val", tmp_path)
+    for index, reason in ((0, "a file elsewhere"), (1, "a file elsewhere"), (2, "no regular file")):
+        with pytest.raises(UnreadableImageError, match=rf"row {index}: not a readable image \(.*{reason}"):
+            data.read(index)
 
 
 def test_rows_without_an_image_are_unreadable(write, tmp_path):
-    there = dict(bytes=None, path=str(tmp_path / "gone.png"))
+    there = dict(bytes=None, path="gone.png")
     images = ["red", None, dict(bytes=b"broken", path=None), there]
     source = write(image=images, label=[0] * 4)
     data = open_dataset(source, "val", tmp_path)
@@ -103,6 +122,25 @@ def test_damaged_files_are_named(write, tmp_path):
     path = tmp_path / "files" / "val.parquet"
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DataError, match=r"val\.parquet is not a whole parquet file"):
+        open_dataset(source, "val", tmp_path)
+
+
+def test_damaged_rows_name_their_file_in_one_line(write, tmp_path, capfd):
+    source = write(image=["red"] * 3, label=[0, 1, 2])
+    path = tmp_path / "files" / "val.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 100 + content[104:])
+    with pytest.raises(DataError, match=r"val\.parquet is not a whole parquet file \(") as caught:
+        open_dataset(source, "val", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "Failed" not in "".join(capfd.readouterr())
+
+
+def test_pipes_are_no_tables(write, tmp_path):
+    source = write(image=["red"], label=[0])
+    (tmp_path / "files" / "val.parquet").unlink()
+    os.mkfifo(tmp_path / "files" / "val.parquet")
+    with pytest.raises(DataError, match=r"val\.parquet is no regular file"):
         open_dataset(source, "val", tmp_path)
 
 
@@ -138,6 +176,29 @@ except DataError as error:
         env=os.environ | dict(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)),
         timeout=120,
     )
+    assert result.stdout.startswith("data: hfds/nobody/nothing cannot be had ("), result.stderr
+    assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("is_dripping", [False, True])
+def test_a_hub_that_never_ends_is_one_line(tmp_path, is_dripping):
+    code = f"""
+from pathlib import Path
+from v2m.data import DataError, network, open_dataset
+network.LOOK_UP = 2
+try:
+    open_dataset("hfds/nobody/nothing", "train", Path({str(tmp_path)!r}))
+except DataError as error:
+    print(error)
+"""
+    with slow_server(is_dripping) as address:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=os.environ | dict(HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0"),
+            timeout=300,
+        )
     assert result.stdout.startswith("data: hfds/nobody/nothing cannot be had ("), result.stderr
     assert result.stdout.count("\n") == 1
 

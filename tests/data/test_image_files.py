@@ -1,8 +1,19 @@
+import os
+
 import pytest
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from v2m.data import DataError, find_images
-from v2m.data.image_files import is_hidden, is_image, is_other_image, tell_other_images, walk_files
+from v2m.data.image_files import (
+    READ_FORMATS,
+    formats,
+    is_hidden,
+    is_image,
+    is_other_image,
+    tell_other_images,
+    walk_files,
+)
 
 
 def test_find_images(image_folder):
@@ -61,11 +72,17 @@ def test_folders_of_the_system_are_hidden(name):
     assert is_hidden(name)
 
 
+class HeifImageFile(ImageFile):
+    """A plugin's."""
+
+
 def test_plugins_of_pillow_are_taken(monkeypatch):
     assert not is_image("a.heic")
     Image.init()
-    monkeypatch.setitem(Image.OPEN, "HEIF", Image.OPEN["PNG"])
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+    monkeypatch.setitem(Image.OPEN, "HEIF", (HeifImageFile, None))
     monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+    assert "HEIF" in formats()
     assert is_image("a.heic")
     assert not is_other_image("a.heic")
 
@@ -120,3 +137,18 @@ def test_links_are_followed_once_and_those_to_nothing_are_found(tmp_path):
     links = {"dead.png", "dead folder"}
     assert links < found
     assert len(found - links) == len({(inside / name).resolve() for name in found - links}) == 2
+
+
+def test_formats_that_pillow_gets_later_are_not_read_by_themselves(monkeypatch):
+    Image.init()
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "NEW"])
+    monkeypatch.setitem(Image.OPEN, "NEW", Image.OPEN["PNG"])
+    monkeypatch.setitem(Image.EXTENSION, ".new", "NEW")
+    assert set(formats()) <= set(READ_FORMATS)
+    assert not is_image("a.new")
+
+
+def test_pipes_are_no_images_to_look_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: neither a regular file nor a folder"):
+        find_images(tmp_path / "a.png")

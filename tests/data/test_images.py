@@ -1,13 +1,21 @@
 import io
+import os
 import pickle
+import socket
+import struct
+import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
-from v2m.data import DataError, DecompressionBombError, UnreadableImageError, read_image
+from tests.data.formats import as_parquet, as_tars, as_webdataset
+from v2m.data import DataError, DecompressionBombError, UnreadableImageError, open_dataset, read_image
+from v2m.data.check import inspect_images
 from v2m.data.image_files import formats
 from v2m.data.images import decode_image, fit_annotations, tell_hidden_turns
+from v2m.data.masks import read_mask
 
 
 def test_decompression_bombs_are_refused_and_large_images_read_without_a_warning(tmp_path, monkeypatch):
@@ -145,17 +153,120 @@ def test_turns_that_sizes_do_not_show_are_told(tmp_path, suffix):
     assert told(1, ARROW[:, :5]) == []
 
 
-def test_programs_are_never_run_whatever_their_files_are_called(tmp_path, monkeypatch):
+PROGRAM = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """What a planted Ghostscript leaves when it is run."""
+    left, program = tmp_path / "it was run", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n: > '{left}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    with suppress(Exception), Image.open(io.BytesIO(PROGRAM)) as image:
+        image.load()
+    assert left.exists()  # so Pillow on its own does run it
+    left.unlink()
+    return left
+
+
+def test_programs_are_never_run_whatever_their_files_are_called(tmp_path, ghostscript):
     """An EPS file is a program, for Ghostscript."""
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
-    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     for name in ("a.png", "a.jpg", "a.eps"):
-        (tmp_path / name).write_bytes(program)
-        with pytest.raises(UnreadableImageError, match=r"of no known format|Pillow does not read"):
-            read_image(tmp_path / name)
+        (tmp_path / name).write_bytes(PROGRAM)
+        for read in (read_image, read_mask):
+            with pytest.raises(UnreadableImageError, match=r"of no known format|Pillow does not read"):
+                read(tmp_path / name)
+    assert not ghostscript.exists()
 
 
-@pytest.mark.parametrize("format", ["FITS", "IPTC", "MPEG", "WMF"])
+@pytest.mark.parametrize("layout", [None, as_tars, as_webdataset, as_parquet])
+def test_programs_are_never_run_in_any_layout(tmp_path, image_folder, ghostscript, layout):
+    source = image_folder
+    (source / "train" / "red" / "0.png").write_bytes(PROGRAM)
+    if layout:
+        source = tmp_path / "packed"
+        layout(image_folder, source)
+    data = open_dataset(str(source), "train", tmp_path)
+    unreadable = [facts.detail for facts in inspect_images(data, 0) if facts.kind == "unreadable"]
+    assert unreadable == ["empty, or of no known format"]
+    failed = 0
+    for index in range(len(data)):
+        try:
+            data[index]
+        except UnreadableImageError:
+            failed += 1
+    assert failed == 1
+    assert not ghostscript.exists()
+
+
+@pytest.mark.parametrize("format", ["EPS", "FITS", "IPTC", "MPEG", "SPIDER", "WMF"])
 def test_formats_that_are_left_out_are_not_opened(format):
     assert format not in formats()
     assert format in Image.OPEN
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+def test_what_is_no_regular_file_is_unreadable_and_never_waited_for(tmp_path, monkeypatch, kind):
+    path = tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        monkeypatch.chdir(tmp_path)  # names of sockets are short
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("a.png")
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    for read in (read_image, read_mask):
+        with pytest.raises(UnreadableImageError, match=r"a\.png: not a readable image \(.*no regular file"):
+            read(path)
+
+
+def test_huge_files_are_not_read(tmp_path):
+    Image.new("L", (2, 2)).save(tmp_path / "a.webp")
+    assert read_image(tmp_path / "a.webp").size == (2, 2)
+    with open(tmp_path / "a.webp", "rb+") as file:
+        file.truncate(2**40)
+    with pytest.raises(
+        UnreadableImageError, match=r"a\.webp: .*1,099,511,627,776 bytes, expected up to 2,147"
+    ):
+        read_image(tmp_path / "a.webp")
+
+
+def png_of(*chunks, side=4):
+    """A PNG file with these chunks before its pixels, that says it has this side."""
+
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 52)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")]
+)
+def test_texts_and_profiles_that_unpack_without_an_end_are_refused(kind, start):
+    assert decode_image(io.BytesIO(png_of((kind, start + zlib.compress(b"x" * 1000)))), "a").size == (4, 4)
+    with pytest.raises(UnreadableImageError, match=r"a: not a readable image .*too large"):
+        decode_image(io.BytesIO(png_of((kind, start + zlib.compress(bytes(50_000_000), 9)))), "a")
+
+
+def test_sizes_that_are_only_claimed_are_refused():
+    with pytest.raises(DecompressionBombError, match=r"4290250000 pixels\) exceeds limit"):
+        decode_image(io.BytesIO(png_of(side=65500)), "a")
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG")
+    content = file.getvalue()
+    place = content.index(b"\xff\xc0") + 5
+    claimed = content[:place] + struct.pack(">HH", 65500, 65500) + content[place + 4 :]
+    with pytest.raises(DecompressionBombError, match=r"4290250000 pixels\) exceeds limit"):
+        decode_image(io.BytesIO(claimed), "a")

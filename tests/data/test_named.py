@@ -5,7 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from v2m.data import DataError, named, open_dataset
+from tests.data.servers import slow_server
+from v2m.data import DataError, named, network, open_dataset
 
 
 def test_digits_are_the_bundled_ones_split_without_overlap(tmp_path):
@@ -57,6 +58,19 @@ def test_fashion_mnist_without_files_or_network_says_how_to_get_it(tmp_path, mon
     monkeypatch.setattr(named.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(DataError, match=r"fashion-mnist is not in .* could not be downloaded .*apt install"):
         open_dataset("fashion-mnist", "train", tmp_path)
+
+
+@pytest.mark.parametrize("is_dripping", [False, True])
+def test_fashion_mnist_of_a_server_that_never_ends_is_one_line(tmp_path, monkeypatch, is_dripping):
+    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", tmp_path / "none")
+    monkeypatch.setattr(network, "DOWNLOAD", 1.0)
+    with slow_server(is_dripping) as address:
+        monkeypatch.setattr(named.FashionMNIST, "mirrors", [address])
+        with pytest.raises(
+            DataError, match=r"could not be downloaded \(.*(timed out|did not finish)"
+        ) as caught:
+            open_dataset("fashion-mnist", "train", tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_classes_of_another_model_are_refused(tmp_path):

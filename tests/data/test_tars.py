@@ -1,12 +1,13 @@
 import gzip
 import io
+import os
 import tarfile
 
 import pytest
 from PIL import Image
 
 from tests.data.formats import as_tars, as_webdataset, contents, write_tar
-from v2m.data import DataError, open_dataset
+from v2m.data import DataError, UnreadableImageError, open_dataset
 
 
 @pytest.fixture
@@ -202,3 +203,85 @@ def test_files_of_the_system_are_left_out_and_images_that_are_not_read_are_told(
     write_tar(tmp_path / "train.tar", {"cat/2.heic": png})
     assert "train.tar holds no images (.jpg" in (told := message(tmp_path))
     assert "1 file left out" in told
+
+
+def member(name, content, size=None, kind=tarfile.REGTYPE):
+    """A file of a tar as bytes, with the size that its header claims."""
+    info = tarfile.TarInfo()
+    info.type = kind
+    info.size = len(content) if size is None else size
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[: len(name)] = name
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + content + bytes(-len(content) % 512)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "size", "reason"),
+    [
+        (tarfile.XHDTYPE, b"x", 8 * 10**9, "header of more than"),
+        (tarfile.XGLTYPE, b"x", 2**70, "header of more than"),
+        (tarfile.GNUTYPE_LONGNAME, b"x", 8 * 10**9, "header of more than"),
+        (tarfile.XHDTYPE, b"1" * 900_000, None, "number of more than 512 digits"),
+        (tarfile.XHDTYPE, b"21 hdrcharset=\xff\xfe\xfd\xfc\n", None, "utf-8"),
+        (tarfile.XHDTYPE, b"36 size=9999999999999999999999999999\n", None, "int"),
+        (tarfile.REGTYPE, b"", -1024, "negative size"),
+        (tarfile.REGTYPE, b"", 2**80, "int"),
+        (tarfile.REGTYPE, b"", 10**9, "unexpected end"),
+    ],
+)
+def test_headers_that_claim_too_much_are_refused(tmp_path, png, kind, content, size, reason):
+    path = tmp_path / "train.tar"
+    odd = member(b"cat/2.png", content, size, kind)
+    path.write_bytes(member(b"cat/1.png", png) + odd + member(b"cat/3.png", png) + bytes(10240))
+    text = message(tmp_path)
+    assert f"{path} is not a whole, uncompressed tar (" in text
+    assert reason in text
+
+
+def test_chains_of_headers_end(tmp_path, png):
+    chain = member(b"x", b"name", kind=tarfile.GNUTYPE_LONGNAME) * 5000
+    (tmp_path / "train.tar").write_bytes(chain + member(b"cat/1.png", png) + bytes(10240))
+    assert "train.tar is not a whole, uncompressed tar (" in message(tmp_path)
+
+
+def test_absolute_paths_are_taken_from_the_top_and_those_that_lead_out_are_left_out(tmp_path, png):
+    names = {"/cat/1.png": png, "/dog/1.png": png, "../../bee/1.png": png, "ant/../../fly/1.png": png}
+    write_tar(tmp_path / "train.tar", names)
+    data = open_dataset(str(tmp_path), "train", tmp_path)
+    assert (data.classes, len(data)) == (["cat", "dog"], 2)
+
+
+def test_classes_whose_names_are_no_text_are_named(tmp_path, png):
+    (tmp_path / "train.tar").write_bytes(member(b"ca\xff/1.png", png) + bytes(10240))
+    assert "has classes whose names are not UTF-8: ca\\udcff" in message(tmp_path)
+
+
+def test_pipes_are_no_tars(tmp_path, png):
+    write_tar(tmp_path / "train-0.tar", {"cat/1.png": png})
+    os.mkfifo(tmp_path / "train-1.tar")
+    assert "train-1.tar is no regular file" in message(tmp_path)
+
+
+def test_huge_members_are_unreadable(tmp_path, png):
+    path = tmp_path / "train.tar"
+    path.write_bytes(member(b"cat/1.png", png) + member(b"cat/2.png", b"", 2**32))
+    with open(path, "rb+") as file:
+        file.truncate(path.stat().st_size + 2**32 + 10240)
+    if path.stat().st_blocks * 512 > 2**30:
+        pytest.skip("this file system has no holes in files")
+    data = open_dataset(str(tmp_path), "train", tmp_path)
+    assert data.read(0).size == (9, 7)
+    with pytest.raises(
+        UnreadableImageError, match=r"train\.tar:cat/2\.png: .*4,294,967,296 bytes, expected up"
+    ):
+        data.read(1)
+
+
+@pytest.mark.parametrize("label", [b"1000000000", b"1" + b"0" * 30, b"65536"])
+def test_indices_are_bounded_where_no_list_says_what_they_count(tmp_path, png, label):
+    write_tar(tmp_path / "train.tar", {"a.png": png, "a.cls": b"0", "b.png": png, "b.cls": label})
+    text = message(tmp_path)
+    assert f"train.tar:b.png has label {label.decode()}, expected one below 65,536" in text
+    assert "classes.txt" in text

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from timm.data import create_transform
 from timm.data.auto_augment import NAME_TO_OP
 
 from v2m.data import AugmentConfig, ImageSpec, UnreadableImageError, eval_transform, train_transform
 from v2m.data.errors import TransformError
-from v2m.data.transforms import apply, posterize
+from v2m.data.transforms import apply, check_scaled, posterize
 from v2m.recipes import RECIPES
 
 GRAY = ImageSpec((8, 8), 1, (0.25,), (0.5,), crop_pct=1.0, interpolation="bicubic")
@@ -163,3 +164,32 @@ def test_large_images_are_cropped_without_a_warning(monkeypatch):
 def test_policies_that_cannot_be_parsed_are_named(policy):
     with pytest.raises(ValueError, match=f"augment.auto_augment is '{policy}', expected a policy"):
         train_transform(COLOUR, AugmentConfig(scale=(0.5, 1.0), hflip=0.0, auto_augment=policy))
+
+
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3001)])
+def test_very_long_images_are_not_resized_whole(monkeypatch, size):
+    resized, resize = [], Image.Image.resize
+
+    def record(image, size, *args, **options):
+        resized.append(size[0] * size[1])
+        return resize(image, size, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", record)
+    image = Image.new("L", size)
+    image.paste(255, (size[0] // 2 - 10, size[1] // 2 - 10, size[0] // 2 + 11, size[1] // 2 + 11))
+    tensor = eval_transform(GRAY)(image)
+    assert max(resized) <= 65 * 8 * 8
+    torch.testing.assert_close(tensor, torch.full((1, 8, 8), 1.5))  # its centre
+
+
+def test_images_of_usual_shapes_are_resized_whole():
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 640), dtype=np.uint8)
+    expected = create_transform(**GRAY.timm_config, is_training=False)(Image.fromarray(pixels))
+    torch.testing.assert_close(eval_transform(GRAY)(Image.fromarray(pixels)), expected, rtol=0, atol=0)
+
+
+def test_images_that_would_become_too_large_are_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    check_scaled(10, 100)
+    with pytest.raises(ValueError, match="would be resized to 101x10 pixels, more than 1,000"):
+        check_scaled(10, 101)

@@ -125,13 +125,17 @@ class EncodedImages(LabelledImages):
         return decode_image(self.file(index), self.name(index))
 
 
+MOST_UNLISTED = 2**16
+"""Classes that indices may count without a list of their names, even where there are fewer images."""
+
+
 def read_class_names(root: Path) -> list[str] | None:
     """The lines of ``classes.txt`` or ``labels.txt`` in a folder; None where there is neither.
 
     Raises:
         DataError: a line is no name or there twice, or the file is not in UTF-8.
     """
-    path = next((root / name for name in ("classes.txt", "labels.txt") if (root / name).is_file()), None)
+    path = next((root / name for name in ("classes.txt", "labels.txt") if (root / name).exists()), None)
     if path is None:
         return None
     names = read_names(path)
@@ -159,6 +163,11 @@ def place_labels(
     if names is None:
         found = set(labels)
         numbers = {label for label in found if isinstance(label, int)}
+        if numbers and (highest := max(numbers)) >= (most := max(MOST_UNLISTED, len(labels))):
+            raise DataError(
+                f"data: {where(labels.index(highest))} has label {highest}, expected one below {most:,}; "
+                "where there are more classes than that and images, list them in classes.txt"
+            )
         names = [str(i) for i in range(max(numbers) + 1)] if found == numbers else sorted(map(str, found))
         if found != numbers:
             labels = [str(label) for label in labels]

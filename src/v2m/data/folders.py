@@ -10,18 +10,20 @@ from v2m.data.image_files import READ, is_hidden, is_image, tell_other_images, w
 
 
 class FolderImages(EncodedImages):
-    """``<class>/<image>``, at any depth below the class; hidden files and folders are left out."""
+    """``<class>/<image>``, at any depth below the class; hidden files and folders are left out.
+
+    Links in the folder of a class do not lead into that of another, nor twice to one place.
+    """
 
     def __init__(self, root: Path) -> None:
         folders = class_folders(root)
         classes = sorted({same_name(name) for name in folders})
-        files = [
-            (target, path)
-            for target, name in enumerate(classes)
-            for folder in folders
-            if same_name(folder) == name
-            for path in walk_files(root / folder)
-        ]
+        places = {name: target for target, name in enumerate(classes)}
+        seen = {os.path.realpath(folder) for folder in (root, *(root / name for name in folders))}
+        files = []
+        for folder in sorted(folders, key=lambda name: places[same_name(name)]):
+            seen.discard(os.path.realpath(root / folder))
+            files += [(places[same_name(folder)], path) for path in walk_files(root / folder, seen)]
         images = [(target, path) for target, path in files if is_image(path)]
         warnings = tell_other_images(root, [path for _, path in files])
         if not images:

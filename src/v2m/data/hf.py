@@ -13,8 +13,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from v2m.data import network
 from v2m.data.dataset import EncodedImages, place_labels, read_class_names
-from v2m.data.errors import DataError, UnreadableImageError, first_line
+from v2m.data.errors import DataError, UnreadableImageError, first_line, shown
+from v2m.data.files import open_file
+from v2m.data.network import bounded
+from v2m.data.open_files import is_limit
 
 PREFIX = "hfds/"
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
@@ -28,13 +32,20 @@ class HfImages(EncodedImages):
         reader: timm's reader of one split.
         source: What was read.
         names: The classes, where the dataset has none of its own.
+        folders: Where the files may be that rows name instead of bytes.
         files: Files that the rows come from, in order, and the number of rows in each.
     """
 
     def __init__(
-        self, reader: Any, source: str, names: Sequence[str] | None, files: Sequence[tuple[str, int]]
+        self,
+        reader: Any,
+        source: str,
+        names: Sequence[str] | None,
+        folders: Sequence[Path],
+        files: Sequence[tuple[str, int]],
     ) -> None:
         self._reader, self._files = reader, [name for name, _ in files]
+        self._folders = [folder.resolve() for folder in folders]
         self._ends = list(accumulate(rows for _, rows in files))
         labels = list(reader.dataset[reader.label_key])
         names = list(reader.class_to_idx) or names
@@ -50,14 +61,22 @@ class HfImages(EncodedImages):
         place = bisect_right(self._ends, index)
         return f"{self._files[place]} row {index - (self._ends[place - 1] if place else 0)}"
 
-    def file(self, index: int) -> BinaryIO:
-        """The bytes."""
+    def file(self, index: int) -> str | BinaryIO:
+        """The bytes, or the path of a file in the folder of the data."""
         try:
-            with self._reader[index][0] as file:
-                return io.BytesIO(file.read())
-        except (AssertionError, OSError, TypeError) as error:  # no bytes, nor a file where they should be
-            reason = first_line(error) if isinstance(error, OSError) else "the row has no image"
-            raise UnreadableImageError(self.name(index), reason) from None
+            row = self._reader.dataset[index][self._reader.image_key] or {}
+            if content := row.get("bytes"):
+                return io.BytesIO(content)
+            if not (named := row.get("path")):
+                raise DataError("the row has no image")
+            for folder in self._folders:
+                if (path := (folder / named).resolve()).is_relative_to(folder):
+                    return str(path)
+            raise DataError(f"the row has no image, but names a file elsewhere: {shown(named)}")
+        except (OSError, ValueError) as error:
+            if is_limit(error):
+                raise
+            raise UnreadableImageError(self.name(index), first_line(error)) from None
 
 
 def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) -> HfImages:
@@ -78,12 +97,34 @@ def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) 
     rows, columns = [], []
     for file in files:
         try:
-            rows.append((str(file), parquet.read_metadata(file).num_rows))
-            columns = parquet.read_schema(file).names
+            with open_file(file) as content, parquet.ParquetFile(content) as table:
+                rows.append((str(file), table.metadata.num_rows))
+                columns = table.schema_arrow.names
         except (ArrowException, OSError) as error:
             raise DataError(f"data: {file} is not a whole parquet file ({first_line(error)})") from None
-    reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
-    return HfImages(reader, str(files[0].parent / f"{split}*.parquet"), read_class_names(root), rows)
+    try:
+        reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
+    except DataError:
+        _find_damage(files)
+        raise
+    return HfImages(reader, str(files[0].parent / f"{split}*.parquet"), read_class_names(root), [root], rows)
+
+
+def _find_damage(files: Sequence[Path]) -> None:
+    """Read files whole.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    from pyarrow import ArrowException, parquet
+
+    for file in files:
+        try:
+            with parquet.ParquetFile(file) as table:
+                for _ in table.iter_batches(1):
+                    pass
+        except (ArrowException, OSError) as error:
+            raise DataError(f"data: {file} is not a whole parquet file ({first_line(error)})") from None
 
 
 def _link(files: Sequence[Path], cache: Path) -> Path:
@@ -116,13 +157,15 @@ def find_hub_splits(source: str, data_dir: Path) -> dict[str, Callable[[], HfIma
         )
 
     try:
-        info = datasets.get_dataset_config_info(name, cache_dir=str(_cache(data_dir)))
+        with bounded(network.LOOK_UP):
+            info = datasets.get_dataset_config_info(name, cache_dir=str(_cache(data_dir)))
     except Exception as error:  # of many kinds, for names, networks and formats
         raise DataError(f"data: {source} cannot be had ({first_line(error)})") from None
 
     def open_split(split: str) -> HfImages:
         reader = _read(name, split, list(info.features or ("image", "label")), source, data_dir)
-        return HfImages(reader, f"{source} {split}", None, [(f"{source} {split}", len(reader))])
+        caches = [_cache(data_dir), Path(datasets.config.HF_CACHE_HOME)]
+        return HfImages(reader, f"{source} {split}", None, caches, [(f"{source} {split}", len(reader))])
 
     return {split: partial(open_split, split) for split in info.splits or ()}
 
@@ -138,7 +181,7 @@ def _read(name: str, split: str, columns: Sequence[str], source: str, data_dir: 
             f"expected one of {', '.join(IMAGE_COLUMNS)} and one of {', '.join(LABEL_COLUMNS)}"
         )
     try:
-        with _quiet():
+        with _quiet(), bounded(network.DOWNLOAD):
             cache = str(_cache(data_dir))
             return ReaderHfds(name, root=cache, split=split, input_key=keys[0], target_key=keys[1])
     except Exception as error:  # the library's own and those of pyarrow, fsspec and the network
@@ -147,17 +190,24 @@ def _read(name: str, split: str, columns: Sequence[str], source: str, data_dir: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars where nobody looks."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    """No progress bars where nobody looks, and no lines beside that of an error."""
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        logging,
+    )
 
-    if sys.stderr.isatty() or are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    level, is_kept = logging.get_verbosity(), sys.stderr.isatty() or are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    if not is_kept:
+        disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        logging.set_verbosity(level)
+        if not is_kept:
+            enable_progress_bars()
 
 
 def _require_datasets(source: Any) -> None:

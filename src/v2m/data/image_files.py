@@ -10,12 +10,30 @@ from PIL import Image
 
 from v2m.data.errors import DataError, shown
 
-USUAL = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-NOT_READ = frozenset(("EPS", "IPTC", "FITS", "HDF5", "BUFR", "GRIB", "MPEG", "WMF"))
-"""Formats that Pillow knows, but that are not read.
+READ_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"),
+    *(
+        "AVIF",
+        "JPEG2000",
+        "BLP",
+        "CUR",
+        "DCX",
+        "DDS",
+        "DIB",
+        "FLI",
+        "FTEX",
+        "GBR",
+        "ICNS",
+        "ICO",
+        "IM",
+        "MSP",
+    ),
+    *("PCD", "PCX", "PIXAR", "PSD", "QOI", "SGI", "SUN", "TGA", "XBM", "XPM"),
+)
+"""Formats that are read where Pillow has them, the usual ones first.
 
-EPS is a program, which Ghostscript would run. IPTC may hold one. FITS unpacks without a bound. Pillow cannot
-decode the others.
+Pillow decodes all of these itself. EPS is not among them: it is a program, which Ghostscript would run. IPTC
+may hold one. FITS unpacks without a bound.
 """
 OTHER_IMAGES = frozenset((
     ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".svgz", ".exr", ".hdr", ".psb", ".xcf",
@@ -31,16 +49,19 @@ READ = ".jpg, .png, .webp, .tif and what else Pillow reads"
 
 
 def formats() -> tuple[str, ...]:
-    """Formats of Pillow's that are read, with those of plugins: the usual ones first, for speed."""
+    """Formats that are read: ``READ_FORMATS``, and those of plugins that somebody has registered with Pillow.
+
+    Those without a magic number come last, since they take anything.
+    """
     Image.init()
-    return _without_unread(tuple(Image.ID))
+    return _formats_among(tuple(Image.ID))
 
 
 @lru_cache
-def _without_unread(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those without a magic number come last, since they take anything."""
-    read = [name for name in names if name not in NOT_READ and name not in USUAL]
-    return (*USUAL, *sorted(read, key=lambda name: Image.OPEN[name][1] is None))
+def _formats_among(names: tuple[str, ...]) -> tuple[str, ...]:
+    plugins = [name for name in names if not Image.OPEN[name][0].__module__.startswith("PIL.")]
+    read = dict.fromkeys(name for name in (*READ_FORMATS, *plugins) if name in names)
+    return tuple(sorted(read, key=lambda name: Image.OPEN[name][1] is None))
 
 
 def is_hidden(name: str) -> bool:
@@ -49,11 +70,11 @@ def is_hidden(name: str) -> bool:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is taken for an image: Pillow reads its suffix, and its name is not hidden."""
+    """Whether a file is taken for an image: its suffix is one that is read, and its name is not hidden."""
     name = os.path.basename(path)
-    format_ = Image.registered_extensions().get(_suffix(name), "")
-    is_known = format_ in Image.OPEN or format_ == "MPO"  # of several JPEGs, which JPEG's reader opens
-    return is_known and format_ not in NOT_READ and not is_hidden(name)
+    format_ = Image.registered_extensions().get(_suffix(name))
+    is_known = format_ in formats() or format_ == "MPO"  # of several JPEGs, which JPEG's reader opens
+    return is_known and not is_hidden(name)
 
 
 def is_other_image(path: str) -> bool:
@@ -79,16 +100,17 @@ def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str
         OSError: a folder cannot be looked into.
     """
     seen = set() if seen is None else seen
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    with os.scandir(folder) as entries:
-        kept = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    yield from (entry.path for entry in kept if not entry.is_dir())
-    for entry in kept:
-        if entry.is_dir():
-            yield from walk_files(entry.path, seen)
+    waiting = [str(folder)]
+    while waiting:
+        here = waiting.pop()
+        real = os.path.realpath(here)
+        if real in seen:
+            continue
+        seen.add(real)
+        with os.scandir(here) as entries:
+            kept = sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
+        yield from (entry.path for entry in kept if not entry.is_dir())
+        waiting += [entry.path for entry in reversed(kept) if entry.is_dir()]
 
 
 def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
@@ -124,7 +146,8 @@ def sort_images(path: Path) -> tuple[list[Path], list[str]]:
     if path.is_file():
         return [path], []
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
+        found = "neither a regular file nor a folder" if path.exists() else "no such file or folder"
+        raise DataError(f"{shown(str(path))}: {found}")
     files = list(walk_files(path))
     images = sorted(Path(file) for file in files if is_image(file) or not os.path.exists(file))
     others = tell_other_images(path, files)

@@ -1,8 +1,9 @@
 """Image files: opening and decoding them, upright and as 8 bits a channel."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -10,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from v2m.data.depth import is_deep, to_8_bits
 from v2m.data.errors import DataError, DecompressionBombError, UnreadableImageError, first_line, shown
+from v2m.data.files import open_file
 from v2m.data.image_files import formats, is_other_image
 from v2m.data.open_files import is_limit
 from v2m.data.orientation import find_turn, is_hidden_turn
@@ -17,6 +19,8 @@ from v2m.data.transforms import apply
 
 T = TypeVar("T")
 
+MOST_BYTES = 2**31
+"""The largest image file that is read. The most pixels that Pillow allows are fewer, without compression."""
 LOOKED_AT = 200
 """Images of a dataset whose headers are read as it is opened."""
 
@@ -92,11 +96,16 @@ def tell_hidden_turns(source: str, count: int, name: Callable[[int], str]) -> li
 
 @contextmanager
 def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image]:
-    """An image of which only the header is read; what goes wrong within is an ``UnreadableImageError``."""
+    """An image of which only the header is read; what goes wrong within is an ``UnreadableImageError``.
+
+    This is the one place that opens images. Files are regular ones, of the formats that are read.
+    """
     try:
-        with warnings.catch_warnings():
+        with _opened(file) as content, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they do not say which image they are about
-            with Image.open(file, formats=formats()) as image:
+            if (size := content.seek(0, os.SEEK_END)) > MOST_BYTES:
+                raise ValueError(f"it has {size:,} bytes, expected up to {MOST_BYTES:,}")
+            with Image.open(content, formats=formats()) as image:
                 yield image
     except Image.DecompressionBombError as error:
         raise DecompressionBombError(name, first_line(error)) from None
@@ -111,6 +120,11 @@ def opened_image(file: str | Path | BinaryIO, name: str) -> Iterator[Image.Image
         if is_limit(error):  # says nothing of the image
             raise
         raise UnreadableImageError(name, first_line(error)) from None
+
+
+def _opened(file: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """The file of a path, which is closed again, or one that is open and stays so."""
+    return open_file(file) if isinstance(file, str | Path) else nullcontext(file)
 
 
 def load_pixels(image: Image.Image, upright: bool = True) -> Image.Image:

@@ -9,9 +9,11 @@ import numpy as np
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.utils import extract_archive
 
+from v2m.data import network
 from v2m.data.dataset import ArrayImages
 from v2m.data.errors import DataError
 from v2m.data.files import put_in_place
+from v2m.data.network import bounded
 from v2m.data.relations import RELATIONS, build_scenes
 
 Split: TypeAlias = Literal["train", "val"]
@@ -97,7 +99,8 @@ def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
             for archive, path in zip(archives, files, strict=True):
                 put_in_place(Path(extract_archive(str(archive), partial)), path)
     try:
-        return FashionMNIST(str(data_dir), train=split == "train", download=True)
+        with bounded(network.DOWNLOAD):
+            return FashionMNIST(str(data_dir), train=split == "train", download=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         if all(path.is_file() for path in files):

@@ -6,6 +6,7 @@ counts once, whichever process reads it.
 
 import io
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from v2m.data.dataset import EncodedImages, place_labels, read_class_names
-from v2m.data.errors import DataError, UnreadableImageError, first_line, same_name
+from v2m.data.errors import DataError, UnreadableImageError, first_line, same_name, shown
+from v2m.data.files import open_file
 from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, tell_other_images
+from v2m.data.images import MOST_BYTES
 from v2m.data.open_files import is_limit
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 LONGEST_LABEL = 1000
+LONGEST_HEADER = 2**20
+"""Bytes of the headers of a file in a tar, with those that only say more of it."""
+LONG_NUMBER = re.compile(rb"[0-9]{512}")
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,35 @@ class Member:
     name: str
     offset: int
     size: int
+
+
+class _Headers:
+    """A tar of which only headers are read: Python's reader would take them of any size that they claim.
+
+    Args:
+        file: The tar.
+
+    Attributes:
+        left: Bytes that may still be read, for the next file in it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.left = file, LONGEST_HEADER
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """Some bytes.
+
+        Raises:
+            tarfile.ReadError: they are too many, or nothing that a header holds.
+        """
+        self.left -= size
+        if size < 0 or self.left < 0:
+            raise tarfile.ReadError(f"a header of more than {LONGEST_HEADER:,} bytes")
+        content = self._file.read(size)
+        if LONG_NUMBER.search(content):  # Python 3.11 looks through one in square time
+            raise tarfile.ReadError("a number of more than 512 digits in a header")
+        return content
 
 
 class TarImages(EncodedImages):
@@ -77,10 +112,12 @@ class TarImages(EncodedImages):
         """The bytes. The tar is opened anew, so threads, forks and thousands of shards are no matter."""
         path, member = self._images[index]
         try:
-            with open(path, "rb") as file:
+            if member.size > MOST_BYTES:
+                raise DataError(f"it has {member.size:,} bytes, expected up to {MOST_BYTES:,}")
+            with open_file(path) as file:
                 file.seek(member.offset)
                 return io.BytesIO(file.read(member.size))
-        except OSError as error:
+        except (OSError, DataError) as error:
             if is_limit(error):
                 raise
             raise UnreadableImageError(self.name(index), first_line(error)) from None
@@ -96,24 +133,33 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
         raise DataError(f"data: {path} is compressed, unpack it to {path.name.partition('.tar')[0]}.tar")
     files, folders = {}, []
     try:
-        with tarfile.open(path, "r:") as tar:
-            while entry := tar.next():
-                tar.members.clear()  # type: ignore[attr-defined]  # they would add up
-                name = posixpath.normpath(entry.name)
-                if any(map(is_hidden, name.split("/"))):
-                    continue
-                if entry.isdir():
-                    folders.append(name)
-                elif name in files:
-                    raise DataError(f"data: {path} has {name} twice")
-                elif entry.isreg() and not entry.issparse():
-                    files[name] = Member(name, entry.offset_data, entry.size)
-                elif is_image(name):
-                    raise DataError(f"data: {path} has {name} as a link or in pieces, expected plain files")
-            end = tar.offset
-        with open(path, "rb") as file:
+        with open_file(path) as file:
+            headers, end = _Headers(file), 0
+            with tarfile.open(fileobj=headers, mode="r:") as tar:  # type: ignore[call-overload]
+                while entry := tar.next():
+                    headers.left = LONGEST_HEADER
+                    tar.members.clear()  # they would add up
+                    if tar.offset <= end:
+                        raise tarfile.ReadError(f"a negative size at byte {end:,}")
+                    end = tar.offset
+                    name = posixpath.normpath(entry.name).lstrip("/")
+                    if any(map(is_hidden, name.split("/"))):
+                        continue
+                    if entry.isdir():
+                        folders.append(name)
+                    elif name in files:
+                        raise DataError(f"data: {path} has {shown(name)} twice")
+                    elif entry.isreg() and not entry.issparse():
+                        files[name] = Member(name, entry.offset_data, entry.size)
+                    elif is_image(name):
+                        raise DataError(
+                            f"data: {path} has {shown(name)} as a link or in pieces, expected plain files"
+                        )
+                end = tar.offset
             _check_end(file, end)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except DataError:
+        raise
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"data: {path} is not a whole, uncompressed tar ({first_line(error)})") from None
     return list(files.values()), folders
 
@@ -168,7 +214,7 @@ def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member
     for key in labels.keys() ^ images.keys():
         found = (labels.get(key) or images[key]).name
         raise DataError(f"data: {path} has {found} without its {'.cls' if key in images else 'image'}")
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         for key, member in images.items():
             yield member, _read_label(file, path, labels[key])
 

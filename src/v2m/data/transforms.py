@@ -158,9 +158,39 @@ def apply(transform: Callable[..., T], name: str, *parts: Any) -> T:
         raise TransformError(name, first_line(error)) from error
 
 
+LONGEST = 64
+"""Shorter sides that the longer side of an image has at most, before it is resized by the shorter one."""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Cut the ends off a very long image, whose centre alone is seen: resized, it might take gigabytes."""
+
+    transform: Transform
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        longest = LONGEST * min(image.size)
+        if max(image.size) > longest:
+            left, top = (max(0, side - longest) // 2 for side in image.size)
+            image = image.crop((left, top, image.width - left, image.height - top))
+        return self.transform(image)
+
+
 def eval_transform(spec: ImageSpec) -> Transform:
     """Resize, crop the centre, normalise."""
-    return _InMode(MODES[spec.in_chans], create_transform(**spec.timm_config, is_training=False))
+    transform = create_transform(**spec.timm_config, is_training=False)
+    return _InMode(MODES[spec.in_chans], _Cut(transform))
+
+
+def check_scaled(height: int, width: int) -> None:
+    """See that an image will not have more pixels than Pillow would open, once it is resized.
+
+    Raises:
+        ValueError: it will.
+    """
+    most = 2 * (Image.MAX_IMAGE_PIXELS or height * width)
+    if height * width > most:
+        raise ValueError(f"it would be resized to {width:,}x{height:,} pixels, more than {most:,}")
 
 
 def train_transform(spec: ImageSpec, augment: AugmentConfig) -> Transform:

@@ -10,6 +10,7 @@ from timm.layers.format import Format, nhwc_to
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
+from v2m.data.network import DOWNLOAD, bounded
 from v2m.models.config import PLAIN
 from v2m.models.convert import checkpoint_filter_fn
 from v2m.models.plain import V2M
@@ -73,10 +74,13 @@ class Backbone(nn.Module):
         if is_pretrained and not has_timm_weights(name):
             raise ValueError(f"pretrained: timm has no weights of {name}, expected a run folder")
         try:
-            self.model = timm.create_model(name, features_only=True, pretrained=is_pretrained, **args)
+            with bounded(DOWNLOAD):
+                self.model = timm.create_model(name, features_only=True, pretrained=is_pretrained, **args)
         except TypeError as error:
             raise ValueError(f"model_args: {error}") from None
-        except OSError as error:
+        except Exception as error:  # a download raises nearly anything
+            if not is_pretrained:
+                raise
             raise ValueError(
                 f"pretrained: timm's weights of {name} cannot be loaded ({short(error)})"
             ) from None

@@ -117,3 +117,10 @@ def test_training_batches(masked_folder):
     for parts in TrainLoader(data, 4, workers=1).epoch(1):
         assert parts[0].images.shape == (4, 3, 24, 32)
         assert parts[0].targets.shape == (4, 24, 32)
+
+
+def test_images_that_would_become_too_large_are_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    transform = TrainTransform(INPUT, AugmentConfig(), 100)
+    with pytest.raises(ValueError, match="would be resized to"):
+        transform(Image.new("RGB", (1000, 1)), torch.zeros(1, 1000, dtype=torch.int64))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from v2m.data import DataError, ImageSpec, eval_transform
 from v2m.data.images import read_batches
+from v2m.data.network import DOWNLOAD, bounded
 from v2m.tasks.hub import (
     CLASSIFICATION,
     CONFIG,
@@ -109,7 +110,8 @@ def _build_pretrained(
         if not has_timm_weights(name):
             raise ValueError(f"{option}: timm has no weights of {name}, expected a run folder")
         try:
-            model = timm.create_model(name, pretrained=True, **args)
+            with bounded(DOWNLOAD):
+                model = timm.create_model(name, pretrained=True, **args)
         except Exception as error:  # a download raises nearly anything
             raise ValueError(
                 f"{option}: timm's weights of {name} cannot be loaded ({short(error)})"

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from v2m.data.masks import MaskedImages, open_masks
-from v2m.data.transforms import NamedStep
+from v2m.data.transforms import NamedStep, check_scaled
 from v2m.tasks.hub import model_defaults
 from v2m.tasks.segmentation.config import AugmentConfig, InputConfig
 
@@ -77,6 +77,7 @@ class TrainTransform:
     def __call__(self, image: Image.Image, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A crop ``[3, H, W]`` and its labels ``[H, W]``."""
         size = self._random_size(image.height, image.width)
+        check_scaled(*size)
         whole = tv_tensors.Image(functional.pil_to_tensor(image)), tv_tensors.Mask(labels)
         scaled = functional.resize(whole[0], size, antialias=True), functional.resize(whole[1], size)
         pair = self._crop(*scaled)
