@@ -69,8 +69,9 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
             if line.B is not None:
                 dBs[t] = over_channels(line.drives[t], dh)
             ddrives[t] = dh.sum(-1) if line.B is None else over_states(dh, line.B[t])
+            # In this order: a large decay times a state of 0, before the first cell, is 0.
+            slope = dh * before * segment.decays[i]
             carry = dh * segment.decays[i]
-            slope = carry * before
             ddts[t] = (slope * line.A).sum(-1)
             dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
 

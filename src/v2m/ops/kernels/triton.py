@@ -317,7 +317,8 @@ def _scan_fwd_kernel(
 def _cell_gradients(h_grad, decay, h_before, dt, u, B, rates):
     """From the gradient of a state: those of the state before, of A, of dt, and of u without the skip."""
     before_grad = h_grad * decay
-    exponent_grad = before_grad * h_before
+    # In this order: a large decay times a state of 0, before the first cell, is 0.
+    exponent_grad = h_grad * h_before * decay
     drive_grad = tl.sum(h_grad * B[:, None], 0)
     dt_grad = tl.sum(exponent_grad * rates, 0) * LN2 + u * drive_grad
     return before_grad, dt[None, :] * exponent_grad, dt_grad, dt * drive_grad

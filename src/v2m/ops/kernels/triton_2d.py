@@ -374,8 +374,8 @@ def _scan_2d_bwd_kernel(
             left_row, left_col, up_row, up_col = _load_before(
                 h_row, h_col, level, left, has_left, up, has_up, 2 * tile, COUPLED
             )
-            exponent_row_grad += before_row_grad * _mix(left_row, left_col, share_row)
-            exponent_col_grad += before_col_grad * _mix(up_col, up_row, share_col)
+            exponent_row_grad += state_row_grad * _mix(left_row, left_col, share_row) * decay_row
+            exponent_col_grad += state_col_grad * _mix(up_col, up_row, share_col) * decay_col
             share_row_grad += before_row_grad * (left_col - left_row)
             share_col_grad += before_col_grad * (up_row - up_col)
             _store_states(h_row + level * 2 * tile, here, inside, before_row_grad)

@@ -51,8 +51,10 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
             front.at(ddrive, t).copy_(over_states(of_all_levels, B))
             own, other = front.neighbours(segment.states[i - 1] if i else segment.start, t)
             share = coupling[:, None, :, :, None]
-            dh = dh * segment.decays[i].unsqueeze(1)
-            slope = (dh * ((1 - share) * own + share * other)).sum(1)
+            decay = segment.decays[i].unsqueeze(1)
+            # In this order: a large decay times a state of 0, outside the map, is 0.
+            slope = (dh * ((1 - share) * own + share * other) * decay).sum(1)
+            dh = dh * decay
             front.at(ddt, t).copy_((slope * A).sum(-1))
             dA += (slope * dt.unsqueeze(-1)).sum((1, 2), keepdim=True)
             front.at(dcoupling, t).copy_((dh * (other - own)).sum((1, 4)))

@@ -41,7 +41,7 @@ constexpr int64_t SEGMENT = 32;  // cells between two kept states of the backwar
 int chunk_for(int64_t states) { return states == 1 ? 1 : states <= 4 ? 4 : states <= 8 ? 8 : 16; }
 
 // The inner loops, sweep and sweep_back, for one CHUNK and for whether B and C are given. The first three are pairs:
-// for exponents in and out of the range of exp2_product.
+// for exponents in and out of the range of exp4_product.
 struct Loops {
     using Sweep = void (*)(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
                            const float* B, const float* C, vfloat* h, vfloat* y, vfloat* decays, vfloat* states);
@@ -78,7 +78,7 @@ struct Packed {
         for (int64_t d = 0; d < s.channels; ++d) {
             const int64_t block = d / LANES, lane = d % LANES;
             for (int64_t n = 0; n < s.states; ++n) {
-                const float rate = s.A[d * s.states + n] * LOG2_E;
+                const float rate = s.A[d * s.states + n] * LOG4_E;
                 rates[block * padded + n][lane] = rate;
                 const float size = rate < 0 ? -rate : rate;
                 if (size > largest[block][lane]) largest[block][lane] = size;
@@ -116,7 +116,7 @@ INLINE void expand(Line delta, const vfloat* weight, int64_t rank, vfloat bias, 
 }
 
 // Step sizes of one block of some cells, before (raw) and after softplus, and dt * u. Returns whether an exponent may
-// be too large for exp2_product.
+// be too large for exp4_product.
 bool step_sizes(const ScanArguments& s, const Packed& p, int64_t block, Line u, Line delta, int64_t cells, vfloat* raw,
                 vfloat* dt, vfloat* drive) {
     const int64_t c = block * LANES, lanes = s.channels - c;
@@ -132,7 +132,7 @@ bool step_sizes(const ScanArguments& s, const Packed& p, int64_t block, Line u, 
     for (int64_t t = 0; t < cells; ++t) {
         dt[t] = s.softplus ? softplus(raw[t]) : raw[t];
         drive[t] = dt[t] * load(u.at(t) + c, lanes);
-        longest = maximum(dt[t], longest);  // leaves out NaN, which exp2_product hands on
+        longest = maximum(magnitude(dt[t]), longest);  // leaves out NaN, which exp4_product hands on
     }
     const vfloat exponent = longest * p.largest[block];
     return any(~(exponent < LARGEST_EXPONENT));
@@ -198,8 +198,8 @@ void sweep_back(int64_t begin, int64_t end, const vfloat* rates, const vfloat* d
             if (HAS_C) dC[t * CHUNK + n] += grad * after[n];
             if (HAS_B) dB[t * CHUNK + n] += dh * input;
             to_drive += HAS_B ? dh * b[n] : dh;
+            const vfloat slope = dh * before[n] * a[n];  // in this order, as a state before the first cell is 0
             carry[n] = dh * a[n];
-            const vfloat slope = carry[n] * before[n];
             to_step += slope * rates[n];
             dA[n] += slope * step;
         }
@@ -375,7 +375,7 @@ void pass_line(const PassArguments& a, const Packed& p, const PackedPass& q, int
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, begin, cells, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
                            q.bias[block], window,
-                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
+                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = silu(v); });
         project(q, u, p.blocks, s.channels, cells, projected);
         const Line input{(float*)u, p.blocks * LANES};
         const ScanLines lines{input, low, selected, selected, gate.from(begin), y.from(begin)};
@@ -456,7 +456,7 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
         }
         for (int64_t t = 0; t < length; ++t) {
             const vfloat x = load(line.u.at(t) + c, lanes);
-            ddt[t] = ddt[t] * LN_2 + ddrive[t] * x;
+            ddt[t] = ddt[t] * LN_4 + ddrive[t] * x;
             if (s.softplus) ddt[t] *= sigmoid(raw[t]);
             ddrive[t] = ddrive[t] * dt[t] + p.skip[block] * dy[t];
             sums.dD[block] += dy[t] * x;
@@ -546,7 +546,7 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, 0, length, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
                            q.bias[block], window,
-                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
+                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = silu(v); });
         project(q, u, p.blocks, s.channels, length, projected);
         std::fill(dlow, dlow + length * rank, vfloat{});
 
@@ -617,7 +617,7 @@ EXPORT void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Parallel pa
     run({parallel, threads}, threads, count * repeats, [&](int64_t part) {
         for (int64_t i = 0; i < repeats; ++i)
             for (int64_t at = part * count / threads; at + LANES <= (part + 1) * count / threads; at += LANES)
-                store(numbers + at, exp2_product(load(numbers + at, LANES), splat(-1.0f)), LANES);
+                store(numbers + at, exp4_product(load(numbers + at, LANES), splat(-0.5f)), LANES);
     });
 }
 
