@@ -82,7 +82,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
         du = du + s.D.float() * dy_map
     ddelta = line.to_map(ddts) + ddrive * x
     if s.delta_softplus:
-        ddelta = ddelta * torch.sigmoid(line.raw)
+        ddelta = torch.ops.aten.softplus_backward(ddelta, line.raw, 1, 40)
     return ScanGradients(
         du,
         ddelta,

@@ -84,8 +84,7 @@ class _Call:
         rows = min(max(1, ROWS * 8 // max(8, block_n)), triton.next_power_of_2(height))
         # With 8 states to a thread, all that a step needs is in registers.
         warps = min(8, rows * max(1, block_n // 8))
-        # Once they are as many as the steps from corner to corner, further sweeps change nothing.
-        levels = 1 if s.sweeps is None else 1 + min(s.sweeps, height + width - 2)
+        levels = s.levels
         self.halvings = min(5, (block_n * rows // warps).bit_length() - 1)
         self.blocks = triton.cdiv(channels, block_d)
         self.items = batch * self.blocks
@@ -376,8 +375,8 @@ def _scan_2d_bwd_kernel(
             )
             exponent_row_grad += state_row_grad * _mix(left_row, left_col, share_row) * decay_row
             exponent_col_grad += state_col_grad * _mix(up_col, up_row, share_col) * decay_col
-            share_row_grad += before_row_grad * (left_col - left_row)
-            share_col_grad += before_col_grad * (up_row - up_col)
+            share_row_grad += before_row_grad * left_col - before_row_grad * left_row
+            share_col_grad += before_col_grad * up_row - before_col_grad * up_col
             _store_states(h_row + level * 2 * tile, here, inside, before_row_grad)
             _store_states(h_col + level * 2 * tile, here, inside, before_col_grad)
 

@@ -45,7 +45,7 @@ int chunk_for(int64_t states) { return states == 1 ? 1 : states <= 4 ? 4 : state
 struct Loops {
     using Sweep = void (*)(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
                            const float* B, const float* C, vfloat* h, vfloat* y, vfloat* decays, vfloat* states);
-    using SweepBack = void (*)(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
+    using SweepBack = void (*)(int64_t begin, int64_t end, const vfloat* A, const vfloat* dt, const vfloat* drive,
                                const float* B, const float* C, const vfloat* decays, const vfloat* states,
                                const vfloat* dy, vfloat* carry, vfloat* dA, vfloat* ddt, vfloat* ddrive, vfloat* dB,
                                vfloat* dC);
@@ -60,7 +60,7 @@ struct Packed {
     int64_t blocks, chunks, chunk;
     bool has_B, has_C;  // both also where neither is given
     Loops loops;
-    std::vector<vfloat> rates, largest, weight, bias, skip;
+    std::vector<vfloat> A, rates, largest, weight, bias, skip;  // rates are A to the base of exp4_product
 
     Packed(const ScanArguments& s, bool is_B_given, bool is_C_given)
         : blocks((s.channels + LANES - 1) / LANES),
@@ -69,7 +69,8 @@ struct Packed {
           has_B(is_B_given || !is_C_given),
           has_C(is_C_given || !is_B_given),
           loops(loops_for(s.states, has_B, has_C)),
-          rates(blocks * chunks * chunk),
+          A(blocks * chunks * chunk),
+          rates(A.size()),
           largest(blocks),
           weight(s.has_low_rank ? blocks * s.rank : 0),
           bias(blocks),
@@ -79,6 +80,7 @@ struct Packed {
             const int64_t block = d / LANES, lane = d % LANES;
             for (int64_t n = 0; n < s.states; ++n) {
                 const float rate = s.A[d * s.states + n] * LOG4_E;
+                A[block * padded + n][lane] = s.A[d * s.states + n];
                 rates[block * padded + n][lane] = rate;
                 const float size = rate < 0 ? -rate : rate;
                 if (size > largest[block][lane]) largest[block][lane] = size;
@@ -91,6 +93,12 @@ struct Packed {
             if (s.delta_bias) bias[block][lane] = s.delta_bias[d];
             if (s.D) skip[block][lane] = s.D[d];
         }
+        // Lanes beyond D have the weights of the first of their block: here too, 0 times infinity is no number.
+        for (int64_t d = s.channels; d < blocks * LANES; ++d)
+            for (int64_t r = 0; r < (s.has_low_rank ? s.rank : 0); ++r) {
+                vfloat& packed = weight[d / LANES * s.rank + r];
+                packed[d % LANES] = packed[0];
+            }
     }
 };
 
@@ -182,7 +190,7 @@ void sweep(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, co
 
 // Gradients of what sweep<KEEP> computed, from the last cell to the first. carry holds a * dh of the cell after.
 template <int CHUNK, bool HAS_B, bool HAS_C>
-void sweep_back(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
+void sweep_back(int64_t begin, int64_t end, const vfloat* A, const vfloat* dt, const vfloat* drive,
                 const float* B, const float* C, const vfloat* decays, const vfloat* states, const vfloat* dy,
                 vfloat* carry_memory, vfloat* dA, vfloat* ddt, vfloat* ddrive, vfloat* dB, vfloat* dC) {
     vfloat carry[CHUNK];
@@ -200,7 +208,7 @@ void sweep_back(int64_t begin, int64_t end, const vfloat* rates, const vfloat* d
             to_drive += HAS_B ? dh * b[n] : dh;
             const vfloat slope = dh * before[n] * a[n];  // in this order, as a state before the first cell is 0
             carry[n] = dh * a[n];
-            to_step += slope * rates[n];
+            to_step += slope * A[n];
             dA[n] += slope * step;
         }
         ddt[t] += to_step;
@@ -450,13 +458,13 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
                 const int64_t begin = i * SEGMENT, end = std::min(length, begin + SEGMENT);
                 p.loops.keep[is_large](begin, end, rates, dt, drive, B + at, C + at, starts + i * p.chunk, y, decays,
                                        states);
-                p.loops.back(begin, end, rates, dt, drive, B + at, C + at, decays, states, dy, carry,
+                p.loops.back(begin, end, &p.A[states_at], dt, drive, B + at, C + at, decays, states, dy, carry,
                              sums.dA + states_at, ddt, ddrive, line.dB + at, line.dC + at);
             }
         }
         for (int64_t t = 0; t < length; ++t) {
             const vfloat x = load(line.u.at(t) + c, lanes);
-            ddt[t] = ddt[t] * LN_4 + ddrive[t] * x;
+            ddt[t] += ddrive[t] * x;
             if (s.softplus) ddt[t] *= sigmoid(raw[t]);
             ddrive[t] = ddrive[t] * dt[t] + p.skip[block] * dy[t];
             sums.dD[block] += dy[t] * x;

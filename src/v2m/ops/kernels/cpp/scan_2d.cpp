@@ -64,14 +64,16 @@ struct Rows {
 // Rates by block, [blocks, N], and the largest of each channel.
 struct PackedRates {
     int64_t blocks;
-    std::vector<Both> rates, largest;
+    std::vector<Both> A, rates, largest;  // rates are A to the base of exp4_product
 
     explicit PackedRates(const Scan2dArguments& s)
-        : blocks((s.channels + LANES - 1) / LANES), rates(blocks * s.states), largest(blocks) {
+        : blocks((s.channels + LANES - 1) / LANES), A(blocks * s.states), rates(A.size()), largest(blocks) {
         for (int64_t d = 0; d < s.channels; ++d)
             for (int64_t n = 0; n < s.states; ++n) {
-                Both &rate = rates[d / LANES * s.states + n], &most = largest[d / LANES];
-                const int64_t lane = d % LANES;
+                const int64_t at = d / LANES * s.states + n, lane = d % LANES;
+                Both &rate = rates[at], &most = largest[d / LANES];
+                A[at].row[lane] = s.A[0][d * s.states + n];
+                A[at].col[lane] = s.A[1][d * s.states + n];
                 rate.row[lane] = s.A[0][d * s.states + n] * LOG4_E;
                 rate.col[lane] = s.A[1][d * s.states + n] * LOG4_E;
                 most.row[lane] = std::max(most.row[lane], std::abs(rate.row[lane]));
@@ -99,7 +101,7 @@ void pack_weights(const Scan2dArguments& s, const Rows& rows, Weights* packed) {
 // One block of channels of one image.
 struct Block {
     const Scan2dArguments& s;
-    const Both *rates, *largest;
+    const Both *A, *rates, *largest;
     const Weights* weights;
     int64_t channel, lanes;
     Rows rows;
@@ -107,6 +109,7 @@ struct Block {
     Block(const Scan2dArguments& s, const PackedRates& p, const std::vector<Weights>& weights, int64_t image,
           int64_t block)
         : s(s),
+          A(p.A.data() + block * s.states),
           rates(p.rates.data() + block * s.states),
           largest(&p.largest[block]),
           weights(weights.data()),
@@ -225,7 +228,7 @@ struct GradientLines {
             float* sum = dweights.at(j) + k;
             store(sum, load(sum, sums - k) + sum_each(lanes + k), sums - k);
         }
-        Both ddelta{ddt.row * LN_4 + ddrive.row * step.u, ddt.col * LN_4 + ddrive.col * step.u};
+        Both ddelta{ddt.row + ddrive.row * step.u, ddt.col + ddrive.col * step.u};
         if (b.s.softplus) {
             ddelta.row *= sigmoid(step.raw.row);
             ddelta.col *= sigmoid(step.raw.col);
@@ -276,13 +279,13 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
                 const vfloat other_up = IS_COUPLED ? up[m].row : m ? up[m - 1].row : vfloat{};
                 slope.row += dh.row * mix(left[m].row, other_left, w->g.row) * e->row;
                 slope.col += dh.col * mix(up[m].col, other_up, w->g.col) * e->col;
-                dg.row += f_row * (other_left - left[m].row);
-                dg.col += f_col * (other_up - up[m].col);
+                dg.row += f_row * other_left - f_row * left[m].row;
+                dg.col += f_col * other_up - f_col * up[m].col;
             }
             ddrive.row += dinput.row * w->B.row;
             ddrive.col += dinput.col * w->B.col;
-            ddt.row += slope.row * b.rates[n].row;
-            ddt.col += slope.col * b.rates[n].col;
+            ddt.row += slope.row * b.A[n].row;
+            ddt.col += slope.col * b.A[n].col;
             carried.dA[n].row += slope.row * step.dt.row;
             carried.dA[n].col += slope.col * step.dt.col;
             *out++ = dinput.row * step.drive.row;

@@ -161,7 +161,7 @@ INLINE vfloat exp4_product(vfloat rate, vfloat time) {
     return scale * power(f) + scale;
 }
 
-constexpr float LOG4_E = 0.7213475204444817f, LN_4 = 1.3862943611198906f;
+constexpr float LOG4_E = 0.7213475204444817f;
 constexpr float LARGEST_EXPONENT = 62.5f;
 
 // The square of 4^(x / 2), which is 0 or infinite where x is clamped. A NaN stays one.
