@@ -22,7 +22,7 @@ from torch import Tensor
 from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
 from v2m.ops.kernels.triton_2d import scan_2d_backward, scan_2d_forward
-from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_tile, step_size, sum_channels
+from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_rates, load_tile, step_size, sum_channels
 
 __all__ = [
     "conv_silu_backward",
@@ -131,9 +131,11 @@ class _ScanCall:
     """What the launches of both scan kernels have in common."""
 
     def __init__(self, s: ScanInputs) -> None:
+        if s.delta_weight is not None and s.delta_weight.shape[1] == 0:  # kernels take rank 0 for no matrix
+            s = s._replace(delta=torch.zeros_like(s.u), delta_weight=None)
         channels, states = s.A.shape
         rank = 0 if s.delta_weight is None else s.delta_weight.shape[1]
-        block_n = triton.next_power_of_2(states)
+        block_n = triton.next_power_of_2(max(1, states))
         block_d = min(32 * min(2, max(1, 16 // block_n)), max(32, triton.next_power_of_2(channels)))
         warps = min(8, max(1, block_n // 16))
         self.tile = block_n * block_d
@@ -278,7 +280,7 @@ def _scan_fwd_kernel(
 ):  # fmt: skip
     program = tl.program_id(0)
     d, n = program % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = load_tile(A, n, N, d, channels) * LOG2E
+    rates = load_rates(A, n, N, d, channels)
     weight = load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
 
@@ -343,7 +345,7 @@ def _scan_bwd_kernel(
     program = tl.program_id(0)
     block, group = program % blocks, program // blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = load_tile(A, n, N, d, channels) * LOG2E
+    rates = load_rates(A, n, N, d, channels)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
     rates_grad = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     skip_grad = tl.zeros([BLOCK_D], tl.float32)

@@ -22,7 +22,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
-from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_tile, step_size, sum_channels
+from v2m.ops.kernels.triton_parts import LN2, kernel, load_rates, step_size, sum_channels
 
 # Rows that a program takes at once, where a channel has up to 8 states.
 ROWS = 8
@@ -80,7 +80,7 @@ class _Call:
         self.s = s
         batch, height, width, channels = s.u.shape
         states = s.A_row.shape[1]
-        block_n, block_d = triton.next_power_of_2(states), 32
+        block_n, block_d = triton.next_power_of_2(max(1, states)), 32
         rows = min(max(1, ROWS * 8 // max(8, block_n)), triton.next_power_of_2(height))
         # With 8 states to a thread, all that a step needs is in registers.
         warps = min(8, rows * max(1, block_n // 8))
@@ -232,8 +232,8 @@ def _scan_2d_fwd_kernel(
     item = first + tl.program_id(0)
     b = (item // blocks).to(tl.int64)
     d, n = item % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates_row = load_tile(A_row, n, N, d, channels)[:, None, :] * LOG2E
-    rates_col = load_tile(A_col, n, N, d, channels)[:, None, :] * LOG2E
+    rates_row = load_rates(A_row, n, N, d, channels)[:, None, :]
+    rates_col = load_rates(A_col, n, N, d, channels)[:, None, :]
     nothing = tl.zeros([BLOCK_N, ROWS, BLOCK_D], tl.float32)
 
     tile: tl.constexpr = BLOCK_N * BLOCK_D
@@ -305,8 +305,8 @@ def _scan_2d_bwd_kernel(
     item = first + tl.program_id(0)
     b, block = (item // blocks).to(tl.int64), item % blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates_row = load_tile(A_row, n, N, d, channels)[:, None, :] * LOG2E
-    rates_col = load_tile(A_col, n, N, d, channels)[:, None, :] * LOG2E
+    rates_row = load_rates(A_row, n, N, d, channels)[:, None, :]
+    rates_col = load_rates(A_col, n, N, d, channels)[:, None, :]
     nothing = tl.zeros([BLOCK_N, ROWS, BLOCK_D], tl.float32)
     rates_row_grad, rates_col_grad = nothing, nothing
 
