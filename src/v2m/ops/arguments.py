@@ -8,7 +8,9 @@ from torch import Tensor
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def check_tensors(operator: str, tensors: Mapping[str, Tensor | None], optional: tuple[str, ...] = ()) -> None:
+def check_tensors(
+    operator: str, tensors: Mapping[str, Tensor | None], optional: tuple[str, ...] = ()
+) -> None:
     """Refuse what kernels cannot read; None only where it is ``optional``. The first is the map.
 
     Raises:

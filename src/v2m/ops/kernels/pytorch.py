@@ -29,12 +29,17 @@ SEGMENT = 16
 
 def pass_forward(p: PassInputs) -> Tensor:
     """The output ``[B, H, W, D]``."""
-    return compose_forward(p, conv_silu_forward, scan_forward)
+    return compose_forward(_widened(p), conv_silu_forward, scan_forward).to(p.x.dtype)
 
 
 def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
     """The gradients of the inputs, given that of the output."""
-    return compose_backward(grad, p, conv_silu_forward, conv_silu_backward, scan_backward)
+    return compose_backward(grad, _widened(p), conv_silu_forward, conv_silu_backward, scan_backward)
+
+
+def _widened(p: PassInputs) -> PassInputs:
+    """What float16 would overflow in is computed in float32, as by the other implementations on a CPU."""
+    return p._replace(x=p.x.float()) if p.x.dtype == torch.float16 else p
 
 
 def scan_forward(s: ScanInputs) -> Tensor:

@@ -41,7 +41,9 @@ def selective_scan(
         y[t]   = (<C[t], h[t]> + D * u[t]) * silu(z[t])
 
     Lines are independent, of any length and number. States and decays are float32 (float64 if ``u`` is),
-    whatever the dtypes of the arguments.
+    whatever the dtypes of the arguments. Where float32 cannot hold a result it is inf or NaN, and so it is where
+    an argument is, as far as it depends on that. Of no images the result is empty; a map has a cell and a channel
+    at least.
 
     Shapes: B batch, H grid height, W grid width, D channels, N state size.
 
