@@ -1,4 +1,4 @@
-"""Every finite number: implementations have the results of the reference, and nothing finite where it has not."""
+"""Every finite number: implementations have what the reference has, and nothing finite where it has none."""
 
 import subprocess
 import sys

@@ -48,7 +48,7 @@ def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
 
 
 def resolve_rank(dt_rank: int | Literal["auto"], dim: int) -> int:
-    """The rank of a step size projection: ``ceil(dim / 16)`` for ``"auto"``, of a ``dim`` that was checked."""
+    """The rank of a step size projection: ``ceil(dim / 16)`` for ``"auto"``."""
     return math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
 
 

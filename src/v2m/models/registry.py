@@ -52,7 +52,7 @@ def _feature_cfg(kwargs: dict[str, Any], out_indices: int | tuple[int, ...]) -> 
 
 
 def _last_maps(depth: object) -> int:
-    """How many feature maps there are by default; the model says what is wrong with a depth that is no number."""
+    """How many feature maps there are by default; the model refuses a depth that is no number."""
     return min(3, depth) if isinstance(depth, int) else 3
 
 

@@ -26,9 +26,9 @@ def check_tensors(
         if value.is_nested or value.layout != torch.strided:
             layout = "nested" if value.is_nested else f"of layout {value.layout}"
             raise TypeError(f"{operator}: {name} is {layout}, expected a dense tensor")
-        # PyTorch has none from 2.13 on.
-        if not torch.compiler.is_compiling() and any(getattr(value, "names", ())):
-            raise TypeError(f"{operator}: {name} has named dimensions {value.names}, expected none")
+        names = () if torch.compiler.is_compiling() else getattr(value, "names", ())  # newer PyTorch has none
+        if any(names):
+            raise TypeError(f"{operator}: {name} has named dimensions {names}, expected none")
         if name == first and value.dtype not in FLOATING:
             raise TypeError(f"{operator}: {name} has dtype {value.dtype}, expected one of {FLOATING}")
         if not value.is_floating_point():

@@ -81,7 +81,7 @@ def _check(p: PassInputs) -> None:
                 f"directional_pass: {name} is {described(value)}, expected {first!r} or {second!r}"
             )
     check_flags("directional_pass", reverse=p.reverse)
-    check_tensors("directional_pass", dict(zip(PassGradients._fields, p, strict=False)))
+    check_tensors("directional_pass", {name: getattr(p, name) for name in PassGradients._fields})
     if p.x.ndim != 4 or 0 in p.x.shape[1:]:
         raise ValueError(
             f"directional_pass: x has shape {list(p.x.shape)}, expected a non-empty map [B, H, W, D]"

@@ -425,6 +425,7 @@ def _scan_bwd_kernel(
                 dt0, dt1 = _load_pair(ddelta, map_at, map_cell, d, channels, last)
                 dt0, slope0 = step_size(dt0, SOFTPLUS)
                 dt1, slope1 = step_size(dt1, SOFTPLUS)
+                dt1 = tl.where(last > 0, dt1, 0.0)  # past the end, a decay of infinity times 0 is no number
                 B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
                 C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 

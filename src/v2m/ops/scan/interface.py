@@ -41,9 +41,8 @@ def selective_scan(
         y[t]   = (<C[t], h[t]> + D * u[t]) * silu(z[t])
 
     Lines are independent, of any length and number. States and decays are float32 (float64 if ``u`` is),
-    whatever the dtypes of the arguments. Where float32 cannot hold a result it is inf or NaN, and so it is where
-    an argument is, as far as it depends on that. Of no images the result is empty; a map has a cell and a channel
-    at least.
+    whatever the dtypes of the arguments. Where they cannot hold a result it is inf or NaN, and so it is where
+    it depends on an argument that is. Of no images the result is empty; a map has a cell and a channel.
 
     Shapes: B batch, H grid height, W grid width, D channels, N state size.
 
@@ -67,7 +66,7 @@ def selective_scan(
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
-        TypeError: an argument is no dense floating point tensor, or a flag is neither True nor False.
+        TypeError: an argument is no dense floating point tensor, or a flag no bool.
         ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong; the message names the
             argument, what it got and what was expected.
 

@@ -78,7 +78,7 @@ def selective_scan_2d(
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
-        TypeError: an argument is no dense floating point tensor, or a flag is neither True nor False.
+        TypeError: an argument is no dense floating point tensor, or a flag no bool.
         ValueError: a shape, a device, ``sweeps`` or ``implementation`` is wrong; the message names the
             argument, what it got and what was expected.
 
@@ -130,7 +130,7 @@ def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
         reverse_row=s.reverse_row,
         reverse_col=s.reverse_col,
     )
-    tensors: dict[str, Tensor | None] = dict(zip(Scan2dGradients._fields, s, strict=False))
+    tensors: dict[str, Tensor | None] = {name: getattr(s, name) for name in Scan2dGradients._fields}
     check_tensors("selective_scan_2d", tensors | {"D": D, "z": z}, optional=("D", "z"))
     if u.ndim != 4 or 0 in u.shape[1:]:
         raise ValueError(
