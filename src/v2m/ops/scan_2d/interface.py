@@ -130,7 +130,8 @@ def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
         reverse_row=s.reverse_row,
         reverse_col=s.reverse_col,
     )
-    tensors: dict[str, Tensor | None] = {name: getattr(s, name) for name in Scan2dGradients._fields}
+    names = Scan2dGradients._fields
+    tensors: dict[str, Tensor | None] = {name: getattr(s, name) for name in names}
     check_tensors("selective_scan_2d", tensors | {"D": D, "z": z}, optional=("D", "z"))
     if u.ndim != 4 or 0 in u.shape[1:]:
         raise ValueError(
@@ -143,7 +144,8 @@ def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
         )
     if s.sweeps is not None and (not isinstance(s.sweeps, int) or not 0 <= s.sweeps < 2**31):
         raise ValueError(
-            f"selective_scan_2d: sweeps is {described(s.sweeps)}, expected None or an integer from 0 below 2**31"
+            f"selective_scan_2d: sweeps is {described(s.sweeps)}, "
+            "expected None or an integer from 0 below 2**31"
         )
     map_shape, state_shape = tuple(u.shape), (*u.shape[:-1], A.shape[1])
     arguments = [
