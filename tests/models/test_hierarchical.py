@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 
+import v2m
 from tests.helpers import assert_close
 from v2m.layers import AttentionMixer, ConvV2MMixer, Directions, LightMixer, RasterMixer, Recurrence
 from v2m.models import HierarchicalV2M, HierarchicalV2MConfig
@@ -139,3 +140,20 @@ def test_wrong_images():
         small()(images(channels=1))
     with pytest.raises(TypeError, match=r"input has dtype torch.uint8, expected floating point"):
         small()(torch.zeros(1, 3, 40, 70, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("embed_dim", "depths")
+            for value in (0, 1.5, "four", (8, 8, 8), (8, 8, 8, True))
+        ),
+        *(("mlp_ratio", value) for value in (0, -1, "x", [1], float("nan"), float("inf"))),
+        *(("img_size", value) for value in (0, 1.5, True, 2**70)),
+    ],
+)
+def test_arguments_that_are_no_sizes(name, value):
+    with pytest.raises(ValueError, match=rf"^HierarchicalV2MConfig: {name} is [^\n]*, expected [^\n]*$"):
+        v2m.create_model("v2m_lite_nano", **{name: value})

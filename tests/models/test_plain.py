@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import v2m
 from tests.helpers import assert_close
 from v2m.layers import (
     AttentionMixer,
@@ -516,3 +517,36 @@ def test_blocks_with_windows_take_turns():
 def test_iterations_are_the_sweeps():
     model = small(recurrence="iterative", iterations=5)
     assert {block.mixer.scans[0].sweeps for block in model.blocks} == {5}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("img_size", "patch_size")
+            for value in (0, -1, True, 1.5, "x", 2**70, (8, 0))
+        ),
+        *(
+            (name, value)
+            for name in ("in_chans", "embed_dim", "depth", "d_state", "expand", "dt_rank", "d_conv")
+            for value in (0, -1, True, 1.5, "x", [1], float("nan"), 2**70)
+        ),
+        *(
+            (name, value)
+            for name in ("drop_rate", "drop_path_rate")
+            for value in (-0.1, 1, "x", [1], float("nan"))
+        ),
+        *((name, value) for name in ("conv2d", "conv_stem", "use_pos_embed") for value in ("x", 2, [1], 0.5)),
+    ],
+)
+def test_arguments_that_are_no_sizes(name, value):
+    with pytest.raises((ValueError, TypeError), match=rf"^\w+: {name} is [^\n]*, expected [^\n]*$"):
+        v2m.create_model("v2m_nano", **{"img_size": 8, name: value})
+
+
+@pytest.mark.parametrize("variant", ["v2m_nano", "v2m_lite_nano"])
+@pytest.mark.parametrize("image", ["x", None, [1], torch.ones(1, 3, 8, 8).to_sparse(), torch.ones(3).numpy()])
+def test_inputs_that_are_no_dense_tensors(variant, image):
+    with pytest.raises(TypeError, match=r"^\w+: input is [^\n]*, expected a dense tensor of images$"):
+        v2m.create_model(variant)(image)

@@ -357,7 +357,7 @@ def test_wrong_device(name):
 
 
 def test_wrong_sweeps():
-    with pytest.raises(ValueError, match="sweeps is -1, expected None or 0 or more"):
+    with pytest.raises(ValueError, match="sweeps is -1, expected None or an integer from 0 below"):
         selective_scan_2d(**scan_2d_arguments(3, 4), sweeps=-1)
 
 

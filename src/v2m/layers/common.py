@@ -8,6 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from v2m.ops.arguments import described
+
+
+def is_size(value: object, smallest: int = 1) -> bool:
+    """Whether a value is an integer, no flag, from ``smallest`` on that PyTorch's sizes can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and smallest <= value < 2**31
+
 
 def check_sizes(owner: str, **sizes: object) -> None:
     """Refuse arguments that are no positive integers.
@@ -16,7 +23,7 @@ def check_sizes(owner: str, **sizes: object) -> None:
         ValueError: one is not; the message names it.
     """
     for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
+        if not is_size(value):
             raise ValueError(f"{owner}: {name} is {value!r}, expected a positive integer")
 
 
@@ -24,8 +31,11 @@ def check_map(owner: str, x: Tensor, channels: int) -> None:
     """Refuse inputs that are no maps ``[B, H, W, channels]``.
 
     Raises:
+        TypeError: it is no tensor.
         ValueError: the shape is another.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{owner}: input is {described(x)}, expected a tensor")
     if x.ndim != 4 or x.shape[-1] != channels:
         raise ValueError(f"{owner}: input has shape {list(x.shape)}, expected [B, H, W, {channels}]")
 

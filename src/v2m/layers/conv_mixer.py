@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes, resolve_rank
+from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes, is_size, resolve_rank
 from v2m.layers.directions import Directions, Path, choose
 from v2m.layers.two_passes import TwoPasses, decay_rates, ones_like, reset_scan
 from v2m.ops import selective_scan_2d
@@ -83,8 +83,9 @@ class ConvV2MMixer(nn.Module):
         single_gate: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes("ConvV2MMixer", dim=dim, d_state=d_state, expand=expand)
         rank = resolve_rank(dt_rank, dim)
-        check_sizes("ConvV2MMixer", dim=dim, d_state=d_state, expand=expand, dt_rank=rank)
+        check_sizes("ConvV2MMixer", dt_rank=rank)
         self.directions = choose("ConvV2MMixer", "directions", directions, Directions)
         if self.directions is Directions.RELEASED:
             raise ValueError("ConvV2MMixer: directions is 'released', which V2MMixer alone has")
@@ -153,7 +154,7 @@ class CoupledScan(nn.Module):
 
     def __init__(self, channels: int, d_state: int, dt_rank: int, sweeps: int | None) -> None:
         super().__init__()
-        if sweeps is not None and (not isinstance(sweeps, int) or sweeps < 0):
+        if sweeps is not None and not is_size(sweeps, 0):
             raise ValueError(f"CoupledScan: sweeps (iterations) is {sweeps!r}, expected an integer from 0")
         self.sweeps, self.sizes = sweeps, (dt_rank, d_state, d_state)
         self.x_proj = nn.Linear(channels, dt_rank + 2 * d_state, bias=False)

@@ -65,8 +65,9 @@ class V2MMixer(TwoPasses):
         is_first_local: bool = False,
         single_gate: bool = False,
     ) -> None:
+        check_sizes("V2MMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
         rank = resolve_rank(dt_rank, dim)
-        check_sizes("V2MMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand, dt_rank=rank)
+        check_sizes("V2MMixer", dt_rank=rank)
         inner = expand * dim
         super().__init__(inner, d_state, d_conv, rank, single_gate)
         self.directions = choose("V2MMixer", "directions", directions, Directions)

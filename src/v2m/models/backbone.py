@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from v2m.layers import Stack, V2MBlock
 from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
+from v2m.ops.arguments import described
 
 Config = TypeVar("Config", V2MConfig, HierarchicalV2MConfig)
 
@@ -222,9 +223,12 @@ def check_images(owner: str, x: Tensor, channels: int) -> None:
     """Refuse inputs that are no images ``[B, channels, H, W]``.
 
     Raises:
-        TypeError: they are not floating point.
+        TypeError: they are not dense, or not floating point.
         ValueError: the shape is another.
     """
+    if not isinstance(x, Tensor) or x.layout != torch.strided:
+        got = f"of layout {x.layout}" if isinstance(x, Tensor) else described(x)
+        raise TypeError(f"{owner}: input is {got}, expected a dense tensor of images")
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"{owner}: input has shape {list(x.shape)}, expected images [B, {channels}, H, W]")
     if not (x.shape[2] and x.shape[3]):

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from v2m.layers import Directions, Recurrence, choose
+from v2m.layers.common import is_size
 
 ClassToken = Literal["edge", "middle"]
 GlobalPool = Literal["avg", "max", "token", ""]
@@ -61,8 +62,9 @@ class BackboneConfig:
             self._set(name, choose(self._name, name, getattr(self, name), enum))
         self._check_integers(in_chans=1, num_classes=0, d_state=1, expand=1, iterations=0)
         for name in ("drop_rate", "drop_path_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{self._name}: {name} is {getattr(self, name)!r}, expected 0 <= rate < 1")
+            rate = getattr(self, name)
+            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+                raise ValueError(f"{self._name}: {name} is {rate!r}, expected 0 <= rate < 1")
         if self.mixer is not Mixer.V2M:
             self._check_unset("directions", "recurrence")
 
@@ -76,7 +78,7 @@ class BackboneConfig:
     def _check_integers(self, **least: int) -> None:
         for name, smallest in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < smallest:
+            if not is_size(value, smallest):
                 raise ValueError(f"{self._name}: {name} is {value!r}, expected an integer from {smallest}")
 
     def _check_unset(self, *names: str) -> None:
@@ -93,11 +95,11 @@ class BackboneConfig:
     def _check_sizes(self, *names: str) -> None:
         for name in names:
             size = getattr(self, name)
-            if not isinstance(size, int):
+            if isinstance(size, (list, tuple)):
                 size = tuple(size)  # a list, where it comes from JSON or YAML
                 self._set(name, size)
-            pair = (size, size) if isinstance(size, int) else size
-            if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+            pair = size if isinstance(size, tuple) else (size, size)
+            if len(pair) != 2 or not all(map(is_size, pair)):
                 raise ValueError(
                     f"{self._name}: {name} is {size!r}, expected a positive integer or two of them"
                 )
@@ -151,6 +153,10 @@ class V2MConfig(BackboneConfig):
         super().__post_init__()
         self._check_sizes("img_size", "patch_size")
         self._check_integers(embed_dim=1, depth=1, attention_blocks=0)
+        for name in ("conv2d", "single_gate", "conv_stem", "use_pos_embed"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value not in (0, 1):
+                raise ValueError(f"{self._name}: {name} is {value!r}, expected True or False")
         if self.attention_blocks > self.depth:
             raise ValueError(
                 f"V2MConfig: attention_blocks is {self.attention_blocks}, expected at most the depth, "
@@ -210,14 +216,14 @@ class HierarchicalV2MConfig(BackboneConfig):
         super().__post_init__()
         self._check_sizes("img_size")
         for name in ("embed_dim", "depths"):
-            values = tuple(getattr(self, name))
-            self._set(name, values)
-            if len(values) != 4 or not all(isinstance(value, int) and value > 0 for value in values):
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(map(is_size, values)):
                 raise ValueError(f"{self._name}: {name} is {values!r}, expected four positive integers")
+            self._set(name, tuple(values))
         self._check_integers(attention_stages=0)
         if self.attention_stages > len(self.depths):
             raise ValueError(f"{self._name}: attention_stages is {self.attention_stages}, expected at most 4")
-        if not self.mlp_ratio > 0:
+        if not isinstance(self.mlp_ratio, (int, float)) or not 0 < self.mlp_ratio < float("inf"):
             raise ValueError(f"{self._name}: mlp_ratio is {self.mlp_ratio!r}, expected a positive number")
         if self.directions is Directions.RELEASED:
             raise ValueError(f"{self._name}: directions is 'released', which plain models alone have")

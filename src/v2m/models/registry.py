@@ -51,9 +51,14 @@ def _feature_cfg(kwargs: dict[str, Any], out_indices: int | tuple[int, ...]) -> 
     return cfg
 
 
+def _last_maps(depth: object) -> int:
+    """How many feature maps there are by default; the model refuses a depth that is no number."""
+    return min(3, depth) if isinstance(depth, int) else 3
+
+
 def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
     has_pyramid = kwargs.get("feature_cls") is SimpleFeaturePyramid
-    maps = len(STRIDES) if has_pyramid else min(3, kwargs.get("depth", PLAIN[variant].depth))
+    maps = len(STRIDES) if has_pyramid else _last_maps(kwargs.get("depth", PLAIN[variant].depth))
     return build_model_with_cfg(
         V2M,
         variant,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.torch_version import TorchVersion
 
+from v2m.ops.arguments import described
 from v2m.ops.kernels.build import is_available, library
 
 Implementation: TypeAlias = Literal["reference", "cpu", "triton", "pytorch"]
@@ -155,6 +156,10 @@ def _has_triton() -> bool:
 
 
 def _check(caller: str, implementation: str | None) -> None:
-    if implementation is not None and implementation not in get_args(Implementation):
+    if implementation is None:
+        return
+    if not isinstance(implementation, str) or implementation not in get_args(Implementation):
         choices = ", ".join(map(repr, get_args(Implementation)))
-        raise ValueError(f"{caller}: implementation is {implementation!r}, expected one of {choices}")
+        raise ValueError(
+            f"{caller}: implementation is {described(implementation)}, expected one of {choices}"
+        )

@@ -4,11 +4,12 @@ from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
 
+from v2m.ops.arguments import check_flags, check_tensors, described
 from v2m.ops.directional_pass import operator
 from v2m.ops.directional_pass.reference import directional_pass_reference
 from v2m.ops.dispatch import Implementation, choose_implementation
-from v2m.ops.kernels import PassInputs
-from v2m.ops.scan.interface import FLOATING, Axis
+from v2m.ops.kernels import PassGradients, PassInputs
+from v2m.ops.scan.interface import Axis
 
 Selects: TypeAlias = Literal["B", "C"]
 """Which of the scan's input and output weights depend on the input; the other ones are 1."""
@@ -61,7 +62,7 @@ def directional_pass(
         ``[B, H, W, D]``, with the dtype and device of ``x``.
 
     Raises:
-        TypeError: ``x`` is not floating point.
+        TypeError: an argument is no dense floating point tensor, or ``reverse`` no flag.
         ValueError: a shape, a device, ``selects``, ``axis`` or ``implementation`` is wrong.
     """
     p = PassInputs(
@@ -74,12 +75,14 @@ def directional_pass(
 
 def _check(p: PassInputs) -> None:
     for name, value, choices in (("selects", p.selects, Selects), ("axis", p.axis, Axis)):
-        if value not in get_args(choices):
+        if not isinstance(value, str) or value not in get_args(choices):
             first, second = get_args(choices)
-            raise ValueError(f"directional_pass: {name} is {value!r}, expected {first!r} or {second!r}")
-    if p.x.dtype not in FLOATING:
-        raise TypeError(f"directional_pass: x has dtype {p.x.dtype}, expected one of {FLOATING}")
-    if p.x.ndim != 4 or p.x.shape[1] == 0 or p.x.shape[2] == 0:
+            raise ValueError(
+                f"directional_pass: {name} is {described(value)}, expected {first!r} or {second!r}"
+            )
+    check_flags("directional_pass", reverse=p.reverse)
+    check_tensors("directional_pass", {name: getattr(p, name) for name in PassGradients._fields})
+    if p.x.ndim != 4 or 0 in p.x.shape[1:]:
         raise ValueError(
             f"directional_pass: x has shape {list(p.x.shape)}, expected a non-empty map [B, H, W, D]"
         )
@@ -104,5 +107,3 @@ def _check(p: PassInputs) -> None:
             raise ValueError(
                 f"directional_pass: {name} has shape {list(value.shape)}, expected {list(shape)} ({meaning})"
             )
-        if value.device != p.x.device:
-            raise ValueError(f"directional_pass: {name} is on {value.device}, expected {p.x.device} as x")

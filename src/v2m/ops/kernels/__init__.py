@@ -117,6 +117,14 @@ class Scan2dInputs(NamedTuple):
     reverse_col: bool
     sweeps: int | None
 
+    @property
+    def levels(self) -> int:
+        """Iterates that are carried along, one for the coupled states.
+
+        Once they are as many as the steps from corner to corner, further sweeps change nothing.
+        """
+        return 1 if self.sweeps is None else 1 + min(self.sweeps, self.u.shape[1] + self.u.shape[2] - 2)
+
 
 class ScanGradients(NamedTuple):
     """Gradients of ``ScanInputs``; None for what is left out.

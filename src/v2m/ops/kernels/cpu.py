@@ -284,7 +284,7 @@ def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments
         width=width,
         channels=channels,
         states=s.A_row.shape[1],
-        levels=1 if s.sweeps is None else 1 + s.sweeps,
+        levels=s.levels,
         is_coupled=s.sweeps is None,
         softplus=s.delta_softplus,
         reverse_row=s.reverse_row,

@@ -29,12 +29,17 @@ SEGMENT = 16
 
 def pass_forward(p: PassInputs) -> Tensor:
     """The output ``[B, H, W, D]``."""
-    return compose_forward(p, conv_silu_forward, scan_forward)
+    return compose_forward(_widened(p), conv_silu_forward, scan_forward).to(p.x.dtype)
 
 
 def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
     """The gradients of the inputs, given that of the output."""
-    return compose_backward(grad, p, conv_silu_forward, conv_silu_backward, scan_backward)
+    return compose_backward(grad, _widened(p), conv_silu_forward, conv_silu_backward, scan_backward)
+
+
+def _widened(p: PassInputs) -> PassInputs:
+    """What float16 would overflow in is computed in float32, as by the other implementations on a CPU."""
+    return p._replace(x=p.x.float()) if p.x.dtype == torch.float16 else p
 
 
 def scan_forward(s: ScanInputs) -> Tensor:
@@ -69,8 +74,9 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
             if line.B is not None:
                 dBs[t] = over_channels(line.drives[t], dh)
             ddrives[t] = dh.sum(-1) if line.B is None else over_states(dh, line.B[t])
+            # In this order: a large decay times a state of 0, before the first cell, is 0.
+            slope = dh * before * segment.decays[i]
             carry = dh * segment.decays[i]
-            slope = carry * before
             ddts[t] = (slope * line.A).sum(-1)
             dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
 
@@ -81,7 +87,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
         du = du + s.D.float() * dy_map
     ddelta = line.to_map(ddts) + ddrive * x
     if s.delta_softplus:
-        ddelta = ddelta * torch.sigmoid(line.raw)
+        ddelta = torch.ops.aten.softplus_backward(ddelta, line.raw, 1, 40)
     return ScanGradients(
         du,
         ddelta,

@@ -22,7 +22,7 @@ from torch import Tensor
 from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
 from v2m.ops.kernels.triton_2d import scan_2d_backward, scan_2d_forward
-from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_tile, step_size, sum_channels
+from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_rates, load_tile, step_size, sum_channels
 
 __all__ = [
     "conv_silu_backward",
@@ -131,9 +131,11 @@ class _ScanCall:
     """What the launches of both scan kernels have in common."""
 
     def __init__(self, s: ScanInputs) -> None:
+        if s.delta_weight is not None and s.delta_weight.shape[1] == 0:  # kernels take rank 0 for no matrix
+            s = s._replace(delta=torch.zeros_like(s.u), delta_weight=None)
         channels, states = s.A.shape
         rank = 0 if s.delta_weight is None else s.delta_weight.shape[1]
-        block_n = triton.next_power_of_2(states)
+        block_n = triton.next_power_of_2(max(1, states))
         block_d = min(32 * min(2, max(1, 16 // block_n)), max(32, triton.next_power_of_2(channels)))
         warps = min(8, max(1, block_n // 16))
         self.tile = block_n * block_d
@@ -278,7 +280,7 @@ def _scan_fwd_kernel(
 ):  # fmt: skip
     program = tl.program_id(0)
     d, n = program % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = load_tile(A, n, N, d, channels) * LOG2E
+    rates = load_rates(A, n, N, d, channels)
     weight = load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
 
@@ -317,7 +319,8 @@ def _scan_fwd_kernel(
 def _cell_gradients(h_grad, decay, h_before, dt, u, B, rates):
     """From the gradient of a state: those of the state before, of A, of dt, and of u without the skip."""
     before_grad = h_grad * decay
-    exponent_grad = before_grad * h_before
+    # In this order: a large decay times a state of 0, before the first cell, is 0.
+    exponent_grad = h_grad * h_before * decay
     drive_grad = tl.sum(h_grad * B[:, None], 0)
     dt_grad = tl.sum(exponent_grad * rates, 0) * LN2 + u * drive_grad
     return before_grad, dt[None, :] * exponent_grad, dt_grad, dt * drive_grad
@@ -342,7 +345,7 @@ def _scan_bwd_kernel(
     program = tl.program_id(0)
     block, group = program % blocks, program // blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = load_tile(A, n, N, d, channels) * LOG2E
+    rates = load_rates(A, n, N, d, channels)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
     rates_grad = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     skip_grad = tl.zeros([BLOCK_D], tl.float32)
@@ -422,6 +425,7 @@ def _scan_bwd_kernel(
                 dt0, dt1 = _load_pair(ddelta, map_at, map_cell, d, channels, last)
                 dt0, slope0 = step_size(dt0, SOFTPLUS)
                 dt1, slope1 = step_size(dt1, SOFTPLUS)
+                dt1 = tl.where(last > 0, dt1, 0.0)  # past the end, a decay of infinity times 0 is no number
                 B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
                 C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 

@@ -22,7 +22,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
-from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_tile, step_size, sum_channels
+from v2m.ops.kernels.triton_parts import LN2, kernel, load_rates, step_size, sum_channels
 
 # Rows that a program takes at once, where a channel has up to 8 states.
 ROWS = 8
@@ -80,12 +80,11 @@ class _Call:
         self.s = s
         batch, height, width, channels = s.u.shape
         states = s.A_row.shape[1]
-        block_n, block_d = triton.next_power_of_2(states), 32
+        block_n, block_d = triton.next_power_of_2(max(1, states)), 32
         rows = min(max(1, ROWS * 8 // max(8, block_n)), triton.next_power_of_2(height))
         # With 8 states to a thread, all that a step needs is in registers.
         warps = min(8, rows * max(1, block_n // 8))
-        # Once they are as many as the steps from corner to corner, further sweeps change nothing.
-        levels = 1 if s.sweeps is None else 1 + min(s.sweeps, height + width - 2)
+        levels = s.levels
         self.halvings = min(5, (block_n * rows // warps).bit_length() - 1)
         self.blocks = triton.cdiv(channels, block_d)
         self.items = batch * self.blocks
@@ -233,8 +232,8 @@ def _scan_2d_fwd_kernel(
     item = first + tl.program_id(0)
     b = (item // blocks).to(tl.int64)
     d, n = item % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates_row = load_tile(A_row, n, N, d, channels)[:, None, :] * LOG2E
-    rates_col = load_tile(A_col, n, N, d, channels)[:, None, :] * LOG2E
+    rates_row = load_rates(A_row, n, N, d, channels)[:, None, :]
+    rates_col = load_rates(A_col, n, N, d, channels)[:, None, :]
     nothing = tl.zeros([BLOCK_N, ROWS, BLOCK_D], tl.float32)
 
     tile: tl.constexpr = BLOCK_N * BLOCK_D
@@ -306,8 +305,8 @@ def _scan_2d_bwd_kernel(
     item = first + tl.program_id(0)
     b, block = (item // blocks).to(tl.int64), item % blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates_row = load_tile(A_row, n, N, d, channels)[:, None, :] * LOG2E
-    rates_col = load_tile(A_col, n, N, d, channels)[:, None, :] * LOG2E
+    rates_row = load_rates(A_row, n, N, d, channels)[:, None, :]
+    rates_col = load_rates(A_col, n, N, d, channels)[:, None, :]
     nothing = tl.zeros([BLOCK_N, ROWS, BLOCK_D], tl.float32)
     rates_row_grad, rates_col_grad = nothing, nothing
 
@@ -374,10 +373,10 @@ def _scan_2d_bwd_kernel(
             left_row, left_col, up_row, up_col = _load_before(
                 h_row, h_col, level, left, has_left, up, has_up, 2 * tile, COUPLED
             )
-            exponent_row_grad += before_row_grad * _mix(left_row, left_col, share_row)
-            exponent_col_grad += before_col_grad * _mix(up_col, up_row, share_col)
-            share_row_grad += before_row_grad * (left_col - left_row)
-            share_col_grad += before_col_grad * (up_row - up_col)
+            exponent_row_grad += state_row_grad * _mix(left_row, left_col, share_row) * decay_row
+            exponent_col_grad += state_col_grad * _mix(up_col, up_row, share_col) * decay_col
+            share_row_grad += before_row_grad * left_col - before_row_grad * left_row
+            share_col_grad += before_col_grad * up_row - before_col_grad * up_col
             _store_states(h_row + level * 2 * tile, here, inside, before_row_grad)
             _store_states(h_col + level * 2 * tile, here, inside, before_col_grad)
 

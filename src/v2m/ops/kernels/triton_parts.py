@@ -47,6 +47,15 @@ def load_tile(x, i, size, d, channels):
 
 
 @triton.jit
+def load_rates(x, i, size, d, channels):
+    """Rates to the base 2, or as they are where that overflows: infinity times a step of 0 is no number."""
+    rates = load_tile(x, i, size, d, channels)
+    scaled = rates * LOG2E
+    overflows = (tl.abs(scaled) == float("inf")) & (tl.abs(rates) < float("inf"))
+    return tl.where(overflows, rates, scaled)
+
+
+@triton.jit
 def sum_channels(x, HALVINGS: tl.constexpr):
     """The sum of a tile over its channels.
 

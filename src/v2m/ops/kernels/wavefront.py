@@ -51,16 +51,18 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
             front.at(ddrive, t).copy_(over_states(of_all_levels, B))
             own, other = front.neighbours(segment.states[i - 1] if i else segment.start, t)
             share = coupling[:, None, :, :, None]
-            dh = dh * segment.decays[i].unsqueeze(1)
-            slope = (dh * ((1 - share) * own + share * other)).sum(1)
+            decay = segment.decays[i].unsqueeze(1)
+            # In this order: a large decay times a state of 0, outside the map, is 0.
+            slope = (dh * ((1 - share) * own + share * other) * decay).sum(1)
+            dh = dh * decay
             front.at(ddt, t).copy_((slope * A).sum(-1))
             dA += (slope * dt.unsqueeze(-1)).sum((1, 2), keepdim=True)
-            front.at(dcoupling, t).copy_((dh * (other - own)).sum((1, 4)))
+            front.at(dcoupling, t).copy_((dh * other - dh * own).sum((1, 4)))
             carry = front.neighbours_back((1 - share) * dh, share * dh, t)
 
     ddelta = ddt + ddrive * front.u
     if s.delta_softplus:
-        ddelta = ddelta * torch.sigmoid(front.raw)
+        ddelta = torch.ops.aten.softplus_backward(ddelta, front.raw, 1, 40)
     maps = ((ddrive * front.dt).sum(0), *ddelta, *dB, *dC, *dcoupling)
     du, ddelta_row, ddelta_col, *of_states = map(front.turn, maps)
     dA_row, dA_col = (x.clone() for x in dA[:, 0, 0])
@@ -92,7 +94,7 @@ class _Front:
         self.A = torch.stack([s.A_row, s.A_col]).float()[:, None, None]
         self.B, self.C = self._maps(s.B_row, s.B_col), self._maps(s.C_row, s.C_col)
         self.coupling = self._maps(s.coupling_row, s.coupling_col)
-        self._levels = 1 if s.sweeps is None else 1 + s.sweeps
+        self._levels = s.levels
 
     def _maps(self, row: Tensor, col: Tensor) -> Tensor:
         return self.turn(torch.stack([row.float(), col.float()]))

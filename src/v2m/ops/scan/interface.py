@@ -6,14 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from v2m.ops.arguments import check_flags, check_tensors, described
 from v2m.ops.dispatch import Implementation, choose_implementation
 from v2m.ops.scan.operator import scan
 from v2m.ops.scan.reference import selective_scan_reference
 
 Axis: TypeAlias = Literal["row", "col"]
 """``row``: the recurrence runs along W, within a row. ``col``: along H, within a column."""
-
-FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def selective_scan(
@@ -42,7 +41,8 @@ def selective_scan(
         y[t]   = (<C[t], h[t]> + D * u[t]) * silu(z[t])
 
     Lines are independent, of any length and number. States and decays are float32 (float64 if ``u`` is),
-    whatever the dtypes of the arguments.
+    whatever the dtypes of the arguments. Where they cannot hold a result it is inf or NaN, and so it is where
+    it depends on an argument that is. Of no images the result is empty; a map has a cell and a channel.
 
     Shapes: B batch, H grid height, W grid width, D channels, N state size.
 
@@ -66,7 +66,7 @@ def selective_scan(
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
-        TypeError: ``u`` is not floating point.
+        TypeError: an argument is no dense floating point tensor, or a flag no bool.
         ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong; the message names the
             argument, what it got and what was expected.
 
@@ -77,6 +77,7 @@ def selective_scan(
         tensor([[0.5000, 0.8033, 0.9872],
                 [0.5000, 0.8033, 0.9872]])
     """
+    check_flags("selective_scan", delta_softplus=delta_softplus, reverse=reverse)
     _check_arguments(u, delta, A, B, C, D, z, delta_bias, axis)
     gate = None if z is None else F.silu(z if z.dtype == torch.float64 else z.float())
     chosen = choose_implementation("selective_scan", u, implementation)
@@ -96,11 +97,11 @@ def _check_arguments(
     delta_bias: Tensor | None,
     axis: str,
 ) -> None:
-    if axis not in get_args(Axis):
-        raise ValueError(f"selective_scan: axis is {axis!r}, expected 'row' or 'col'")
-    if u.dtype not in FLOATING:
-        raise TypeError(f"selective_scan: u has dtype {u.dtype}, expected one of {FLOATING}")
-    if u.ndim != 4 or u.shape[1] == 0 or u.shape[2] == 0:
+    if not isinstance(axis, str) or axis not in get_args(Axis):
+        raise ValueError(f"selective_scan: axis is {described(axis)}, expected 'row' or 'col'")
+    tensors = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
+    check_tensors("selective_scan", tensors, optional=("B", "C", "D", "z", "delta_bias"))
+    if u.ndim != 4 or 0 in u.shape[1:]:
         raise ValueError(
             f"selective_scan: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]"
         )
@@ -126,5 +127,3 @@ def _check_arguments(
             raise ValueError(
                 f"selective_scan: {name} has shape {list(value.shape)}, expected {list(shape)} ({meaning})"
             )
-        if value.device != u.device:
-            raise ValueError(f"selective_scan: {name} is on {value.device}, expected {u.device} as u")

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from v2m.ops.arguments import check_flags, check_tensors, described
 from v2m.ops.dispatch import Implementation, choose_implementation
-from v2m.ops.kernels import Scan2dInputs
-from v2m.ops.scan.interface import FLOATING
+from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 from v2m.ops.scan_2d.operator import scan_2d
 from v2m.ops.scan_2d.reference import selective_scan_2d_reference
 
@@ -78,7 +78,7 @@ def selective_scan_2d(
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
-        TypeError: ``u`` is not floating point.
+        TypeError: an argument is no dense floating point tensor, or a flag no bool.
         ValueError: a shape, a device, ``sweeps`` or ``implementation`` is wrong; the message names the
             argument, what it got and what was expected.
 
@@ -124,9 +124,16 @@ def selective_scan_2d(
 
 def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
     u, A = s.u, s.A_row
-    if u.dtype not in FLOATING:
-        raise TypeError(f"selective_scan_2d: u has dtype {u.dtype}, expected one of {FLOATING}")
-    if u.ndim != 4 or u.shape[1] == 0 or u.shape[2] == 0:
+    check_flags(
+        "selective_scan_2d",
+        delta_softplus=s.delta_softplus,
+        reverse_row=s.reverse_row,
+        reverse_col=s.reverse_col,
+    )
+    names = Scan2dGradients._fields
+    tensors: dict[str, Tensor | None] = {name: getattr(s, name) for name in names}
+    check_tensors("selective_scan_2d", tensors | {"D": D, "z": z}, optional=("D", "z"))
+    if u.ndim != 4 or 0 in u.shape[1:]:
         raise ValueError(
             f"selective_scan_2d: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]"
         )
@@ -135,8 +142,11 @@ def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
         raise ValueError(
             f"selective_scan_2d: A_row has shape {list(A.shape)}, expected [D, N] with D = {channels} as in u"
         )
-    if s.sweeps is not None and s.sweeps < 0:
-        raise ValueError(f"selective_scan_2d: sweeps is {s.sweeps}, expected None or 0 or more")
+    if s.sweeps is not None and (not isinstance(s.sweeps, int) or not 0 <= s.sweeps < 2**31):
+        raise ValueError(
+            f"selective_scan_2d: sweeps is {described(s.sweeps)}, "
+            "expected None or an integer from 0 below 2**31"
+        )
     map_shape, state_shape = tuple(u.shape), (*u.shape[:-1], A.shape[1])
     arguments = [
         ("delta_row", s.delta_row, map_shape, "[B, H, W, D] as u"),
@@ -154,8 +164,6 @@ def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
             raise ValueError(
                 f"selective_scan_2d: {name} has shape {list(value.shape)}, expected {list(shape)} ({meaning})"
             )
-        if value.device != u.device:
-            raise ValueError(f"selective_scan_2d: {name} is on {value.device}, expected {u.device} as u")
 
 
 OF_STATES = ("B_row", "B_col", "C_row", "C_col", "coupling_row", "coupling_col")

@@ -33,7 +33,7 @@ def selective_scan_2d_reference(s: Scan2dInputs) -> Tensor:
     if s.sweeps is None:
         states = _coupled(decays, drives, shares)
     else:
-        states = _swept(decays, drives, shares, s.sweeps)
+        states = _swept(decays, drives, shares, s.levels)
     reads = [(h * C.unsqueeze(-2)).sum(-1) for h, C in zip(states, maps(s.C_row, s.C_col), strict=True)]
     return (reads[0] + reads[1]).flip(corner).to(s.u.dtype)
 
@@ -61,10 +61,10 @@ def _coupled(decays: list[Tensor], drives: list[Tensor], shares: list[Tensor]) -
     return [torch.stack(rows, 1), torch.stack(cols, 1)]
 
 
-def _swept(decays: list[Tensor], drives: list[Tensor], shares: list[Tensor], sweeps: int) -> list[Tensor]:
+def _swept(decays: list[Tensor], drives: list[Tensor], shares: list[Tensor], levels: int) -> list[Tensor]:
     """The states after some Jacobi sweeps, from those without the coupled terms."""
     states = [torch.zeros_like(drive) for drive in drives]
-    for _ in range(1 + sweeps):
+    for _ in range(levels):
         states = [
             _along(dim, decay, drive, share, other)
             for dim, decay, drive, share, other in zip(

@@ -41,11 +41,11 @@ constexpr int64_t SEGMENT = 32;  // cells between two kept states of the backwar
 int chunk_for(int64_t states) { return states == 1 ? 1 : states <= 4 ? 4 : states <= 8 ? 8 : 16; }
 
 // The inner loops, sweep and sweep_back, for one CHUNK and for whether B and C are given. The first three are pairs:
-// for exponents in and out of the range of exp2_product.
+// for exponents in and out of the range of exp4_product.
 struct Loops {
     using Sweep = void (*)(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
                            const float* B, const float* C, vfloat* h, vfloat* y, vfloat* decays, vfloat* states);
-    using SweepBack = void (*)(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
+    using SweepBack = void (*)(int64_t begin, int64_t end, const vfloat* A, const vfloat* dt, const vfloat* drive,
                                const float* B, const float* C, const vfloat* decays, const vfloat* states,
                                const vfloat* dy, vfloat* carry, vfloat* dA, vfloat* ddt, vfloat* ddrive, vfloat* dB,
                                vfloat* dC);
@@ -60,7 +60,7 @@ struct Packed {
     int64_t blocks, chunks, chunk;
     bool has_B, has_C;  // both also where neither is given
     Loops loops;
-    std::vector<vfloat> rates, largest, weight, bias, skip;
+    std::vector<vfloat> A, rates, largest, weight, bias, skip;  // rates are A to the base of exp4_product
 
     Packed(const ScanArguments& s, bool is_B_given, bool is_C_given)
         : blocks((s.channels + LANES - 1) / LANES),
@@ -69,7 +69,8 @@ struct Packed {
           has_B(is_B_given || !is_C_given),
           has_C(is_C_given || !is_B_given),
           loops(loops_for(s.states, has_B, has_C)),
-          rates(blocks * chunks * chunk),
+          A(blocks * chunks * chunk),
+          rates(A.size()),
           largest(blocks),
           weight(s.has_low_rank ? blocks * s.rank : 0),
           bias(blocks),
@@ -78,7 +79,8 @@ struct Packed {
         for (int64_t d = 0; d < s.channels; ++d) {
             const int64_t block = d / LANES, lane = d % LANES;
             for (int64_t n = 0; n < s.states; ++n) {
-                const float rate = s.A[d * s.states + n] * LOG2_E;
+                const float rate = s.A[d * s.states + n] * LOG4_E;
+                A[block * padded + n][lane] = s.A[d * s.states + n];
                 rates[block * padded + n][lane] = rate;
                 const float size = rate < 0 ? -rate : rate;
                 if (size > largest[block][lane]) largest[block][lane] = size;
@@ -91,6 +93,12 @@ struct Packed {
             if (s.delta_bias) bias[block][lane] = s.delta_bias[d];
             if (s.D) skip[block][lane] = s.D[d];
         }
+        // Lanes beyond D have the weights of the first of their block: here too, 0 times infinity is no number.
+        for (int64_t d = s.channels; d < blocks * LANES; ++d)
+            for (int64_t r = 0; r < (s.has_low_rank ? s.rank : 0); ++r) {
+                vfloat& packed = weight[d / LANES * s.rank + r];
+                packed[d % LANES] = packed[0];
+            }
     }
 };
 
@@ -116,7 +124,7 @@ INLINE void expand(Line delta, const vfloat* weight, int64_t rank, vfloat bias, 
 }
 
 // Step sizes of one block of some cells, before (raw) and after softplus, and dt * u. Returns whether an exponent may
-// be too large for exp2_product.
+// be too large for exp4_product.
 bool step_sizes(const ScanArguments& s, const Packed& p, int64_t block, Line u, Line delta, int64_t cells, vfloat* raw,
                 vfloat* dt, vfloat* drive) {
     const int64_t c = block * LANES, lanes = s.channels - c;
@@ -132,7 +140,7 @@ bool step_sizes(const ScanArguments& s, const Packed& p, int64_t block, Line u, 
     for (int64_t t = 0; t < cells; ++t) {
         dt[t] = s.softplus ? softplus(raw[t]) : raw[t];
         drive[t] = dt[t] * load(u.at(t) + c, lanes);
-        longest = maximum(dt[t], longest);  // leaves out NaN, which exp2_product hands on
+        longest = maximum(magnitude(dt[t]), longest);  // leaves out NaN, which exp4_product hands on
     }
     const vfloat exponent = longest * p.largest[block];
     return any(~(exponent < LARGEST_EXPONENT));
@@ -182,7 +190,7 @@ void sweep(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, co
 
 // Gradients of what sweep<KEEP> computed, from the last cell to the first. carry holds a * dh of the cell after.
 template <int CHUNK, bool HAS_B, bool HAS_C>
-void sweep_back(int64_t begin, int64_t end, const vfloat* rates, const vfloat* dt, const vfloat* drive,
+void sweep_back(int64_t begin, int64_t end, const vfloat* A, const vfloat* dt, const vfloat* drive,
                 const float* B, const float* C, const vfloat* decays, const vfloat* states, const vfloat* dy,
                 vfloat* carry_memory, vfloat* dA, vfloat* ddt, vfloat* ddrive, vfloat* dB, vfloat* dC) {
     vfloat carry[CHUNK];
@@ -198,9 +206,9 @@ void sweep_back(int64_t begin, int64_t end, const vfloat* rates, const vfloat* d
             if (HAS_C) dC[t * CHUNK + n] += grad * after[n];
             if (HAS_B) dB[t * CHUNK + n] += dh * input;
             to_drive += HAS_B ? dh * b[n] : dh;
+            const vfloat slope = dh * before[n] * a[n];  // in this order, as a state before the first cell is 0
             carry[n] = dh * a[n];
-            const vfloat slope = carry[n] * before[n];
-            to_step += slope * rates[n];
+            to_step += slope * A[n];
             dA[n] += slope * step;
         }
         ddt[t] += to_step;
@@ -375,7 +383,7 @@ void pass_line(const PassArguments& a, const Packed& p, const PackedPass& q, int
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, begin, cells, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
                            q.bias[block], window,
-                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
+                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = silu(v); });
         project(q, u, p.blocks, s.channels, cells, projected);
         const Line input{(float*)u, p.blocks * LANES};
         const ScanLines lines{input, low, selected, selected, gate.from(begin), y.from(begin)};
@@ -450,13 +458,13 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
                 const int64_t begin = i * SEGMENT, end = std::min(length, begin + SEGMENT);
                 p.loops.keep[is_large](begin, end, rates, dt, drive, B + at, C + at, starts + i * p.chunk, y, decays,
                                        states);
-                p.loops.back(begin, end, rates, dt, drive, B + at, C + at, decays, states, dy, carry,
+                p.loops.back(begin, end, &p.A[states_at], dt, drive, B + at, C + at, decays, states, dy, carry,
                              sums.dA + states_at, ddt, ddrive, line.dB + at, line.dC + at);
             }
         }
         for (int64_t t = 0; t < length; ++t) {
             const vfloat x = load(line.u.at(t) + c, lanes);
-            ddt[t] = ddt[t] * LN_2 + ddrive[t] * x;
+            ddt[t] += ddrive[t] * x;
             if (s.softplus) ddt[t] *= sigmoid(raw[t]);
             ddrive[t] = ddrive[t] * dt[t] + p.skip[block] * dy[t];
             sums.dD[block] += dy[t] * x;
@@ -546,7 +554,7 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, 0, length, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
                            q.bias[block], window,
-                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = v * sigmoid(v); });
+                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = silu(v); });
         project(q, u, p.blocks, s.channels, length, projected);
         std::fill(dlow, dlow + length * rank, vfloat{});
 
@@ -617,7 +625,7 @@ EXPORT void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Parallel pa
     run({parallel, threads}, threads, count * repeats, [&](int64_t part) {
         for (int64_t i = 0; i < repeats; ++i)
             for (int64_t at = part * count / threads; at + LANES <= (part + 1) * count / threads; at += LANES)
-                store(numbers + at, exp2_product(load(numbers + at, LANES), splat(-1.0f)), LANES);
+                store(numbers + at, exp4_product(load(numbers + at, LANES), splat(-0.5f)), LANES);
     });
 }
 

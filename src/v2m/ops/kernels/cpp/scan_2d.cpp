@@ -64,16 +64,18 @@ struct Rows {
 // Rates by block, [blocks, N], and the largest of each channel.
 struct PackedRates {
     int64_t blocks;
-    std::vector<Both> rates, largest;
+    std::vector<Both> A, rates, largest;  // rates are A to the base of exp4_product
 
     explicit PackedRates(const Scan2dArguments& s)
-        : blocks((s.channels + LANES - 1) / LANES), rates(blocks * s.states), largest(blocks) {
+        : blocks((s.channels + LANES - 1) / LANES), A(blocks * s.states), rates(A.size()), largest(blocks) {
         for (int64_t d = 0; d < s.channels; ++d)
             for (int64_t n = 0; n < s.states; ++n) {
-                Both &rate = rates[d / LANES * s.states + n], &most = largest[d / LANES];
-                const int64_t lane = d % LANES;
-                rate.row[lane] = s.A[0][d * s.states + n] * LOG2_E;
-                rate.col[lane] = s.A[1][d * s.states + n] * LOG2_E;
+                const int64_t at = d / LANES * s.states + n, lane = d % LANES;
+                Both &rate = rates[at], &most = largest[d / LANES];
+                A[at].row[lane] = s.A[0][d * s.states + n];
+                A[at].col[lane] = s.A[1][d * s.states + n];
+                rate.row[lane] = s.A[0][d * s.states + n] * LOG4_E;
+                rate.col[lane] = s.A[1][d * s.states + n] * LOG4_E;
                 most.row[lane] = std::max(most.row[lane], std::abs(rate.row[lane]));
                 most.col[lane] = std::max(most.col[lane], std::abs(rate.col[lane]));
             }
@@ -99,7 +101,7 @@ void pack_weights(const Scan2dArguments& s, const Rows& rows, Weights* packed) {
 // One block of channels of one image.
 struct Block {
     const Scan2dArguments& s;
-    const Both *rates, *largest;
+    const Both *A, *rates, *largest;
     const Weights* weights;
     int64_t channel, lanes;
     Rows rows;
@@ -107,6 +109,7 @@ struct Block {
     Block(const Scan2dArguments& s, const PackedRates& p, const std::vector<Weights>& weights, int64_t image,
           int64_t block)
         : s(s),
+          A(p.A.data() + block * s.states),
           rates(p.rates.data() + block * s.states),
           largest(&p.largest[block]),
           weights(weights.data()),
@@ -120,7 +123,7 @@ struct Block {
     }
 };
 
-// Steps of a row. Returns whether an exponent may be too large for exp2_product.
+// Steps of a row. Returns whether an exponent may be too large for exp4_product.
 bool find_steps(const Block& b, int64_t i, Step* steps) {
     const Scan2dArguments& s = b.s;
     const Line u = b.rows(s.u, i), row = b.rows(s.delta[0], i), col = b.rows(s.delta[1], i);
@@ -133,8 +136,8 @@ bool find_steps(const Block& b, int64_t i, Step* steps) {
         step.raw = {load(row.at(j) + b.channel, b.lanes), load(col.at(j) + b.channel, b.lanes)};
         step.dt = s.softplus ? Both{softplus(step.raw.row), softplus(step.raw.col)} : step.raw;
         step.drive = {step.dt.row * step.u, step.dt.col * step.u};
-        longest.row = maximum(step.dt.row, longest.row);  // leaves out NaN, which exp2_product hands on
-        longest.col = maximum(step.dt.col, longest.col);
+        longest.row = maximum(magnitude(step.dt.row), longest.row);  // leaves out NaN, which exp4_product hands on
+        longest.col = maximum(magnitude(step.dt.col), longest.col);
     }
     const vfloat exponent = maximum(longest.row * b.largest->row, longest.col * b.largest->col);
     return any(~(exponent < LARGEST_EXPONENT));
@@ -180,7 +183,7 @@ void row_forward(const Block& b, int64_t i, const Step* steps, const Both* above
     }
 }
 
-// For exponents in and out of the range of exp2_product.
+// For exponents in and out of the range of exp4_product.
 using RowForward = void (*)(const Block&, int64_t, const Step*, const Both*, Both*, Both*);
 template <bool IS_COUPLED, bool KEEP>
 constexpr RowForward ROW_FORWARD[2] = {row_forward<IS_COUPLED, false, KEEP>, row_forward<IS_COUPLED, true, KEEP>};
@@ -225,7 +228,7 @@ struct GradientLines {
             float* sum = dweights.at(j) + k;
             store(sum, load(sum, sums - k) + sum_each(lanes + k), sums - k);
         }
-        Both ddelta{ddt.row * LN_2 + ddrive.row * step.u, ddt.col * LN_2 + ddrive.col * step.u};
+        Both ddelta{ddt.row + ddrive.row * step.u, ddt.col + ddrive.col * step.u};
         if (b.s.softplus) {
             ddelta.row *= sigmoid(step.raw.row);
             ddelta.col *= sigmoid(step.raw.col);
@@ -274,15 +277,15 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
                 below[m] = f_col;
                 const vfloat other_left = IS_COUPLED ? left[m].col : m ? left[m - 1].col : vfloat{};
                 const vfloat other_up = IS_COUPLED ? up[m].row : m ? up[m - 1].row : vfloat{};
-                slope.row += f_row * mix(left[m].row, other_left, w->g.row);
-                slope.col += f_col * mix(up[m].col, other_up, w->g.col);
-                dg.row += f_row * (other_left - left[m].row);
-                dg.col += f_col * (other_up - up[m].col);
+                slope.row += dh.row * mix(left[m].row, other_left, w->g.row) * e->row;
+                slope.col += dh.col * mix(up[m].col, other_up, w->g.col) * e->col;
+                dg.row += f_row * other_left - f_row * left[m].row;
+                dg.col += f_col * other_up - f_col * up[m].col;
             }
             ddrive.row += dinput.row * w->B.row;
             ddrive.col += dinput.col * w->B.col;
-            ddt.row += slope.row * b.rates[n].row;
-            ddt.col += slope.col * b.rates[n].col;
+            ddt.row += slope.row * b.A[n].row;
+            ddt.col += slope.col * b.A[n].col;
             carried.dA[n].row += slope.row * step.dt.row;
             carried.dA[n].col += slope.col * step.dt.col;
             *out++ = dinput.row * step.drive.row;

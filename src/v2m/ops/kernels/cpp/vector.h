@@ -54,6 +54,8 @@ INLINE vfloat maximum(vfloat x, vfloat y) { return x > y ? x : y; }
 
 INLINE vfloat minimum(vfloat x, vfloat y) { return x < y ? x : y; }
 
+INLINE vfloat magnitude(vfloat x) { return (vfloat)((vint)x & 0x7fffffff); }
+
 INLINE bool any(vint mask) {
     int32_t bits = 0;
     for (int i = 0; i < LANES; ++i) bits |= mask[i];
@@ -100,28 +102,29 @@ INLINE vfloat sum_each(const vfloat* v) {
     }
 }
 
-// 2^x for |x| < 126 (or NaN), to about 1 ulp: x is split into a multiple of 1/ROOTS and a rest f. Adding MAGIC
-// rounds to that multiple and leaves it, as an integer, in the low bits. 2^f is a polynomial; the power of two
-// is put together from a table of the roots and an addition to the exponent. Where there is no instruction that
-// looks up lanes, ROOTS is 1. Fusing the product x = rate * time into both steps saves a rounding.
+// 4^x for |x| < 63 (or NaN), to about 1 ulp: 2x is split into a multiple of 1/ROOTS and a rest. Adding MAGIC to x
+// rounds to that multiple and leaves it, as an integer, in the low bits. For the rest there is a polynomial; the power
+// of two is put together from a table of the roots and an addition to the exponent. Where there is no instruction that
+// looks up lanes, ROOTS is 1. Fusing the product x = rate * time into both steps saves a rounding. It is 4^x, not 2^x,
+// for the logarithm of 4 is above 1: no rate, however large, overflows where the base is changed.
 #if defined(__AVX512F__)
 constexpr int ROOTS = 32;
-constexpr float MAGIC = 0x1.8p18f;
-INLINE vfloat power(vfloat f) { return f * (f * 0.24022702872753143f + 0.6931573152542114f); }
+constexpr float MAGIC = 0x1.8p17f;
+INLINE vfloat power(vfloat f) { return f * (f * (4 * 0.24022702872753143f) + 2 * 0.6931573152542114f); }
 #elif defined(__AVX2__)
 constexpr int ROOTS = 8;
-constexpr float MAGIC = 0x1.8p20f;
+constexpr float MAGIC = 0x1.8p19f;
 INLINE vfloat power(vfloat f) {
-    return f * (f * (f * 0.0554962232708931f + 0.2402576357126236f) + 0.6931472420692444f);
+    return f * (f * (f * (8 * 0.0554962232708931f) + 4 * 0.2402576357126236f) + 2 * 0.6931472420692444f);
 }
 #else
 constexpr int ROOTS = 1;
-constexpr float MAGIC = 0x1.8p23f;
+constexpr float MAGIC = 0x1.8p22f;
 INLINE vfloat power(vfloat f) {
-    vfloat p = f * 0.0013264724984765053f + 0.009671512991189957f;
-    p = f * p + 0.05550733581185341f;
-    p = f * p + 0.24022242426872253f;
-    return f * (f * p + 0.6931470036506653f);
+    vfloat p = f * (32 * 0.0013264724984765053f) + 16 * 0.009671512991189957f;
+    p = f * p + 8 * 0.05550733581185341f;
+    p = f * p + 4 * 0.24022242426872253f;
+    return f * (f * p + 2 * 0.6931470036506653f);
 }
 #endif
 
@@ -141,7 +144,7 @@ struct Roots {
 };
 alignas(64) constexpr Roots ROOT;
 
-INLINE vfloat exp2_product(vfloat rate, vfloat time) {
+INLINE vfloat exp4_product(vfloat rate, vfloat time) {
     vfloat rounded = rate * time + MAGIC;
     vfloat f = rate * time - (rounded - MAGIC);
 #if defined(__AVX512F__)
@@ -158,34 +161,49 @@ INLINE vfloat exp2_product(vfloat rate, vfloat time) {
     return scale * power(f) + scale;
 }
 
-constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
-constexpr float LARGEST_EXPONENT = 125.0f;
+constexpr float LOG4_E = 0.7213475204444817f;
+constexpr float LARGEST_EXPONENT = 62.5f;
 
-// Written so that a NaN stays one.
-INLINE vfloat clamp_exponent(vfloat x) {
-    return minimum(splat(LARGEST_EXPONENT), maximum(splat(-LARGEST_EXPONENT), x));
+// The square of 4^(x / 2), which is 0 or infinite where x is clamped. A NaN stays one.
+INLINE vfloat squared(vfloat clamped) {
+    vfloat root = exp4_product(clamped, splat(0.5f));
+    return root * root;
 }
 
-INLINE vfloat exponential(vfloat x) {
-    return exp2_product(clamp_exponent(x * LOG2_E), splat(1.0f));
+// 4^x for any x.
+INLINE vfloat exp4(vfloat x) {
+    return squared(minimum(splat(2 * LARGEST_EXPONENT), maximum(splat(-2 * LARGEST_EXPONENT), x)));
 }
 
-INLINE vfloat sigmoid(vfloat x) { return 1.0f / (1.0f + exponential(-x)); }
+// e^-|x|.
+INLINE vfloat decline(vfloat x) {
+    vfloat exponent = (vfloat)((vint)x | INT32_MIN) * LOG4_E;
+    return squared(maximum(splat(-2 * LARGEST_EXPONENT), exponent));
+}
+
+// Not 1 / (1 + e^-x), which is 0 where what is left may still be multiplied by something large.
+INLINE vfloat sigmoid(vfloat x) {
+    vfloat e = decline(x);
+    return (x < 0 ? e : splat(1.0f)) / (1.0f + e);
+}
+
+// As PyTorch has it: 0 where e^-x is infinite.
+INLINE vfloat silu(vfloat x) { return x / (1.0f + exp4(x * -LOG4_E)); }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|, and log(1 + e) = 2 artanh(e / (2 + e)).
 INLINE vfloat softplus(vfloat x) {
-    vfloat e = exponential(minimum(x, -x));
-    vfloat s = e / (2.0f + e), s2 = s * s;
-    vfloat p = s2 * 0.14006149768829346f + 0.14000874757766724f;
-    p = s2 * p + 0.2001076489686966f;
-    p = s2 * p + 0.3333320915699005f;
-    return maximum(x, vfloat{}) + 2.0f * (s + s * s2 * p);
+    vfloat e = decline(x);
+    vfloat s = e / (1.0f + 0.5f * e), s2 = s * s;
+    vfloat p = s2 * (0.14006149768829346f / 256) + 0.14000874757766724f / 64;
+    p = s2 * p + 0.2001076489686966f / 16;
+    p = s2 * p + 0.3333320915699005f / 4;
+    return maximum(x, vfloat{}) + (s + s * s2 * p);
 }
 
-// Where exponents are large, they are clamped to what exp2_product takes.
+// Where exponents are large, exp4_product does not take them.
 template <bool IS_LARGE>
 INLINE vfloat decay(vfloat rate, vfloat dt) {
-    return IS_LARGE ? exp2_product(clamp_exponent(rate * dt), splat(1.0f)) : exp2_product(rate, dt);
+    return IS_LARGE ? exp4(rate * dt) : exp4_product(rate, dt);
 }
 
 // A channel-last map [B, H, W, channels]; strides in elements, channels side by side.
