@@ -113,5 +113,5 @@ def test_probe_reports_everything_and_checks_that_files_go_together():
         probe(features(*blobs(1, 2), "train"), val, cpu)
     bad = features(*blobs(50, 2), "val")
     bad.features[3, 2] = np.nan
-    with pytest.raises(ValueError, match="model: features of runs/x are infinite or NaN"):
+    with pytest.raises(ValueError, match="val: features of runs/x are infinite or NaN"):
         probe(train, bad, cpu)

@@ -44,7 +44,7 @@ def print_classes(out: Console, scores: Scores) -> None:
     table = number_table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
         shares = (row.precision, row.recall, row.f1)
-        table.add_row(row.name, str(row.images), *(f"{v:.1%}" if row.images else "-" for v in shares))
+        table.add_row(shown(row.name), str(row.images), *(f"{v:.1%}" if row.images else "-" for v in shares))
     out.print(table)
 
 
@@ -99,7 +99,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             continue
         values, indices = outcome.topk(top)
         best = [(classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
-        cells = [shown(str(path)), *(f"{name} {p:.1%}" for name, p in best)]
+        cells = [shown(str(path)), *(f"{shown(name)} {p:.1%}" for name, p in best)]
         if options.json:
             predictions = [{"class": name, "probability": round(p, 6)} for name, p in best]
             print(json.dumps({"image": str(path), "predictions": predictions}), flush=True)

@@ -52,7 +52,7 @@ def print_classes(out: Console, scores: DetectionScores) -> None:
     for row in scores.classes:
         aps = [row.box_ap, row.mask_ap] if scores.mask else [row.box_ap]
         cells = ("-" if value is None else f"{value:.1%}" for value in aps)
-        table.add_row(row.name, f"{row.objects:,}", *cells)
+        table.add_row(shown(row.name), f"{row.objects:,}", *cells)
     out.print(table)
 
 

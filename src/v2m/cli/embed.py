@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.analysis import plot_probes
+from v2m.cli.output import note_unchecked
 from v2m.data import Split, replace_file
 from v2m.engine.embed import EmbedConfig, embed, processes
 from v2m.engine.features import check_output, read_facts, read_features
@@ -33,6 +34,8 @@ def run_embed(options: Any, out: Console, errors: Console) -> int:
     output = Path(options.out)
     check_output(output)
     with processes(options.device) as state:
+        if state.is_main_process:
+            note_unchecked(errors, options.model)
         frozen = open_frozen(options.model, options.data)
         _embed(frozen, options.split, output, options, state, errors)
         if not state.is_main_process:
@@ -102,6 +105,8 @@ def _probe_models(
     """Probe by probe, with the facts of what was probed; nothing in other processes than the main one."""
     found = {}
     for name in dict.fromkeys(options.models):
+        if state.is_main_process:
+            note_unchecked(errors, name)
         frozen = open_frozen(name, options.data)
         folder = _features_folder(name, options)
         train_path, val_path = folder / "train.npz", folder / "val.npz"

@@ -12,7 +12,8 @@ from rich.table import Column, Table
 from v2m.data import DataError
 from v2m.data.errors import shown
 from v2m.data.image_files import sort_images
-from v2m.tasks.hub import WEIGHTS
+from v2m.tasks.hub import CONFIG, WEIGHTS, read_folder
+from v2m.tasks.saved_config import SHA256
 
 PREDICTIONS = "predictions"
 """Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
@@ -43,6 +44,25 @@ def console(stderr: bool = False, is_needed: bool = True) -> Console:
     out = _Output(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
     out.is_needed = is_needed
     return out
+
+
+def note_unchecked(errors: Console, *models: str | None) -> None:
+    """Tell of models that cannot be compared with what was saved: of timm, or of before there were sums.
+
+    Args:
+        errors: Where to.
+        models: Folders, or the weights file in one; anything else is left alone.
+    """
+    for model in models:
+        try:
+            saved = read_folder(Path(model or "")).saved
+        except (DataError, OSError):
+            continue  # which is told where it is loaded
+        if saved.sha256 is None:
+            line = (
+                f'note: {shown(str(model))}: {CONFIG} has no "{SHA256}", so its files are taken as they are'
+            )
+            errors.print(line)
 
 
 def number_table(*columns: str) -> Table:

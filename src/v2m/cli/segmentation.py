@@ -49,7 +49,7 @@ def print_classes(out: Console, scores: SegmentationScores) -> None:
     table = number_table("class", "pixels", "IoU", "accuracy")
     for row in scores.classes:
         shares = ("-" if value is None else f"{value:.1%}" for value in (row.iou, row.accuracy))
-        table.add_row(row.name, f"{row.pixels:,}", *shares)
+        table.add_row(shown(row.name), f"{row.pixels:,}", *shares)
     out.print(table)
 
 
@@ -114,7 +114,7 @@ def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> i
             written = dict(picture=str(picture), labels=str(label_map))
             print(json.dumps({"image": str(path), **written, "classes": found}), flush=True)
         else:
-            cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
+            cells = (f"{shown(name)} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
             line = "\t".join([shown(str(path)), *cells]) + renamed(path, picture)
             out.print(line) if out.is_terminal else print(line, flush=True)  # rich makes spaces of tabs
     if not options.json:

@@ -20,8 +20,9 @@ from v2m.data import DataError, first_line
 from v2m.data.errors import shown
 from v2m.data.files import open_file, put_in_place, read_json
 from v2m.models import MODELS
-from v2m.tasks.bounds import check_finite, read_header
+from v2m.models.bounds import check_finite
 from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
+from v2m.tasks.weights import read_header
 
 M = TypeVar("M", bound=nn.Module)
 

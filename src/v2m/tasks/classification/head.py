@@ -193,4 +193,10 @@ def classify_files(
             with torch.inference_mode():
                 rows = iter(model(torch.stack(images).to(device)).float().softmax(-1).cpu())
         for path, image in batch.items():
-            yield path, next(rows) if isinstance(image, Tensor) else image
+            yield path, _finite(path, next(rows)) if isinstance(image, Tensor) else image
+
+
+def _finite(path: Path, probabilities: Tensor) -> Tensor | DataError:
+    if probabilities.isfinite().all():
+        return probabilities
+    return DataError(f"{shown(str(path))}: the model's scores are infinite or NaN, take other weights")

@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
 from threading import get_ident
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -17,25 +14,17 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from v2m.data.files import open_file
-
-HEADER_BYTES = 2**24
-MOST_TENSORS = 2**15
 TIMES, MORE_TENSORS, MORE_NUMBERS = 4, 2**10, 2**24
 """A model may have four times the tensors and numbers of the file, and some more.
 
 A head for other classes is built and dropped, a backbone is built twice, and some buffers are not saved.
 """
 MODULES_PER_TENSOR = 32
-DTYPES = {"F64": True, "F32": True, "F16": True, "BF16": True} | dict.fromkeys(
-    ("I64", "I32", "I16", "I8", "U8", "BOOL"), False
-)
-"""Types of saved tensors, and whether they are floating-point."""
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a file of weights holds, by its header.
+class Contents:
+    """What a file of weights holds.
 
     Attributes:
         is_float: Whether it is floating-point, for every tensor by name.
@@ -44,6 +33,13 @@ class Header:
 
     is_float: dict[str, bool]
     numbers: int
+
+    @classmethod
+    def of(cls, state: dict[str, Tensor]) -> "Contents":
+        """What a state dict holds; memory that tensors share counts once."""
+        storages = {t.untyped_storage().data_ptr(): t for t in state.values()}
+        numbers = sum(t.untyped_storage().nbytes() // t.element_size() for t in storages.values())
+        return cls({name: value.is_floating_point() for name, value in state.items()}, numbers)
 
     @contextmanager
     def limit(self) -> Iterator[None]:
@@ -95,34 +91,6 @@ class Header:
         for name, value in state.items():
             if self.is_float.get(name, value.is_floating_point()) != value.is_floating_point():
                 raise ValueError(f"{name} is of another type than {str(value.dtype).removeprefix('torch.')}")
-
-
-def read_header(path: Path) -> Header:
-    """Read the header of a safetensors file; the numbers are left where they are.
-
-    Raises:
-        DataError: it is no regular file.
-        ValueError: the header is too large, or of tensors that no model here has.
-        SafetensorError: it is no safetensors file, or does not fit its header.
-        OSError: it cannot be read.
-    """
-    with open_file(path) as file:
-        size = int.from_bytes(file.read(8), "little")
-    if size > HEADER_BYTES:
-        raise ValueError(f"its header has {size:,} bytes, expected at most {HEADER_BYTES:,}")
-    is_float, numbers = {}, 0
-    with safe_open(path, "pt") as tensors:
-        names = tensors.keys()
-        if len(names) > MOST_TENSORS:
-            raise ValueError(f"it has {len(names):,} tensors, expected at most {MOST_TENSORS:,}")
-        for name in names:
-            part = tensors.get_slice(name)
-            dtype = part.get_dtype()
-            if dtype not in DTYPES:
-                raise ValueError(f"{name} is of type {dtype}, expected one of {', '.join(DTYPES)}")
-            is_float[name] = DTYPES[dtype]
-            numbers += prod(part.get_shape())
-    return Header(is_float, numbers)
 
 
 def check_finite(state: dict[str, Tensor]) -> None:
