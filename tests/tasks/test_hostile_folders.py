@@ -112,6 +112,10 @@ def refuse(load, *args):
         (dict(label_names=["a", "b", "b"]), "label_names has 'b' 2 times"),
         (dict(label_names=["a", "b", 3]), r"label_names.2. is 3, expected text"),
         (dict(label_names=["a", "b", ["c"]]), r"label_names.2. is .*expected text"),
+        (
+            dict(pretrained_cfg=dict(fixed_input_size=True, input_size=[3, 1, 32])),
+            "but model_args.img_size is",
+        ),
         (dict(sha256="abc"), "sha256 is 'abc', expected settings"),
     ],
 )
@@ -210,7 +214,7 @@ def test_a_run_does_not_take_arguments_of_a_larger_model_than_there_are_weights_
     edit(folder, model_args=dict(depths=[1, 1, 60_000, 1]))
     assert hub.resolve_model_args("v2m_lite_nano", {}, str(folder)) == {}
     if source == "classification":
-        with pytest.raises(ValueError, match="pretrained: .*too small") as caught:
+        with pytest.raises(ValueError, match=r"pretrained: .*too small") as caught:
             make("segmentation", scenes, tmp_path, f"--pretrained={folder}")
         assert "\n" not in str(caught.value)
 

@@ -145,13 +145,16 @@ def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
     pos_embed = state_dict.get("pos_embed")
     grid_height, grid_width = (14, 14) if pos_embed is None else _as_map(pos_embed).shape[1:3]
     dt_rank = state_dict["blocks.0.mixer.dt_proj.weight"].shape[1]
+    blocks = {int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")}
+    if max(blocks) >= len(blocks):
+        raise ValueError(f"it has {len(blocks)} blocks, but one of number {max(blocks)}")
     return V2MConfig(
         img_size=_square(grid_height * patch_height, grid_width * patch_width),
         patch_size=_square(patch_height, patch_width),
         in_chans=in_chans,
         num_classes=state_dict["head.bias"].shape[0] if "head.bias" in state_dict else 0,
         embed_dim=embed_dim,
-        depth=1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")),
+        depth=len(blocks),
         d_state=rates.shape[1],
         d_conv=state_dict["blocks.0.mixer.conv1d.weight"].shape[-1],
         expand=rates.shape[0] // embed_dim,

@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg
 
 from v2m.data.files import check_plain
@@ -171,7 +172,16 @@ def read_saved_config(config: Any) -> SavedConfig:
     """
     check_plain(config)
     saved = typed(SavedConfig, config, is_open=True)
-    saved.images  # noqa: B018  # which must be there
+    images, cfg = saved.images, saved.pretrained_cfg
+    size = saved.model_args.get("img_size")
+    if (
+        size is not None
+        and cfg.get("fixed_input_size")
+        and list(to_2tuple(size)) != list(images.input_size[1:])
+    ):
+        raise ValueError(
+            f"pretrained_cfg.input_size is {list(images.input_size)}, but model_args.img_size is {brief(size)}"
+        )
     return saved
 
 
