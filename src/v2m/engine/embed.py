@@ -349,7 +349,7 @@ def _gather(batches: Sequence[tuple[Tensor, Batch]], images: range, done: int) -
     names = [item for _, batch in batches for item in batch.unreadable]
     return _Part(
         torch.cat(features).numpy(),
-        torch.cat([batch.targets for _, batch in batches]).numpy(),
+        torch.cat([batch.targets for _, batch in batches]).long().numpy(),  # float where there are none
         places,
         [dict(index=i, name=item.name, reason=item.reason) for i, item in zip(left_out, names, strict=True)],
     )

@@ -3,7 +3,7 @@
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,11 @@ class Features:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The model: where it is from, its timm name, and a hash of it."""
+    """The model: where it is from, a hash of it, and its timm name."""
 
     source: str
-    architecture: str
     sha256: str
+    architecture: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class DataFacts:
     """The images: where they are from, which they are, how many, and a hash of their names and classes."""
 
     source: str
-    split: str
-    images: int
-    sha256: str
+    split: str = ""
+    images: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Facts:
     data: DataFacts
     classes: list[str]
     images: dict[str, Any]
-    unreadable: list[LeftOut]
+    unreadable: list[LeftOut] = field(default_factory=list)
 
 
 def check_output(path: Path) -> None:

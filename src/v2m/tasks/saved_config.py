@@ -180,7 +180,8 @@ def read_saved_config(config: Any) -> SavedConfig:
         and list(to_2tuple(size)) != list(images.input_size[1:])
     ):
         raise ValueError(
-            f"pretrained_cfg.input_size is {list(images.input_size)}, but model_args.img_size is {brief(size)}"
+            f"pretrained_cfg.input_size is {list(images.input_size)}, "
+            f"but model_args.img_size is {brief(size)}"
         )
     return saved
 
