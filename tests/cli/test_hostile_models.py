@@ -31,7 +31,8 @@ def test_folders_without_sums_are_told_in_one_line(folder, image, capsys):
     assert main(["predict", str(folder), str(image)]) == 0
     captured = capsys.readouterr()
     assert (
-        captured.err == f'note: {folder}: config.json has no "sha256", so its files are taken as they are\n'
+        captured.err
+        == f'note: {folder}: config.json has no "sha256" of v2m, so its files are taken as they are\n'
     )
     assert captured.out.startswith(str(image))
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import timm
@@ -172,6 +172,8 @@ def read_saved_config(config: Any) -> SavedConfig:
     """
     check_plain(config)
     saved = typed(SavedConfig, config, is_open=True)
+    if "transformers_version" in config:  # transformers saves other weights, and keeps what it does not know
+        saved = replace(saved, sha256=None)
     images, cfg = saved.images, saved.pretrained_cfg
     size = saved.model_args.get("img_size")
     if (
