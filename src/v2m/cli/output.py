@@ -59,8 +59,8 @@ def note_unchecked(errors: Console, *models: str | None) -> None:
         except (DataError, OSError):
             continue  # which is told where it is loaded
         if saved.sha256 is None:
-            line = f'note: {shown(str(model))}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are'
-            errors.print(line)
+            missing = f'{CONFIG} has no "{SHA256}" of v2m'
+            errors.print(f"note: {shown(str(model))}: {missing}, so its files are taken as they are")
 
 
 def number_table(*columns: str) -> Table:
