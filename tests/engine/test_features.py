@@ -5,7 +5,13 @@ import pytest
 
 from v2m.engine.features import Features, check_output, read_facts, read_features, write_features
 
-FACTS = dict(model=dict(source="runs/é"), classes=["ant", "bee"], unreadable=[dict(index=2, name="x.png")])
+FACTS = dict(
+    model=dict(source="runs/é", architecture="v2m_nano", sha256="ab"),
+    data=dict(source="bugs", split="val", images=6, sha256="cd"),
+    classes=["ant", "bee"],
+    images=dict(in_chans=3),
+    unreadable=[dict(index=2, name="x.png", reason="no image")],
+)
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -113,5 +115,26 @@ def test_probe_reports_everything_and_checks_that_files_go_together():
         probe(features(*blobs(1, 2), "train"), val, cpu)
     bad = features(*blobs(50, 2), "val")
     bad.features[3, 2] = np.nan
-    with pytest.raises(ValueError, match="model: features of runs/x are infinite or NaN"):
+    with pytest.raises(ValueError, match="val: features of runs/x are infinite or NaN"):
         probe(train, bad, cpu)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.targets.__setitem__(3, -1), "an image has class -1, expected 0 to 3"),
+        (lambda f: f.targets.__setitem__(3, 99), "an image has class 99, expected 0 to 3"),
+        (lambda f: f.features.__setitem__((3, 2), np.inf), "features of runs/x are infinite or NaN"),
+        (lambda f: dataclasses.replace(f, targets=f.targets.astype(float)), "classes of type float64"),
+        (lambda f: dataclasses.replace(f, features=f.features[:0], targets=f.targets[:0]), "shape .0, 6."),
+        (lambda f: dataclasses.replace(f, features=f.features[:, :0]), "shape .50, 0."),
+        (lambda f: dataclasses.replace(f, features=f.features[:, :5]), "5 features|6 features"),
+    ],
+)
+def test_features_that_cannot_be_scored_are_refused(change, message):
+    for name in ("train", "val"):
+        found = {key: features(*blobs(50, 2), key) for key in ("train", "val")}
+        found[name] = change(found[name]) or found[name]
+        with pytest.raises(ValueError, match=f"^(val|{name}): .*{message}") as caught:
+            probe(found["train"], found["val"], torch.device("cpu"))
+        assert "\n" not in str(caught.value)

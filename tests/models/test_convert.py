@@ -1,6 +1,7 @@
 import argparse
 import os
 import pathlib
+import zipfile
 
 import pytest
 import timm
@@ -225,3 +226,46 @@ def test_our_own_parameters_are_not_converted(tmp_path, prefix):
         ValueError, match=r"ours\.pth: .* this package's own model, there is nothing to convert"
     ):
         convert_checkpoint(tmp_path / "ours.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state | {"layers.99999999.mixer.D": torch.ones(2)},
+        lambda state: state | {f"layers.{'9' * 5000}.mixer.D": torch.ones(2)},
+        lambda state: state | {"head.bias": torch.ones(1).expand(10**9)},
+        lambda state: state | {"pos_embed": torch.ones(1).expand(1, 10**4, 10**4, 48)},
+        lambda state: state | {"layers.0.mixer.A_log": torch.ones(1).expand(10**6, 10**6)},
+        lambda state: state | {"patch_embed.proj.weight": torch.ones(0, 3, 16, 16)},
+        lambda state: state | {"layers.0.mixer.D": torch.ones(4).to_sparse()},
+        lambda state: state | {"layers.0.mixer.D": torch.ones(4, device="meta")},
+        lambda state: state | {"layers.0.mixer.D": [1, 2]},
+        lambda state: state | {"norm_f.weight": torch.full((48,), torch.nan)},
+        lambda state: state | {3: torch.ones(2)},
+        lambda state: [state],
+        lambda state: {"model": 3},
+    ],
+)
+def test_strange_checkpoints_are_refused_in_one_line(tmp_path, golden, change):
+    path = tmp_path / "file.pth"
+    torch.save(change(parameters(golden)), path)
+    with pytest.raises(ValueError, match=r"file\.pth: ") as error:
+        convert_checkpoint(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_checkpoints_are_files_that_hold_no_more_than_their_size(tmp_path, golden):
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(ValueError, match=r"pipe\.pth is no regular file"):
+        convert_checkpoint(tmp_path / "pipe.pth")
+    torch.save(parameters(golden), tmp_path / "file.pth")
+    bomb = tmp_path / "bomb.pth"
+    with (
+        zipfile.ZipFile(tmp_path / "file.pth") as good,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as made,
+    ):
+        for name in good.namelist():
+            made.writestr(name, bytes(2**22) if name.endswith("/data/0") else good.read(name))
+    with pytest.raises(ValueError, match=r"bomb\.pth: holds .* more than the file has"):
+        convert_checkpoint(bomb)

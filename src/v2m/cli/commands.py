@@ -18,7 +18,7 @@ from v2m import create_model
 from v2m.analysis import measure_refinement, plot_learning_curve, plot_refinement
 from v2m.cli import bench, classification, detection, embed, recipes, segmentation, study
 from v2m.cli import data as data_cli
-from v2m.cli.output import NAME_FOLDER, console, number_table
+from v2m.cli.output import NAME_FOLDER, console, note_unchecked, number_table
 from v2m.cli.settings import train_config
 from v2m.data.errors import shown
 from v2m.data.files import read_names, refuse_link
@@ -54,6 +54,9 @@ def run_train(options: Any) -> int:
     config = train_config(options)
     task, view = find_task(config.task), VIEWS[config.task]
     title = f"{config.model} on {Path(config.data).resolve().name}"
+    if options.resume is None and parallel.is_main():
+        distill = getattr(config, "distill", None)
+        note_unchecked(console(stderr=True), config.pretrained, distill.teacher if distill else None)
 
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(task.val_metrics))
@@ -95,6 +98,7 @@ def run_train(options: Any) -> int:
 def run_eval(options: Any) -> int:
     """``v2m eval``: 1 if an image could not be read."""
     folder = read_folder(Path(options.model))
+    note_unchecked(console(stderr=True), options.model)
     task, view = find_task(folder.task), VIEWS[folder.task]
     model, name, evaluator = task.load_model(Path(options.model))
     given = {option: getattr(options, option) for option in ("window", "stride", "scales", "flip")}
@@ -144,6 +148,7 @@ def _eval_folder(folder: Path, data: str | None) -> Path:
 def run_predict(options: Any) -> int:
     """``v2m predict``: 1 if a file could not be read."""
     task = read_folder(Path(options.model)).task
+    note_unchecked(console(stderr=True), options.model)
     saved = find_task(task).load_model(Path(options.model))
     return VIEWS[task].predict(options, saved, console(), console(stderr=True))
 
@@ -152,6 +157,7 @@ def run_refine(options: Any) -> int:
     """``v2m refine``."""
     path = Path(options.model)
     folder = path if path.is_dir() else path.parent
+    note_unchecked(console(stderr=True), options.model)
     model, name, classes, spec = load_model(path)
     source = options.data or _own_data(folder)
     data = open_val_data(source, Path(options.data_dir), spec, classes)

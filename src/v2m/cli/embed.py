@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.analysis import plot_probes
-from v2m.cli.output import NAME_FOLDER
+from v2m.cli.output import NAME_FOLDER, note_unchecked
 from v2m.data import Split, replace_file
 from v2m.data.files import refuse_link
 from v2m.data.names import safe_name
@@ -35,12 +35,14 @@ def run_embed(options: Any, out: Console, errors: Console) -> int:
     output = Path(options.out)
     check_output(output)
     with processes(options.device) as state:
+        if state.is_main_process:
+            note_unchecked(errors, options.model)
         frozen = open_frozen(options.model, options.data)
         _embed(frozen, options.split, output, options, state, errors)
         if not state.is_main_process:
             return 0
     facts = read_facts(output)
-    left_out = len(facts["unreadable"])
+    left_out = len(facts.get("unreadable", ()))
     images = f"{facts['data']['images'] - left_out:,} images" + (f", {left_out} left out" * bool(left_out))
     out.print(f"{output}: features of {images}, {options.data} {options.split} by {options.model}")
     return 0
@@ -106,6 +108,8 @@ def _probe_models(
     """Probe by probe, with the facts of what was probed; nothing in other processes than the main one."""
     found = {}
     for name in dict.fromkeys(options.models):
+        if state.is_main_process:
+            note_unchecked(errors, name)
         frozen = open_frozen(name, options.data)
         folder = _features_folder(name, options)
         train_path, val_path = folder / "train.npz", folder / "val.npz"

@@ -16,7 +16,8 @@ from v2m.data.errors import shown
 from v2m.data.files import refuse_link
 from v2m.data.image_files import sort_images
 from v2m.data.names import safe_name
-from v2m.tasks.hub import WEIGHTS
+from v2m.tasks.hub import CONFIG, WEIGHTS, read_folder
+from v2m.tasks.saved_config import SHA256
 
 PREDICTIONS = "predictions"
 """Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
@@ -68,6 +69,24 @@ def console(stderr: bool = False, is_needed: bool = True) -> Console:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
+
+
+def note_unchecked(errors: Console, *models: str | None) -> None:
+    """Tell of models that cannot be compared with what was saved: of timm, or of before there were sums.
+
+    Args:
+        errors: Where to.
+        models: Folders, or the weights file in one; anything else is left alone.
+    """
+    for model in models:
+        try:
+            saved = read_folder(Path(model or "")).saved
+        except (DataError, OSError):
+            continue  # which is told where it is loaded
+        if saved.sha256 is None:
+            errors.print(
+                f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are'
+            )
 
 
 def number_table(*columns: str) -> Table:

@@ -9,7 +9,7 @@ from v2m.recipes import find_recipe, recipe_of
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.hub import CLASSIFICATION
+from v2m.tasks.saved_config import CLASSIFICATION
 
 AUTO = "auto"
 

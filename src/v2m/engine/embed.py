@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,13 +31,23 @@ from v2m.data import (
     open_dataset,
     replace_file,
 )
-from v2m.data.files import check_lock, refuse_link
+from v2m.data.files import check_lock, read_json, refuse_link
 from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
-from v2m.engine.features import Features, check_output, read_facts, write_features
+from v2m.engine.arrays import read_arrays
+from v2m.engine.features import (
+    READ_ERRORS,
+    Features,
+    LeftOut,
+    check_output,
+    read_facts,
+    read_plain,
+    write_features,
+)
 from v2m.engine.frozen import FrozenModel, pooled_features
 from v2m.engine.progress import print_line, track
 from v2m.tasks.config import default_data_dir
+from v2m.tasks.typed import typed
 
 IMAGES_OF_A_PART, LOCK = 512, ".lock"
 LONGEST_WAIT = timedelta(days=7)  # for the slowest process; one that dies is noticed by its launcher
@@ -213,9 +222,10 @@ class _Parts:
         """Drop parts that are damaged or of something else; yields what a user should know."""
         paths = sorted(self.folder.glob("part-*.npz"))
         try:
-            found = json.loads(self._facts_path.read_text(encoding="utf-8"))
+            found = read_json(self._facts_path)
         except (OSError, ValueError):
-            found = {}
+            found = None
+        found = found if isinstance(found, dict) else {}
         other = [key for key, value in self._facts.items() if found.get(key) != value]
         if other:
             for path in paths:
@@ -253,14 +263,18 @@ class _Parts:
     def _read(self, start: int) -> _Part:
         path = self._path(start)
         try:
-            with path.open("rb") as file, np.load(file) as arrays:
-                part = _Part(*(arrays[name] for name in _Part._fields))
-            part = part._replace(unreadable=json.loads(str(part.unreadable)))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            part = _Part(*read_arrays(path, _Part._fields).values())  # type: ignore[arg-type]
+            part = part._replace(unreadable=read_plain(str(part.unreadable)))
+            left_out = [typed(LeftOut, item, "unreadable") for item in part.unreadable]
+        except READ_ERRORS as error:
             raise OSError(f"{path} cannot be read ({first_line(error)}); the same command goes on") from None
-        all_places = sorted([*part.places.tolist(), *(item["index"] for item in part.unreadable)])
-        is_whole = len(part.features) == len(part.targets) == len(part.places)
-        if not is_whole or all_places != list(self._range(start)):
+        shapes = (part.features.ndim, part.targets.ndim, part.places.ndim)
+        types = (part.features.dtype, part.targets.dtype, part.places.dtype)
+        is_whole = shapes == (2, 1, 1) and types == (np.float32, np.int64, np.int64)
+        is_whole = is_whole and len(part.features) == len(part.targets) == len(part.places)
+        if not is_whole or sorted([*part.places.tolist(), *(item.index for item in left_out)]) != list(
+            self._range(start)
+        ):
             raise OSError(f"{path} is not whole; the same command goes on")
         return part
 
@@ -281,6 +295,8 @@ class _Parts:
                 continue
             if features is None:
                 features = np.empty((self._images, part.features.shape[1]), np.float32)
+            if part.features.shape[1] != features.shape[1]:
+                raise OSError(f"{self._path(start)} has features of another width, delete {self.folder}")
             features[count : count + len(part.features)] = part.features
             count += len(part.features)
         unreadable = [item for part in found for item in part.unreadable]
@@ -335,7 +351,7 @@ def _gather(batches: Sequence[tuple[Tensor, Batch]], images: range, done: int) -
     names = [item for _, batch in batches for item in batch.unreadable]
     return _Part(
         torch.cat(features).numpy(),
-        torch.cat([batch.targets for _, batch in batches]).numpy(),
+        torch.cat([batch.targets for _, batch in batches]).long().numpy(),  # float where there are none
         places,
         [dict(index=i, name=item.name, reason=item.reason) for i, item in zip(left_out, names, strict=True)],
     )

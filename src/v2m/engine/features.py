@@ -2,7 +2,8 @@
 
 import json
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from v2m.data import first_line, replace_file
+from v2m.data.errors import shown
+from v2m.data.files import check_plain, open_file
+from v2m.engine.arrays import MORE, TIMES, read_arrays
+from v2m.tasks.typed import typed
 
+ARRAYS = ("features", "targets", "index", "name", "facts")
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a strange file raises."""
+ROWS_OF_A_BATCH = 1024
 SUFFIXES = (".npz", ".parquet")
 ROWS_OF_A_GROUP = 16384
 
@@ -32,6 +51,45 @@ class Features:
     index: npt.NDArray[np.int64]
     names: list[str]
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model: where it is from, a hash of it, and its timm name."""
+
+    source: str
+    sha256: str
+    architecture: str = ""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The images: where they are from, which they are, how many, and a hash of their names and classes."""
+
+    source: str
+    split: str = ""
+    images: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that could not be read."""
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What features are of, as ``Features.facts`` has it."""
+
+    model: ModelFacts
+    data: DataFacts
+    classes: list[str]
+    images: dict[str, Any]
+    unreadable: list[LeftOut] = field(default_factory=list)
 
 
 def check_output(path: Path) -> None:
@@ -77,9 +135,45 @@ def _read(path: Path, read: Any) -> Any:
     try:
         return read(path)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file, expected one that v2m embed wrote") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: no file of v2m embed, or damaged ({first_line(error)})") from None
+        raise ValueError(f"{shown(str(path))}: no such file, expected one that v2m embed wrote") from None
+    except READ_ERRORS as error:
+        reason = shown(first_line(error))[:300]
+        raise ValueError(f"{shown(str(path))}: no file of v2m embed, or damaged ({reason})") from None
+
+
+def read_plain(text: str | bytes) -> Any:
+    """Plain data of JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    check_plain(found)
+    return found
+
+
+def _facts(text: str | bytes) -> dict[str, Any]:
+    facts = read_plain(text)
+    typed(Facts, facts, "facts", is_open=True)
+    return facts
+
+
+def _checked(features: Features) -> Features:
+    """Features whose arrays have their types and go together."""
+    arrays: list[npt.NDArray[Any]] = [features.features, features.targets, features.index]
+    found = [f"{array.dtype.name} {list(array.shape)}" for array in arrays]
+    rows = len(features.names)
+    types = (np.float32, np.int64, np.int64)
+    is_right = all(array.dtype == kind for array, kind in zip(arrays, types, strict=True))
+    if not is_right or features.features.ndim != 2 or any(len(array) != rows for array in arrays):
+        raise ValueError(
+            f"features, targets and index are {', '.join(found)}, expected float32 [N, D] "
+            f"and twice int64 [N], with {rows} names"
+        )
+    return features
 
 
 def _write_npz(path: Path, features: Features) -> None:
@@ -95,19 +189,14 @@ def _write_npz(path: Path, features: Features) -> None:
 
 
 def _read_npz(path: Path) -> Features:
-    with path.open("rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
-        return Features(
-            arrays["features"],
-            arrays["targets"],
-            arrays["index"],
-            arrays["name"].tolist(),
-            json.loads(arrays["facts"].item()),
-        )
+    features, targets, index, names, facts = read_arrays(path, ARRAYS).values()
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError(f"name is {names.dtype.name} {list(names.shape)}, expected text [N]")
+    return _checked(Features(features, targets, index, names.tolist(), _facts(str(facts))))
 
 
 def _npz_facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file, np.load(file) as arrays:
-        return json.loads(arrays["facts"].item())
+    return _facts(str(read_arrays(path, ["facts"])["facts"]))
 
 
 def _write_parquet(path: Path, features: Features) -> None:
@@ -124,21 +213,39 @@ def _write_parquet(path: Path, features: Features) -> None:
 
 
 def _read_parquet(path: Path) -> Features:
-    _, pq = _parquet()
-    table = pq.read_table(path)
-    values = np.concatenate([chunk.flatten().to_numpy() for chunk in table["features"].chunks])
-    return Features(
-        values.reshape(len(table), -1),
-        table["targets"].to_numpy().copy(),  # since arrow's own memory is read-only
-        table["index"].to_numpy().copy(),
-        table["name"].to_pylist(),
-        json.loads(table.schema.metadata[b"v2m"]),
+    pa, pq = _parquet()
+    most = TIMES * path.stat().st_size + MORE
+    batches, size = [], 0
+    with open_file(path) as file, pq.ParquetFile(file) as source:
+        facts = _facts((source.schema_arrow.metadata or {})[b"v2m"])
+        for batch in source.iter_batches(ROWS_OF_A_BATCH, columns=list(ARRAYS[:-1])):
+            size += batch.nbytes
+            if size > most:
+                raise ValueError(f"its columns are more than {TIMES} times as large as the file")
+            batches.append(batch)
+        table = pa.Table.from_batches(batches, None if batches else source.schema_arrow)
+    columns = {name: table[name] for name in ARRAYS[:-1]}
+    if any(column.null_count for column in columns.values()):
+        raise ValueError("values are missing")
+    if not pa.types.is_fixed_size_list(columns["features"].type):
+        raise ValueError(f"features is {columns['features'].type}, expected fixed_size_list<float>")
+    values = [chunk.flatten().to_numpy() for chunk in columns["features"].chunks]
+    width = columns["features"].type.list_size
+    return _checked(
+        Features(
+            (np.concatenate(values) if values else np.empty(0, np.float32)).reshape(len(table), width),
+            columns["targets"].to_numpy().copy(),  # since arrow's own memory is read-only
+            columns["index"].to_numpy().copy(),
+            columns["name"].to_pylist(),
+            facts,
+        )
     )
 
 
 def _parquet_facts(path: Path) -> dict[str, Any]:
     _, pq = _parquet()
-    return json.loads((pq.read_schema(path).metadata or {})[b"v2m"])
+    with open_file(path) as file:
+        return _facts((pq.read_schema(file).metadata or {})[b"v2m"])
 
 
 def _parquet() -> tuple[Any, Any]:

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from v2m.data.errors import shown
 from v2m.engine.features import Features
 
 KS = (10, 20, 100, 200)
@@ -70,8 +72,10 @@ def probe(train: Features, val: Features, device: torch.device) -> Probe:
     """
     check_pair(train.facts, val.facts)
     classes = len(train.facts["classes"])
-    x, y = _tensors(train, device)
-    val_x, val_y = _tensors(val, device)
+    x, y = _tensors("train", train, device)
+    val_x, val_y = _tensors("val", val, device)
+    if x.shape[1] != val_x.shape[1]:
+        raise ValueError(f"val: {val_x.shape[1]} features of each image, those of train have {x.shape[1]}")
     knn = knn_accuracy(x, y, val_x, val_y, classes)
     linear = fit_linear(x, y, classes)
     return Probe(
@@ -98,13 +102,23 @@ def check_pair(train: dict[str, Any], val: dict[str, Any]) -> None:
         ("image settings", val["images"], train["images"]),
     ):
         if ours != theirs:
-            sources = [f"{facts['model']['source']} on {facts['data']['source']}" for facts in (val, train)]
+            sources = [
+                shown(f"{facts['model']['source']} on {facts['data']['source']}") for facts in (val, train)
+            ]
             raise ValueError(f"val: {sources[0]} has another {name} than train, which is {sources[1]}")
 
 
-def _tensors(features: Features, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tensors(name: str, features: Features, device: torch.device) -> tuple[Tensor, Tensor]:
+    classes, targets = len(features.facts["classes"]), features.targets
+    if features.features.size == 0:
+        raise ValueError(f"{name}: features have shape {list(features.features.shape)}, expected images")
+    wrong = targets[(targets < 0) | (targets >= classes)]
+    if targets.dtype != np.int64 or len(wrong):
+        found = f"class {wrong[0]}" if len(wrong) else f"classes of type {targets.dtype}"
+        raise ValueError(f"{name}: an image has {found}, expected 0 to {classes - 1}")
     if not torch.from_numpy(features.features).isfinite().all():
-        raise ValueError(f"model: features of {features.facts['model']['source']} are infinite or NaN")
+        source = shown(features.facts["model"]["source"])
+        raise ValueError(f"{name}: features of {source} are infinite or NaN")
     return torch.from_numpy(features.features).to(device), torch.from_numpy(features.targets).to(device)
 
 

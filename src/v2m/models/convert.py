@@ -4,6 +4,7 @@ import argparse
 import math
 import pathlib
 import re
+import zipfile
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ import timm
 import torch
 from torch import Tensor
 
+from v2m.models.bounds import Contents, check_finite
 from v2m.models.config import PLAIN, V2MConfig
 from v2m.models.plain import V2M, resized
 
@@ -60,6 +62,7 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is no PyTorch checkpoint, holds other objects, or holds no V2M.
     """
+    _check_file(pathlib.Path(path))
     try:
         with torch.serialization.safe_globals([argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -77,7 +80,32 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
     state_dict = rename_released_keys(released) if isinstance(released, dict) else {}
     if "blocks.0.mixer.A_2_log" not in state_dict:
         raise ValueError(f"{path}: holds no V2M (no parameter layers.0.mixer.A_2_log)")
+    for name, value in state_dict.items():
+        if not _is_plain(value):
+            raise ValueError(f"{path}: {name[:60]!r} is no plain tensor, expected the parameters of a V2M")
     return state_dict
+
+
+def _check_file(path: pathlib.Path) -> None:
+    """See that a checkpoint is a file, and as large as what is in it."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file, expected a checkpoint")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # PyTorch says what is wrong with it
+    if size > path.stat().st_size:
+        raise ValueError(
+            f"{path}: holds {size:,} bytes, more than the file has, expected a checkpoint of PyTorch"
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor that has all its numbers in memory: views may repeat one of them."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    return value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
 def convert_checkpoint(path: str | pathlib.Path) -> V2M:
@@ -89,19 +117,25 @@ def convert_checkpoint(path: str | pathlib.Path) -> V2M:
     state_dict = read_released_checkpoint(path)
     try:
         config = infer_config(state_dict)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the parameters of a plain V2M ({error})") from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the parameters of a plain V2M ({_brief(error)})") from None
     name, model_args = min(
         ((name, _differences(config, variant)) for name, variant in PLAIN.items()),
         key=lambda pair: len(pair[1]),
     )
-    model = timm.create_model(name, **model_args)
     try:
+        with torch.device("meta"), Contents.of(state_dict).limit():
+            timm.create_model(name, **model_args)
+        model = timm.create_model(name, **model_args)
         model.load_state_dict(checkpoint_filter_fn(state_dict, model))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: not the parameters of a plain V2M ({reason})") from None
+        check_finite(model.state_dict())
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the parameters of a plain V2M ({_brief(error)})") from None
     return model
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
@@ -111,13 +145,16 @@ def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
     pos_embed = state_dict.get("pos_embed")
     grid_height, grid_width = (14, 14) if pos_embed is None else _as_map(pos_embed).shape[1:3]
     dt_rank = state_dict["blocks.0.mixer.dt_proj.weight"].shape[1]
+    blocks = {int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")}
+    if max(blocks) >= len(blocks):
+        raise ValueError(f"it has {len(blocks)} blocks, but one of number {max(blocks)}")
     return V2MConfig(
         img_size=_square(grid_height * patch_height, grid_width * patch_width),
         patch_size=_square(patch_height, patch_width),
         in_chans=in_chans,
         num_classes=state_dict["head.bias"].shape[0] if "head.bias" in state_dict else 0,
         embed_dim=embed_dim,
-        depth=1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")),
+        depth=len(blocks),
         d_state=rates.shape[1],
         d_conv=state_dict["blocks.0.mixer.conv1d.weight"].shape[-1],
         expand=rates.shape[0] // embed_dim,

@@ -16,15 +16,15 @@ from v2m.models.convert import checkpoint_filter_fn
 from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 from v2m.tasks.hub import (
-    CLASSIFICATION,
-    LOAD_ERRORS,
     Folder,
     has_timm_weights,
     image_args,
+    load_classifier,
     read_folder,
     read_weights,
     short,
 )
+from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
 
 PYRAMID = "model.scales."
 """How names of the parameters of a simple feature pyramid begin."""
@@ -60,6 +60,7 @@ class Backbone(nn.Module):
         maps: int = len(STRIDES),
     ) -> None:
         super().__init__()
+        check_model_args(model_args)
         self.name, self._model_args = name, model_args
         self._whole_args = image_args(name, img_size, in_chans) | model_args
         args = dict(self._whole_args)
@@ -151,12 +152,7 @@ class Backbone(nn.Module):
         Raises:
             ValueError: it cannot be loaded.
         """
-        try:
-            model = timm.create_model(f"local-dir:{folder.path}", pretrained=True, **self._whole_args)
-        except LOAD_ERRORS as error:
-            raise ValueError(
-                f"pretrained: {folder.path}: the model cannot be loaded ({short(error)})"
-            ) from None
+        model = load_classifier(folder, "pretrained: ", **self._whole_args)
         self.load(model.state_dict(), str(folder.path))
 
     def saved_config(self) -> dict[str, Any]:
@@ -198,16 +194,16 @@ class OnBackbone(nn.Module):
         """
         folder = read_folder(Path(source), "pretrained: ")
         backbone = self._features[1]
-        if folder.config["architecture"] != backbone.name:
+        name = folder.saved.architecture
+        if name != backbone.name:
             raise ValueError(
-                f"pretrained: {source} holds a {folder.config['architecture']}, but the model is "
-                f"{backbone.name}; give --model {folder.config['architecture']}"
+                f"pretrained: {source} holds a {name}, but the model is {backbone.name}; give --model {name}"
             )
         if folder.task == CLASSIFICATION:
             backbone.load_classifier(folder)
             return
         state = read_weights(folder, "pretrained: ")
-        own_prefix = folder.config["backbone"]
+        own_prefix = folder.saved.backbone
         parts = {k.removeprefix(own_prefix): v for k, v in state.items() if k.startswith(own_prefix)}
         backbone.load(parts, source)
         own = self.state_dict()

@@ -12,21 +12,22 @@ from timm.models import save_for_hf, split_model_name_tag
 from torch import Tensor, nn
 
 from v2m.data import DataError, ImageSpec, eval_transform
+from v2m.data.errors import shown
 from v2m.data.images import read_batches
 from v2m.data.network import DOWNLOAD, bounded
 from v2m.tasks.hub import (
-    CLASSIFICATION,
     CONFIG,
-    LOAD_ERRORS,
     TIMM,
     Folder,
     has_timm_weights,
     image_args,
+    load_classifier,
     model_defaults,
     read_folder,
     short,
     write_folder,
 )
+from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
 
 
 def build_model(
@@ -53,6 +54,7 @@ def build_model(
         ValueError: the model takes no such argument or value, or the weights are another model's, do not fit,
             or cannot be had.
     """
+    check_model_args(model_args)
     if pretrained is not None:
         return _build_pretrained("pretrained", name, model_args, num_classes, spec, pretrained)
     args = image_args(name, spec.img_size, spec.in_chans) | dict(num_classes=num_classes) | model_args
@@ -80,16 +82,16 @@ def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module
         name, source, names, cfg = teacher, TIMM, None, model_defaults(teacher)
         count = cfg.get("num_classes", 0)
     elif Path(teacher).exists():
-        config = _read_classifier(Path(teacher), f"{option}: ").config
-        name, source, names = config["architecture"], teacher, config.get("label_names")
-        count, cfg = config["num_classes"], config["pretrained_cfg"]
+        saved = _read_classifier(Path(teacher), f"{option}: ").saved
+        name, source, names = saved.architecture, teacher, saved.label_names
+        count, cfg = saved.num_classes, dict(input_size=saved.images.input_size)
     else:
         nearest = get_close_matches(teacher, timm.list_models(), n=2)
         hint = f"; the nearest models are {', '.join(nearest)}" if nearest else ""
         raise ValueError(f"{option}: {teacher!r} is neither a timm model nor a run folder{hint}")
     if count != len(classes):
         raise ValueError(f"{option}: {teacher} has {count} classes, the data have {len(classes)}")
-    if isinstance(names, list) and names != classes:
+    if names and names != classes:
         other = next(pair for pair in zip(names, classes, strict=True) if pair[0] != pair[1])
         raise ValueError(f"{option}: {teacher} has a class {other[0]!r} where the data have {other[1]!r}")
     channels = cfg["input_size"][0]
@@ -118,14 +120,14 @@ def _build_pretrained(
             ) from None
     else:
         folder = _read_classifier(Path(source), f"{option}: ")
-        architecture = folder.config["architecture"]
+        architecture = folder.saved.architecture
         if architecture != split_model_name_tag(name)[0]:
             raise ValueError(
                 f"{option}: {source} holds a {architecture}, but the model is {name}; "
                 f"give --model {architecture}"
             )
         names = dict(label_names=None, label_descriptions=None)  # not those of the new data
-        model = _load(folder, f"{option}: {source}", pretrained_cfg_overlay=names, **args)
+        model = load_classifier(folder, f"{option}: ", pretrained_cfg_overlay=names, **args)
     if model.num_classes != num_classes:
         model.reset_classifier(num_classes)
     return model
@@ -163,34 +165,23 @@ def load_model(path: Path) -> Classifier:
         DataError: the folder is missing or is no model, or its weights do not fit.
     """
     folder = _read_classifier(path)
-    config, model = folder.config, _load(folder, str(path)).eval()
-    cfg = config["pretrained_cfg"]
-    channels, height, width = cfg["input_size"]
-    spec = ImageSpec(
-        (height, width),
-        channels,
-        tuple(cfg["mean"]),
-        tuple(cfg["std"]),
-        cfg["crop_pct"],
-        cfg["interpolation"],
-    )
-    classes = config.get("label_names") or [str(i) for i in range(config["num_classes"])]
-    return Classifier(model, config["architecture"], list(classes), spec)
+    saved, images = folder.saved, folder.saved.images
+    channels, height, width = images.input_size
+    try:
+        spec = ImageSpec(
+            (height, width), channels, images.mean, images.std, images.crop_pct, images.interpolation
+        )
+    except ValueError as error:
+        raise DataError(f"{shown(str(path))}: the model cannot be loaded ({CONFIG}: {error})") from None
+    return Classifier(load_classifier(folder).eval(), saved.architecture, saved.classes, spec)
 
 
 def _read_classifier(path: Path, prefix: str = "") -> Folder:
     folder = read_folder(path, prefix)
     if folder.task != CLASSIFICATION:
-        raise DataError(f"{prefix}{path}: a model for {folder.task}, expected a classifier")
+        task = shown(folder.task)
+        raise DataError(f"{prefix}{shown(str(path))}: a model for {task}, expected a classifier")
     return folder
-
-
-def _load(folder: Folder, what: str, **args: Any) -> nn.Module:
-    """The model in a folder, with other arguments where they are given."""
-    try:
-        return timm.create_model(f"local-dir:{folder.path}", pretrained=True, **args)
-    except LOAD_ERRORS as error:
-        raise DataError(f"{what}: the model cannot be loaded ({short(error)})") from None
 
 
 def classify_files(
@@ -204,4 +195,10 @@ def classify_files(
             with torch.inference_mode():
                 rows = iter(model(torch.stack(images).to(device)).float().softmax(-1).cpu())
         for path, image in batch.items():
-            yield path, next(rows) if isinstance(image, Tensor) else image
+            yield path, _finite(path, next(rows)) if isinstance(image, Tensor) else image
+
+
+def _finite(path: Path, probabilities: Tensor) -> Tensor | DataError:
+    if probabilities.isfinite().all():
+        return probabilities
+    return DataError(f"{shown(str(path))}: the model's scores are infinite or NaN, take other weights")

@@ -10,6 +10,7 @@ from torch import nn
 
 from v2m.data import DataError
 from v2m.data.coco import CocoImages
+from v2m.data.errors import shown
 from v2m.data.loading import Images, collate_lists
 from v2m.data.transforms import NamedStep
 from v2m.tasks import hub
@@ -18,7 +19,9 @@ from v2m.tasks.detection.data import TrainTransform, image_size, keep_size, open
 from v2m.tasks.detection.head import Detector
 from v2m.tasks.detection.loss import DetectionObjective
 from v2m.tasks.detection.metrics import DetectionResults, check_installed
+from v2m.tasks.saved_config import LARGEST_RESIZED
 from v2m.tasks.task import Evaluator, Metric, SavedModel, Task
+from v2m.tasks.typed import brief, typed
 
 __all__ = ["Detection", "DetectionEvaluator"]
 
@@ -132,21 +135,38 @@ class Detection(Task[DetectionConfig]):
         """Load a folder that ``save_model`` wrote, or the weights file in one."""
         check_installed()
         folder = hub.read_task_folder(path, NAME)
-        weights = hub.read_weights(folder)
+        saved = folder.saved
         try:
-            model, evaluator = _build(folder.config)
-            model.load_state_dict(weights)
+            head = typed(HeadConfig, folder.config["head"], "head")
+            input = _saved_input(folder)
+            category_ids = _category_ids(folder.config["category_ids"], len(saved.classes))
         except hub.LOAD_ERRORS as error:
-            raise DataError(f"{path}: the model cannot be loaded ({hub.short(error)})") from None
-        return SavedModel(model.eval(), folder.config["architecture"], evaluator)
+            raise DataError(
+                f"{shown(str(path))}: the model cannot be loaded ({hub.CONFIG}: {hub.short(error)})"
+            ) from None
+        size = saved.images.input_size[1:]
+
+        def build() -> Detector:
+            return Detector(saved.architecture, saved.model_args, size, len(saved.classes), head, input)
+
+        model = hub.load_state(folder, build).eval()
+        evaluator = DetectionEvaluator(saved.classes, category_ids, head.has_masks)
+        return SavedModel(model, saved.architecture, evaluator)
 
 
-def _build(config: dict[str, Any]) -> tuple[Detector, DetectionEvaluator]:
-    """What a folder's configuration describes."""
-    cfg, head = config["pretrained_cfg"], HeadConfig(**config["head"])
-    size = config["input"]["test_size"]
-    input = InputConfig((size,), config["input"]["max_size"], size, cfg["mean"], cfg["std"])
-    _, *img_size = cfg["input_size"]
-    classes = list(config["label_names"])
-    model = Detector(config["architecture"], config["model_args"], tuple(img_size), len(classes), head, input)
-    return model, DetectionEvaluator(classes, list(config["category_ids"]), head.has_masks)
+def _saved_input(folder: hub.Folder) -> InputConfig:
+    """The images of a model."""
+    images, sizes = folder.saved.images, folder.config["input"]
+    given = dict(test_size=sizes["test_size"], max_size=sizes["max_size"], min_size=[sizes["test_size"]])
+    input = typed(InputConfig, given, "input")
+    if input.max_size > LARGEST_RESIZED:
+        raise ValueError(f"input.max_size is {input.max_size}, expected at most {LARGEST_RESIZED}")
+    return replace(input, mean=images.mean, std=images.std)
+
+
+def _category_ids(values: Any, classes: int) -> list[int]:
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise ValueError(f"category_ids is {brief(values)}, expected whole numbers")
+    if len(values) != classes:
+        raise ValueError(f"category_ids has {len(values)} numbers, expected {classes}")
+    return values

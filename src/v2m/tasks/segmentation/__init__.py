@@ -9,21 +9,25 @@ from timm.task import TrainingTask
 from torch import Tensor, nn
 
 from v2m.data import DataError
-from v2m.data.errors import few
+from v2m.data.errors import few, shown
 from v2m.data.labels import check_labels
 from v2m.data.loading import Images, collate_lists
 from v2m.data.masks import MaskedImages
 from v2m.tasks import hub
+from v2m.tasks.saved_config import LARGEST_RESIZED
 from v2m.tasks.segmentation.config import InferenceConfig, InputConfig, SegmentationConfig
 from v2m.tasks.segmentation.data import open_train_data, open_val_data, resolve_input
-from v2m.tasks.segmentation.head import Segmenter, check_installed, load
+from v2m.tasks.segmentation.head import STRIDE, Segmenter, check_installed, load
 from v2m.tasks.segmentation.loss import SegmentationObjective
 from v2m.tasks.segmentation.metrics import SegmentationResults
 from v2m.tasks.task import Evaluator, Metric, SavedModel, Task
+from v2m.tasks.typed import brief, typed
 
 __all__ = ["Segmentation", "SegmentationEvaluator"]
 
 NAME = "segmentation"
+MOST_SCALES, LARGEST_SCALE = 32, 8
+"""Bounds of what a saved model may ask for in evaluation."""
 
 
 class SegmentationEvaluator(Evaluator):
@@ -135,30 +139,44 @@ class Segmentation(Task[SegmentationConfig]):
         """Load a folder that ``save_model`` wrote, or the weights file in one."""
         check_installed()
         folder = hub.read_task_folder(path, NAME)
-        model = load(folder)
+        saved = folder.saved
         try:
-            evaluator = SegmentationEvaluator(
-                list(folder.config["label_names"]),
-                _saved_input(folder),
-                _saved_inference(folder),
-            )
+            evaluator = SegmentationEvaluator(saved.classes, _saved_input(folder), _saved_inference(folder))
         except hub.LOAD_ERRORS as error:
             raise DataError(
-                f"{path}: the model cannot be loaded ({hub.CONFIG}: {hub.short(error)})"
+                f"{shown(str(path))}: the model cannot be loaded ({hub.CONFIG}: {hub.short(error)})"
             ) from None
-        return SavedModel(model, folder.config["architecture"], evaluator)
+        return SavedModel(load(folder), saved.architecture, evaluator)
 
 
 def _saved_input(folder: hub.Folder) -> InputConfig:
     """The images of a model; JSON has text for the keys of the label map."""
-    config = folder.config
-    cfg, label_map = config["pretrained_cfg"], config["label_map"]
+    config, images = folder.config, folder.saved.images
+    label_map = config["label_map"]
     if label_map is not None:
         label_map = {int(value): label for value, label in label_map.items()}
-    size, mean, std = (tuple(cfg[name]) for name in ("input_size", "mean", "std"))
-    return InputConfig(size[1:], mean, std, config["ignore_index"], label_map)
+    given = dict(ignore_index=config["ignore_index"], label_map=label_map)
+    input = typed(InputConfig, given)
+    return replace(input, crop_size=images.input_size[1:], mean=images.mean, std=images.std)
 
 
 def _saved_inference(folder: hub.Folder) -> InferenceConfig:
-    saved = folder.config["inference"]
-    return InferenceConfig(**saved | dict(scales=tuple(saved["scales"])))
+    """How images are segmented, in bounds of work and memory."""
+    saved = typed(InferenceConfig, folder.config["inference"], "inference")
+    if saved.window is not None and (
+        saved.window < STRIDE or 16 * (saved.stride or saved.window) < saved.window
+    ):
+        raise ValueError(
+            f"inference has windows of {saved.window} pixels every {saved.stride or saved.window}, expected "
+            f"at least {STRIDE} pixels, and a sixteenth of them from one to the next"
+        )
+    if len(saved.scales) > MOST_SCALES or max(saved.scales) > LARGEST_SCALE:
+        raise ValueError(
+            f"inference.scales is {brief(list(saved.scales))}, expected at most {MOST_SCALES} of up to "
+            f"{LARGEST_SCALE}"
+        )
+    if (saved.short_side or 0) * max(saved.scales) > LARGEST_RESIZED:
+        raise ValueError(
+            f"inference.short_side is {saved.short_side}, expected images of up to {LARGEST_RESIZED} pixels"
+        )
+    return saved

@@ -17,6 +17,7 @@ from v2m.tasks import hub
 from v2m.tasks.backbone import Backbone, OnBackbone
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig
 from v2m.tasks.segmentation.data import base_scale, to_tensor
+from v2m.tasks.typed import typed
 
 STRIDE = 32
 AUXILIARY_MAP = 2
@@ -122,21 +123,19 @@ def load(folder: hub.Folder) -> Segmenter:
     Raises:
         DataError: it cannot be loaded.
     """
-    config = folder.config
-    state = hub.read_weights(folder)
-    try:
-        model = Segmenter(
-            config["architecture"],
-            config["model_args"],
-            config["num_classes"],
-            tuple(config["pretrained_cfg"]["input_size"][1:]),
-            HeadConfig(**config["head"]),
-            config["auxiliary"],
+    saved = folder.saved
+
+    def build() -> Segmenter:
+        return Segmenter(
+            saved.architecture,
+            saved.model_args,
+            saved.num_classes,
+            saved.images.input_size[1:],
+            typed(HeadConfig, folder.config["head"], "head"),
+            bool(folder.config["auxiliary"]),
         )
-        model.load_state_dict(state)
-    except hub.LOAD_ERRORS as error:
-        raise DataError(f"{folder.path}: the model cannot be loaded ({hub.short(error)})") from None
-    return model.eval()
+
+    return hub.load_state(folder, build).eval()
 
 
 def _build_decoder(backbone: Backbone, head: HeadConfig, num_classes: int) -> tuple[nn.Module, nn.Module]:
