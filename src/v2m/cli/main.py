@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _open_outputs()
         _shorten_messages()
+        os.environ["PYTHONSAFEPATH"] = "1"  # no modules of the current folder in readers and other processes
         arguments = resume_arguments(sys.argv[1:] if arguments is None else arguments)
         parser = build_parser(arguments)
         options = parser.parse_args(arguments)

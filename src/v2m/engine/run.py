@@ -13,6 +13,8 @@ from typing import IO, Any, TypeAlias
 import yaml
 
 from v2m.data import first_line, replace_file
+from v2m.data.files import read_file
+from v2m.data.yaml_files import read_yaml
 from v2m.engine.checkpoint import Checkpoints
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import SAVING, WEIGHTS
@@ -109,9 +111,10 @@ class RunFolder:
     def read_metrics(self) -> list[Metrics]:
         """The rows of ``write_metrics``; none where there is no file yet."""
         rows = self._read_lines(self.metrics)
-        if None in rows:
+        damaged = [number for number, row in enumerate(rows, 1) if not _is_metrics(row)]
+        if damaged:
             raise ValueError(
-                f"{self.metrics} is damaged in line {rows.index(None) + 1}; "
+                f"{self.metrics} is damaged in line {damaged[0]}; "
                 f"v2m train --resume {shlex.quote(str(self.path))} writes it again"
             )
         return rows
@@ -128,7 +131,12 @@ class RunFolder:
     def read_unreadable(self) -> list[dict[str, str]]:
         """The rows of ``write_unreadable``, without those that are damaged."""
         rows = self._read_lines(self.unreadable)
-        return [row for row in rows if isinstance(row, dict) and {"split", "image"} <= row.keys()]
+        return [
+            row
+            for row in rows
+            if isinstance(row, dict)
+            and all(isinstance(row.get(name), str) for name in ("split", "image", "reason"))
+        ]
 
     @property
     def has_checkpoint(self) -> bool:
@@ -172,9 +180,10 @@ class RunFolder:
             raise _unsaved(folder / WEIGHTS, error) from None
 
     def _read_lines(self, path: Path) -> list[Any]:
-        if not path.is_file():
+        try:
+            lines = read_file(path).decode("utf-8", "replace").split("\n")
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         return [_json(line) for line in lines if line]
 
     def _write_lines(self, path: Path, rows: Iterable[Any]) -> None:
@@ -186,25 +195,6 @@ class RunFolder:
             replace_file(path, write)
         except OSError as error:
             raise _unsaved(path, error) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Settings by name.
-
-    Raises:
-        ValueError: the file has none; the message is the reason.
-        OSError: it cannot be read.
-    """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{line}{error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(first_line(error)) from None
-    if not isinstance(found, dict):
-        raise ValueError("no settings, such as epochs: 12")
-    return found
 
 
 def _lock(file: IO[str]) -> bool:
@@ -225,8 +215,14 @@ def _lock(file: IO[str]) -> bool:
 def _json(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _is_metrics(row: Any) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(value, float | int) for value in (row.get("epoch"), *row.values())
+    )
 
 
 def _reason(error: Exception) -> str:

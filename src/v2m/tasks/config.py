@@ -3,9 +3,12 @@
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from v2m.ops.kernels.build import user_cache
+
+Plain: TypeAlias = bool | int | float | list | dict | str | None
+"""An open setting: Any would let the command line build objects from it."""
 
 
 def default_data_dir() -> str:
@@ -105,7 +108,7 @@ class TrainConfig:
     data: str
     task: str = ""
     model: str = "v2m_nano"
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Plain] = field(default_factory=dict)
     pretrained: str | None = None
     output: str | None = None
     data_dir: str = field(default_factory=default_data_dir)
