@@ -144,7 +144,7 @@ def test_a_damaged_list_of_unreadable_images_does_not_stop_a_run(config, console
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("[1, {", "line 1: "), ("", "no settings"), ("hello", "no settings"), ("epochs: 3", "no data")],
+    [("[1, {", r"line \d: "), ("", "no settings"), ("hello", "no settings"), ("epochs: 3", "no data")],
 )
 def test_a_damaged_configuration_is_named(tmp_path, text, reason):
     run = RunFolder(tmp_path)
