@@ -15,7 +15,7 @@ from jsonargparse.typing import (
 )
 
 from v2m import __version__
-from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, plain_arguments
+from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
 from v2m.cli.settings import config_type
 from v2m.data.errors import shown
 from v2m.data.scenes import ScenesConfig
@@ -44,7 +44,10 @@ class Parser(ArgumentParser):
         """Parse, and remember the arguments for the words of an error; the environment has no options."""
         self._arguments = sys.argv[1:] if args is None else args
         try:
-            return super().parse_args(plain_arguments(self._arguments), *others, **{"env": False, **more})
+            found = super().parse_args(plain_arguments(self._arguments), *others, **{"env": False, **more})
+            if getattr(found, "command", None) == "train":
+                check_given(config_type(self._arguments), found.train)
+            return found
         except (
             ConfigFileError,
             AttributeError,

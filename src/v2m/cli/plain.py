@@ -8,7 +8,8 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ActionConfigFile, set_loader
@@ -100,6 +101,21 @@ def read_config(file: str | Path) -> tuple[dict[str, Any], str]:
     except ValueError as error:
         raise ConfigFileError(f"config: {shown_file} holds no settings ({error})") from None
     return found, text
+
+
+def check_given(kind: type[Any], options: Any, prefix: str = "") -> None:
+    """Refuse null for a setting that needs a value: jsonargparse takes it as one that is not given.
+
+    Raises:
+        ConfigFileError: there is such a setting.
+    """
+    types = get_type_hints(kind)
+    for field in fields(kind):
+        value, name = options[field.name], f"{prefix}{field.name}"
+        if is_dataclass(types[field.name]):
+            check_given(types[field.name], value, f"{name}.")
+        elif value is None and NoneType not in get_args(types[field.name]):
+            raise ConfigFileError(f"{name} is null, expected a value")
 
 
 class ConfigFile(ActionConfigFile):

@@ -10,6 +10,9 @@ from v2m.ops.kernels.build import user_cache
 Plain: TypeAlias = bool | int | float | list | dict | str | None
 """An open setting: Any would let the command line build objects from it."""
 
+OF_WEIGHTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+"""Arguments of ``timm.create_model`` that say where weights come from."""
+
 
 def default_data_dir() -> str:
     """Where named datasets are kept: ``$XDG_CACHE_HOME/v2m``, by default ``~/.cache/v2m``."""
@@ -132,6 +135,8 @@ class TrainConfig:
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if names := OF_WEIGHTS & self.model_args.keys():
+            raise ValueError(f"model_args: {min(names)} is not the model's, weights come by --pretrained")
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),
