@@ -189,6 +189,12 @@ def test_a_pipe_is_no_configuration(tmp_path, capsys, option):
         "optimizer: {lr: .nan}",
         "optimizer: 3",
         "optimizer:",
+        "epochs: null",
+        "distill: {weight: null}",
+        "model_args: null",
+        "loss: {label_smoothing: 1.5}",
+        "augment: {mixup: .nan}",
+        "model_args: {checkpoint_path: weights.pth}",
         "'model_args.a.b': 1",
         "'config.x': 1",
         'data: "\\ud800"',
@@ -205,3 +211,19 @@ def test_odd_configurations_get_one_line(tmp_path, capsys, text):
     code, error = fails(capsys, "train", "--config", str(file))
     assert code in (1, 2)
     assert len(error) < 1500
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"]
+)
+def test_arguments_of_models_do_not_say_where_weights_come_from(tmp_path, capsys, name):
+    code, error = fails(capsys, "train", "--data", "digits", f"--model_args.{name}", str(tmp_path / "file"))
+    assert code == 1
+    assert f"model_args: {name} is not the model's" in error
+
+
+def test_a_setting_of_null_is_named(tmp_path, capsys):
+    file = tmp_path / "settings.yaml"
+    file.write_text("{data: digits, distill: {weight: null}}")
+    code, error = fails(capsys, "train", "--config", str(file))
+    assert (code, error) == (2, "v2m: error: distill.weight is null, expected a value\n")

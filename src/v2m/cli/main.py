@@ -107,7 +107,7 @@ def _one_line(error: Exception) -> str:
             shown(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
         ]
         return ": ".join([*names, error.strerror])
-    return shown(str(error)) if isinstance(error, DataError | OSError) else lines[0]
+    return shown(str(error) if isinstance(error, DataError | OSError) else lines[0])
 
 
 def _is_memory(error: Exception) -> bool:
