@@ -41,3 +41,12 @@ def test_an_error_comes_back():
 def test_a_killed_process_is_reported():
     with pytest.raises(OSError, match="was killed, probably for want of memory"):
         peak_memory(build_a_victim, device=CPU)
+
+
+def test_the_process_takes_no_modules_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multiprocessing.py").write_text("open('imported', 'w')")
+    peak_memory(build, 1, 1, device=CPU)
+    assert os.getcwd() == str(tmp_path)
+    assert not (tmp_path / "imported").exists()

@@ -31,6 +31,7 @@ def test_a_choice_is_a_name_with_arguments():
     [
         ("v2m_nanno", "'v2m_nanno' is no model, nearest: v2m_nano"),
         ("v2m_nano:d_state", "'d_state' in 'v2m_nano:d_state', expected MODEL:argument=value"),
+        ("v2m_nano:d_state=!!python/name:os.system", "is no value"),
         ("v2m_nano:=4", "'=4' in"),
     ],
 )

@@ -326,3 +326,16 @@ def test_mistakes_get_one_line_and_an_exit_code(capsys, arguments, code, words):
     assert got == code
     for word in words:
         assert word in error
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "source"])
+def test_python_m_leaves_the_current_folder_out(tmp_path, monkeypatch, folder):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    source = Path(v2m.__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", str(source) if folder == "elsewhere" else "")
+    (tmp_path / "jsonargparse.py").write_text("open('imported', 'w')")
+    current = tmp_path if folder == "elsewhere" else source
+    command = [sys.executable, "-m", "v2m", "recipes", "digits"]
+    done = subprocess.run(command, cwd=current, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert not (tmp_path / "imported").exists()

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -208,7 +209,7 @@ def test_a_damaged_list_of_unreadable_images_does_not_stop_a_run(config, console
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("[1, {", "line 1: "), ("", "no settings"), ("hello", "no settings"), ("epochs: 3", "no data")],
+    [("[1, {", r"line \d: "), ("", "no settings"), ("hello", "no settings"), ("epochs: 3", "no data")],
 )
 def test_a_damaged_configuration_is_named(tmp_path, text, reason):
     run = RunFolder(tmp_path)
@@ -254,3 +255,19 @@ def test_paths_that_are_no_text_are_refused_before_anything_is_written(config, c
     with pytest.raises(ValueError, match=rf"{name}: caf\\udce9 is not UTF-8"):
         train(dataclasses.replace(config, **{name: "caf\udce9"}), console)
     assert not RunFolder(config.output).path.exists()
+
+
+def test_files_of_a_run_that_never_end_or_hold_something_else_are_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    run.metrics.write_text('{"epoch": 1}\n{"epoch": {}}\n')
+    with pytest.raises(ValueError, match="damaged in line 2"):
+        run.read_metrics()
+    run.unreadable.write_text('{"split": [], "image": "x", "reason": "y"}\n' + "[" * 100_000)
+    assert run.read_unreadable() == []
+    if hasattr(os, "mkfifo"):
+        for path in (run.metrics, run.unreadable):
+            path.unlink()
+            os.mkfifo(path)
+        for read in (run.read_metrics, run.read_unreadable):
+            with pytest.raises(ValueError, match="no regular file"):
+                read()

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tests.engine.test_train import SMALL, StopError, stop_after
 from v2m.data import AugmentConfig
+from v2m.engine.resolve import resolve
 from v2m.engine.study import run_study
 from v2m.engine.train import train
 from v2m.recipes.studies import Study, Variant
@@ -91,3 +92,24 @@ def test_nothing_is_started_where_all_is_done(image_folder, tmp_path):
     files = {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")}
     assert run_study([run], 1, Console(file=io.StringIO()), pytest.fail) == {}
     assert {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")} == files
+
+
+def test_runs_take_no_modules_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("jsonargparse", "timm", "v2m", "io"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')")
+    (run,) = tiny_study(tmp_path / "nothing").runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
+    failures = run_study([run], 1, Console(file=io.StringIO()), lambda run: None)
+    assert "neither a dataset" in failures[run.name]
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("text", ['{"epoch": 1}', '{"epoch": 1, "seconds": "x"}', "[1]", "[" * 100_000])
+def test_damaged_metrics_are_named(image_folder, tmp_path, text):
+    (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
+    run.folder.create()
+    run.folder.write_config(resolve(run.config))
+    run.folder.metrics.write_text(text)
+    with pytest.raises(ValueError, match=r"metrics.jsonl is damaged in line 1.*--resume"):
+        run.check()

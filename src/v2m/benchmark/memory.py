@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import signal
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -40,13 +41,16 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
     # A new process, since memory that this one has freed and kept would hide what the call takes.
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    work = (sender, torch.get_num_threads(), device, build, *arguments)
+    folder = os.getcwd()
+    work = (sender, folder, torch.get_num_threads(), device, build, *arguments)
     process = context.Process(target=_measure, args=work)
     # The process inherits this: Ctrl-C is for us, and we end it.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir(os.sep)  # where a new Python looks for modules first
     try:
         process.start()
     finally:
+        os.chdir(folder)
         signal.signal(signal.SIGINT, handler)
     sender.close()
     try:
@@ -64,7 +68,8 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
     return result / 2**20
 
 
-def _measure(sender: Connection, threads: int, device: torch.device, *task: Any) -> None:
+def _measure(sender: Connection, folder: str, threads: int, device: torch.device, *task: Any) -> None:
+    os.chdir(folder)
     torch.set_num_threads(threads)
     try:
         sender.send(_peak(device, *task))

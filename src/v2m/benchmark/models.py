@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 
 from v2m.benchmark.memory import peak_memory
 from v2m.benchmark.report import Panel, number, timing_cells
 from v2m.benchmark.timing import Timing, Tracker, silent, time_in_turns
+from v2m.data.errors import DataError
+from v2m.data.yaml_files import parse_yaml
 from v2m.models.backbone import Backbone
 from v2m.models.flops import count_flops
 from v2m.ops import use_implementation
@@ -50,7 +51,10 @@ class ModelChoice:
                 raise ValueError(
                     f"models: {part!r} in {text!r}, expected MODEL:argument=value,argument=value"
                 )
-            arguments[key] = yaml.safe_load(value)
+            try:
+                arguments[key] = parse_yaml(value)
+            except DataError as error:
+                raise ValueError(f"models: {part!r} in {text!r} is no value ({error})") from None
         return cls(text, name, arguments)
 
     def build(self, resolution: int) -> nn.Module:

@@ -44,7 +44,7 @@ def print_classes(out: Console, scores: Scores) -> None:
     table = number_table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
         shares = (row.precision, row.recall, row.f1)
-        table.add_row(shown(row.name), str(row.images), *(f"{v:.1%}" if row.images else "-" for v in shares))
+        table.add_row(row.name, str(row.images), *(f"{v:.1%}" if row.images else "-" for v in shares))
     out.print(table)
 
 

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _open_outputs()
         _shorten_messages()
-        arguments = resume_arguments(sys.argv[1:] if arguments is None else arguments)
+        if arguments is None:  # the process is ours: those it starts take no modules of the current folder
+            os.environ["PYTHONSAFEPATH"], arguments = "1", sys.argv[1:]
+        arguments = resume_arguments(arguments)
         parser = build_parser(arguments)
         options = parser.parse_args(arguments)
         options = parser.instantiate(options)

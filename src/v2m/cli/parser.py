@@ -16,7 +16,8 @@ from jsonargparse.typing import (
 )
 
 from v2m import __version__
-from v2m.cli.settings import ConfigFileError, config_type
+from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
+from v2m.cli.settings import config_type
 from v2m.data.errors import shown
 from v2m.data.scenes import ScenesConfig
 from v2m.engine import parallel
@@ -28,16 +29,31 @@ MODEL = (
     "Run folder, or another in hub format; timm/NAME for timm's weights, random/NAME for an untrained model."
 )
 
+LONGEST_ERROR = 1000
+"""Letters of an error, which may show what it was given."""
+
 
 class Parser(ArgumentParser):
     """Prints one line for an error, with the nearest option where one is unknown."""
 
     _arguments: Sequence[str] = ()
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{"parser_mode": PLAIN, **more})
+
     def parse_args(self, args: Sequence[str] | None = None, *others: Any, **more: Any) -> Namespace:  # type: ignore[override]
-        """Parse, and remember the arguments for the words of an error."""
+        """Parse, and remember the arguments for the words of an error; the environment has no options."""
         self._arguments = sys.argv[1:] if args is None else args
-        return super().parse_args(args, *others, **more)
+        try:
+            found = super().parse_args(plain_arguments(self._arguments), *others, **{"env": False, **more})
+            if getattr(found, "command", None) == "train":
+                check_given(config_type(self._arguments), found.train)
+            return found
+        except (
+            ConfigFileError,
+            AttributeError,
+        ) as error:  # the latter where jsonargparse reads '!!timestamp x'
+            self.error(str(error))
 
     def dump(self, *args: Any, **options: Any) -> str:
         """Settings as YAML, with escapes if there is what a terminal must not get."""
@@ -48,6 +64,8 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
         message = " ".join(message.split())
+        if len(message) > LONGEST_ERROR:
+            message = f"{message[:LONGEST_ERROR]}..."
         parallel.give_way()
         sys.stderr.write(shown(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}") + "\n")
         sys.exit(2)
@@ -87,7 +105,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     commands = parser.add_subcommands(dest="command")
 
     train = _command("Train a classifier, a detector or a segmenter.")
-    train.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    train.add_argument("--config", action=ConfigFile, help="YAML file with any of these settings.")
     train.add_argument(
         "--recipe", type=str | None, metavar="NAME", help="Where the settings start from; see v2m recipes."
     )

@@ -49,7 +49,7 @@ def print_classes(out: Console, scores: SegmentationScores) -> None:
     table = number_table("class", "pixels", "IoU", "accuracy")
     for row in scores.classes:
         shares = ("-" if value is None else f"{value:.1%}" for value in (row.iou, row.accuracy))
-        table.add_row(shown(row.name), f"{row.pixels:,}", *shares)
+        table.add_row(row.name, f"{row.pixels:,}", *shares)
     out.print(table)
 
 

@@ -1,10 +1,10 @@
 """What the arguments of ``v2m train`` start from, which is known before they are parsed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from v2m.engine.run import RunFolder, read_yaml
+from v2m.cli.plain import read_config
+from v2m.engine.run import RunFolder
 from v2m.recipes import find_recipe, recipe_of
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig
@@ -12,10 +12,6 @@ from v2m.tasks.config import TrainConfig
 from v2m.tasks.saved_config import CLASSIFICATION
 
 AUTO = "auto"
-
-
-class ConfigFileError(ValueError):
-    """A configuration file that cannot be used."""
 
 
 def _option(arguments: Sequence[str], option: str) -> str | None:
@@ -33,22 +29,8 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
     if value := _option(arguments, f"--{name}"):
         return value
     file = _option(arguments, "--config")
-    written = _read_config(Path(file)).get(name) if file else None
+    written = read_config(file)[0].get(name) if file else None
     return written if isinstance(written, str) else None
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    """The settings in a configuration file.
-
-    Raises:
-        ConfigFileError: it cannot be read, or holds none.
-    """
-    try:
-        return read_yaml(file)
-    except OSError as error:
-        raise ConfigFileError(f"config: {file} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigFileError(f"config: {file} holds no settings ({error})") from None
 
 
 def config_type(arguments: Sequence[str]) -> type[TrainConfig]:
@@ -61,7 +43,7 @@ def config_type(arguments: Sequence[str]) -> type[TrainConfig]:
     if not arguments or arguments[0] != "train":
         return ClassificationConfig
     if file := _option(arguments, "--config"):
-        _read_config(Path(file))
+        read_config(file)
     name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
     if name:
         recipe = find_recipe(name)

@@ -12,8 +12,9 @@ from typing import IO, Any, TypeAlias
 import yaml
 
 from v2m.data import first_line, replace_file
-from v2m.data.files import check_lock, clear_partial, refuse_link
+from v2m.data.files import check_lock, clear_partial, read_file, refuse_link
 from v2m.data.names import shell_word
+from v2m.data.yaml_files import read_yaml
 from v2m.engine.checkpoint import Checkpoints
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import SAVING, WEIGHTS
@@ -115,7 +116,7 @@ class RunFolder:
     def read_metrics(self) -> list[Metrics]:
         """The rows of ``write_metrics``; none where there is no file yet."""
         rows = self._read_lines(self.metrics)
-        damaged = [number for number, row in enumerate(rows, 1) if not isinstance(row, dict)]
+        damaged = [number for number, row in enumerate(rows, 1) if not _is_metrics(row)]
         if damaged:
             raise ValueError(
                 f"{self.metrics} is damaged in line {damaged[0]}; "
@@ -135,7 +136,12 @@ class RunFolder:
     def read_unreadable(self) -> list[dict[str, str]]:
         """The rows of ``write_unreadable``, without those that are damaged."""
         rows = self._read_lines(self.unreadable)
-        return [row for row in rows if isinstance(row, dict) and {"split", "image"} <= row.keys()]
+        return [
+            row
+            for row in rows
+            if isinstance(row, dict)
+            and all(isinstance(row.get(name), str) for name in ("split", "image", "reason"))
+        ]
 
     @property
     def has_checkpoint(self) -> bool:
@@ -181,9 +187,10 @@ class RunFolder:
             raise _unsaved(folder / WEIGHTS, error) from None
 
     def _read_lines(self, path: Path) -> list[Any]:
-        if not path.is_file():
+        try:
+            lines = read_file(path).decode("utf-8", "replace").split("\n")
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         return [_json(line) for line in lines if line]
 
     def _write_lines(self, path: Path, rows: Iterable[Any]) -> None:
@@ -195,25 +202,6 @@ class RunFolder:
             replace_file(path, write)
         except OSError as error:
             raise _unsaved(path, error) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Settings by name.
-
-    Raises:
-        ValueError: the file has none; the message is the reason.
-        OSError: it cannot be read.
-    """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{line}{error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(first_line(error)) from None
-    if not isinstance(found, dict):
-        raise ValueError("no settings, such as epochs: 12")
-    return found
 
 
 def _lock(file: IO[str]) -> bool:
@@ -234,8 +222,14 @@ def _lock(file: IO[str]) -> bool:
 def _json(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _is_metrics(row: Any) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(value, float | int) for value in (row.get("epoch"), *row.values())
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Training runs side by side, each the process that ``v2m train`` would be."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+import v2m
 from v2m.engine.machine import cores
 from v2m.engine.progress import StudyProgress
 from v2m.engine.resolve import resolve
@@ -22,6 +26,14 @@ from v2m.tasks.config import TrainConfig, settings
 from v2m.tasks.task import Metric
 
 SECONDS_BETWEEN_LOOKS = 0.5
+V2M = """
+import sys
+if not getattr(sys.flags, "safe_path", False): del sys.path[0]
+sys.path.append(sys.argv.pop(1))
+from v2m.cli import main
+sys.exit(main())
+"""
+"""``v2m`` of the folder that is named first, without the current folder, where Python looks first."""
 PLACES = ("output", "data_dir", "workers")
 """Settings that may change from one start of a study to the next."""
 
@@ -76,12 +88,23 @@ class StudyRun:
             return
         saved = self.folder.read_config()
         for name, value in asked.items():
-            before = reduce(lambda part, key: part.get(key, {}), name.split("."), saved)
+            before = reduce(_part, name.split("."), saved)
             if name not in PLACES and before != value:
                 raise ValueError(
                     f"output: {self.folder.path} was trained with {name} {before}, the study has {value}; "
                     "choose another --output, or move that folder away"
                 )
+        needed = {"seconds", *(f"val_{key}" for key, _ in self.metrics)}
+        for number, row in enumerate(self.folder.read_metrics(), 1):
+            if missing := needed - row.keys():
+                raise ValueError(
+                    f"{self.folder.metrics} is damaged in line {number} (no {min(missing)}); "
+                    f"v2m train --resume {shlex.quote(str(self.folder.path))} writes it again"
+                )
+
+
+def _part(settings: Any, name: str) -> Any:
+    return settings.get(name, {}) if isinstance(settings, dict) else {}
 
 
 def run_study(
@@ -163,7 +186,7 @@ class _Process:
         self.errors.unlink(missing_ok=True)  # a link too
         with open(self.errors, "x") as errors:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "v2m", "train", *arguments],
+                [sys.executable, "-c", V2M, str(Path(v2m.__path__[0]).parent), "train", *arguments],
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

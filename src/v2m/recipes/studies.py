@@ -92,7 +92,7 @@ VIT = dict(
 TRAINING: dict[str, Any] = dict(batch_size=32, ema_decay=0.99, optimizer=OptimizerConfig(lr=2e-3))
 SMALL_BASE: dict[str, Any] = dict(model="v2m_micro", model_args=SMALL, **TRAINING)
 
-STAGES = dict(embed_dim=[32, 64, 96, 192], depths=[1, 1, 4, 1], mlp_ratio=3.0)
+STAGES: dict[str, Any] = dict(embed_dim=[32, 64, 96, 192], depths=[1, 1, 4, 1], mlp_ratio=3.0)
 """The shape of ``v2m_lite_nano``."""
 
 

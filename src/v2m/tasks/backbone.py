@@ -77,8 +77,8 @@ class Backbone(nn.Module):
         try:
             with bounded(DOWNLOAD):
                 self.model = timm.create_model(name, features_only=True, pretrained=is_pretrained, **args)
-        except TypeError as error:
-            raise ValueError(f"model_args: {error}") from None
+        except (TypeError, AssertionError) as error:
+            raise ValueError(f"model_args: {short(error)}") from None
         except Exception as error:  # a download raises nearly anything
             if not is_pretrained:
                 raise
@@ -221,8 +221,8 @@ def _strided_maps(name: str, model_args: dict[str, Any]) -> list[int]:
     try:
         with torch.device("meta"):
             strides = timm.create_model(name, features_only=True, **model_args).feature_info.reduction()
-    except TypeError as error:
-        raise ValueError(f"model_args: {error}") from None
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"model_args: {short(error)}") from None
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"model: {name} has no feature maps ({short(error)})") from None
     if not set(STRIDES) <= set(strides):

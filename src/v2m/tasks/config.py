@@ -3,9 +3,15 @@
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from v2m.ops.kernels.build import user_cache
+
+Plain: TypeAlias = bool | int | float | list | dict | str | None
+"""An open setting: Any would let the command line build objects from it."""
+
+OF_WEIGHTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+"""Arguments of ``timm.create_model`` that say where weights come from."""
 
 
 def default_data_dir() -> str:
@@ -105,7 +111,7 @@ class TrainConfig:
     data: str
     task: str = ""
     model: str = "v2m_nano"
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Plain] = field(default_factory=dict)
     pretrained: str | None = None
     output: str | None = None
     data_dir: str = field(default_factory=default_data_dir)
@@ -129,6 +135,8 @@ class TrainConfig:
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if names := OF_WEIGHTS & self.model_args.keys():
+            raise ValueError(f"model_args: {min(names)} is not the model's, weights come by --pretrained")
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),

@@ -1,5 +1,6 @@
 """Settings of image classification."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +36,10 @@ class LossConfig:
     """
 
     label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"loss.label_smoothing is {self.label_smoothing}, expected a share below 1")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,9 @@ class ClassificationConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("mixup", "cutmix"):
+            if not 0 <= (alpha := getattr(self.augment, name)) < math.inf:
+                raise ValueError(f"augment.{name} is {alpha}, expected at least 0")
         if self.augment.repeats < 1:
             raise ValueError(f"augment.repeats is {self.augment.repeats}, expected at least 1")
         if self.batch_size % 2 and (self.augment.mixup or self.augment.cutmix):

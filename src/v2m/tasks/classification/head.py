@@ -11,7 +11,7 @@ import torch
 from timm.models import save_for_hf, split_model_name_tag
 from torch import Tensor, nn
 
-from v2m.data import DataError, ImageSpec, eval_transform
+from v2m.data import DataError, ImageSpec, eval_transform, first_line
 from v2m.data.errors import shown
 from v2m.data.images import read_batches
 from v2m.data.network import DOWNLOAD, bounded
@@ -60,8 +60,8 @@ def build_model(
     args = image_args(name, spec.img_size, spec.in_chans) | dict(num_classes=num_classes) | model_args
     try:
         return timm.create_model(name, **args)
-    except TypeError as error:
-        raise ValueError(f"model_args: {error}") from None
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"model_args: {first_line(error)}") from None
 
 
 def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module:
