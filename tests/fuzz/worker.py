@@ -6,6 +6,7 @@ It prints a line before each case and one after it, so that its parent knows the
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -27,6 +28,8 @@ from v2m.ops.kernels import build
 
 MOST_MEMORY = 8 * 2**30
 """Address space: beyond it allocations fail, instead of filling the machine."""
+SETTING = r"[a-z_]+(\.[a-z_]+)*(:| is | has )"
+"""How errors begin that name a setting instead of a file."""
 
 
 def main(folder: Path) -> None:
@@ -83,7 +86,8 @@ def _run(name: str, guard: Guard, seed: str, case: Path) -> tuple[str, str]:
         except BadRefusalError as error:
             outcome, what = "wrong", str(error)
         except (ValueError, OSError) as error:
-            is_line = "\n" not in str(error).strip() and str(case) in str(error)
+            names_it = str(case) in str(error) or re.match(SETTING, str(error))
+            is_line = "\n" not in str(error) and names_it
             outcome, what = ("refused" if is_line else "wrong"), _place(error)
         except Exception as error:
             outcome, what = "wrong", _place(error)

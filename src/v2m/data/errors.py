@@ -9,7 +9,10 @@ LONGEST = 300
 
 
 class DataError(ValueError):
-    """Data that cannot be used; the message says which and why, in one line."""
+    """Data that cannot be used; the message says which and why, in one harmless line."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message))
 
 
 class UnreadableImageError(DataError):
