@@ -352,7 +352,7 @@ def test_others_cannot_write_what_is_built(mask, stub, cache):
 
 @needs_compiler
 @pytest.mark.parametrize("mode", [0o020, 0o002])
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels", "v2m"])
+@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels"])
 def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypatch):
     library = build.build()
     path = dict(
@@ -360,23 +360,22 @@ def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypat
         checksum=library.with_suffix(".sha256"),
         folder=library.parent,
         kernels=cache,
-        v2m=cache.parent,
     )[place]
     path.chmod(path.stat().st_mode | mode)
     with monkeypatch.context() as context:
         loads_nothing(context)
-        remedy = rf"try v2m kernels clear, and chmod go-w {cache.parent}$"
+        remedy = "try v2m kernels clear$"
         assert_pytorch_takes_over(rf"{path} can be written by others, so nothing in it is run; {remedy}")
     clear_memory()
     build.clear()
-    cache.parent.chmod(0o700)
     assert build.library().v2m_exp2
 
 
 @needs_compiler
-def test_a_cache_where_anybody_may_rename_is_not_used(stub, cache, monkeypatch):
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_cache_where_anybody_may_rename_is_not_used(place, stub, cache):
     build.build()
-    parent = cache.parents[1]
+    parent = cache.parents[place]
     parent.chmod(0o1777)
     build.library()
     clear_memory()
@@ -397,6 +396,13 @@ def test_links_are_not_followed_to_what_is_loaded(place, stub, cache, tmp_path, 
     loads_nothing(monkeypatch)
     with pytest.raises(KernelError, match=rf"^{path} is a link, so nothing in it is run; delete it$"):
         build.library()
+
+
+@needs_compiler
+def test_data_may_have_made_the_cache_with_any_umask(stub, cache):
+    cache.parent.mkdir(parents=True)
+    cache.parent.chmod(0o775)
+    assert build.library().v2m_exp2
 
 
 @needs_compiler

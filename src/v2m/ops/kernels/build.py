@@ -133,9 +133,9 @@ def clear() -> int:
 def check_owner(library: Path) -> None:
     """See that nobody else can have written a library, or could exchange it before it is loaded.
 
-    The user's cache and what is in it has to be of this user or root, not for others to write, and no link.
-    The way there may lead through links of this user or root, and through folders of others, but not where
-    anybody may rename what is there.
+    The folder of kernels and what is in it has to be of this user or root, not for others to write, and no
+    link. The way there may lead through links of this user or root, and through folders of others, but not
+    where anybody may rename what is there.
 
     Raises:
         KernelError: somebody else can; the message says what to do.
@@ -149,29 +149,24 @@ def check_owner(library: Path) -> None:
     for link in filter(Path.is_symlink, (given, *given.parents)):
         if link.lstat().st_uid not in users:
             raise KernelError(f"{link} is of another user, {REMEDY}")
-    for folder in filter(Path.exists, cache.parents):
+    for folder in filter(Path.exists, (cache, *cache.parents)):
         mode = folder.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise KernelError(f"{folder} can be written by everybody, {REMEDY}")
-    for path in (
-        cache,
-        place.parent,
-        place,
-        place / library.name,
-        place / library.with_suffix(CHECKSUM).name,
-    ):
+    found = place / library.name
+    for path in (cache, place.parent, place, found, found.with_suffix(CHECKSUM)):
         try:
-            found = path.lstat()
+            status = path.lstat()
         except FileNotFoundError:
             return
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             raise KernelError(f"{path} is a link, so nothing in it is run; delete it")
-        if found.st_uid not in users:
+        if status.st_uid not in users:
             raise KernelError(f"{path} is of another user, {REMEDY}")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # Data are kept beside, in a folder that a umask may have left to the user's own group.
+        if path != cache and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise KernelError(
-                f"{path} can be written by others, so nothing in it is run; "
-                f"try v2m kernels clear, and chmod go-w {shlex.quote(str(cache))}"
+                f"{path} can be written by others, so nothing in it is run; try v2m kernels clear"
             )
 
 
