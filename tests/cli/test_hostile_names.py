@@ -132,8 +132,9 @@ def test_json_is_exact(places, command, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     config = json.loads((copy / "config.json").read_text())
     names = [*NAMES.values(), *map(str, range(100))][: len(CLASSES)]
-    names[0], names[1] = "caf\udce9", "\ud800"
+    names[0] = "\ud800"
     config["label_names"] = names
+    del config["sha256"]
     (copy / "config.json").write_text(json.dumps(config))
     image = images / "val" / CLASSES[0] / "0.png"
     code, out, _ = command("predict", copy, image, "--json", "--top=100")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+MOST_PLACES = 5000
 CANARY = "v2m_canary"
 """A module that is on the path of a fuzzed process, and must never be imported."""
 SECRETS = tuple(f"{'../' * up}outside/secret.png" for up in (1, 2, 3))
@@ -79,13 +80,14 @@ def change_bytes(rng, content):
     return bytes(content)
 
 
-def places(tree, found=None):
-    """Every container of a tree with one of its keys or indices."""
-    found = [] if found is None else found
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in items:
-        found.append((tree, key))
-        places(value, found)
+def places(tree):
+    """Containers of a tree with each of their keys and indices, up to some thousands."""
+    found, left = [], [tree]
+    while left and len(found) < MOST_PLACES:
+        item = left.pop()
+        keys = item.keys() if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else ()
+        found += [(item, key) for key in keys]
+        left += [item[key] for key in keys]
     return found
 
 
@@ -144,12 +146,12 @@ def change_text(rng, path):
     content = path.read_bytes()
     try:
         tree = None if rng.random() < 0.2 else READERS[path.suffix](content)
+        text = None if tree is None else WRITERS[path.suffix](change_tree(rng, tree))
     except (ValueError, RecursionError, yaml.YAMLError):  # changed before
-        tree = None
-    if tree is None:
+        text = None
+    if text is None:
         path.write_bytes(change_bytes(rng, content))
     else:
-        text = WRITERS[path.suffix](change_tree(rng, tree))
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
@@ -166,7 +168,7 @@ WRITERS = {".json": json.dumps, ".yaml": _yaml}
 
 def change_tar(rng, path):
     """Write a tar anew with one member that is odd."""
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, ignore_zeros=True) as tar:
         members = [(member, tar.extractfile(member).read()) for member in tar if member.isfile()]
     form = rng.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
     with tarfile.open(path, "w", format=form, errors="surrogateescape") as tar:
@@ -255,7 +257,7 @@ def change_folder(rng: random.Random, folder: Path, but: tuple[str, ...] = ()) -
             path.write_bytes(rng.choice(files).read_bytes())
         elif path.suffix in BOMBS:
             change_text(rng, path)
-        elif path.suffix == ".tar" and rng.random() < 0.6:
+        elif tarfile.is_tarfile(path) and rng.random() < 0.6:
             change_tar(rng, path)
         else:
             path.write_bytes(change_bytes(rng, path.read_bytes()))

@@ -139,8 +139,11 @@ def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
         DataError: it is larger, or no regular file.
         OSError: it cannot be read.
     """
-    with open_file(path) as file:
-        content = file.read(most + 1)
+    try:
+        with open_file(path) as file:
+            content = file.read(most + 1) or b""  # None where it would wait
+    except OSError as error:  # of reading, which has no name
+        raise OSError(error.errno, error.strerror, str(path)) from None
     if len(content) > most:
         raise DataError(f"{shown(str(path))} has more than {most:,} bytes, expected a smaller file")
     return content
