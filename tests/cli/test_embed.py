@@ -95,6 +95,27 @@ def test_unreadable_images_are_named_and_counted(run, image_folder, tmp_path, ca
     assert captured.err.count("\n") == 1
 
 
+def test_images_elsewhere_are_read_by_an_option_and_then_anew(run, image_folder, tmp_path, capsys):
+    datasets = pytest.importorskip("datasets")
+    data, output = tmp_path / "tables", tmp_path / "f.npz"
+    data.mkdir()
+    rows = dict(image=[], label=[])
+    for place, path in enumerate(sorted(image_folder.glob("val/*/*.png"))):
+        rows["image"].append(dict(bytes=path.read_bytes() if place % 2 else None, path=str(path)))
+        rows["label"].append(path.parent.name)
+    for split in ("train", "val"):
+        datasets.Dataset.from_dict(rows).to_parquet(data / f"{split}.parquet")
+    command = ["embed", str(run), str(data), "--out", str(output), "--data_dir", str(tmp_path)]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "features of 6 images, 6 left out" in captured.out
+    assert captured.err.count("; --allow_outside true reads it") == 6
+    assert main([*command, "--allow_outside=true"]) == 0
+    assert "features of 12 images, " in capsys.readouterr().out
+    assert main([*command, "--allow_outside=true"]) == 0
+    assert "has them already" in capsys.readouterr().err
+
+
 def scores_of(out):
     """The cells of each row of a table, by its first cell."""
     return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}

@@ -290,6 +290,52 @@ def test_a_run_is_resumed_as_what_it_is(run, task, capsys):
     assert "nothing left to train: 2 epochs are done" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_images_elsewhere_are_read_by_an_option_alone(scenes, tmp_path, capsys):
+    data = shutil.copytree(scenes, tmp_path / "scenes")
+    (data / "images").rename(tmp_path / "elsewhere")
+    firsts = {}
+    for split in ("train", "val"):
+        (data / "images" / split).mkdir(parents=True)
+        file = data / "annotations" / f"instances_{split}.json"
+        content = json.loads(file.read_text())
+        for image in content["images"]:
+            image["file_name"] = f"../../../elsewhere/{split}/{image['file_name']}"
+        firsts[split] = content["images"][0]["file_name"]
+        file.write_text(json.dumps(content))
+    shutil.rmtree(data / "masks")
+    run, out = tmp_path / "run", tmp_path / "check"
+    train = train_arguments("detection", data, run, "--epochs=1")
+    check = ["data", "check", str(data), f"--output={out}", "--workers=0"]
+    option = "--allow_outside=true"
+
+    for command, split in ((train, "train"), (check, "train")):
+        code, error = fails(capsys, *command)
+        told = f"lead out of it, the first is {firsts[split]}: --allow_outside true reads them"
+        assert (code, told in error) == (1, True)
+    assert main([*train, option]) == 0
+    assert yaml.safe_load((run / "train.yaml").read_text())["allow_outside"] is True
+    capsys.readouterr()
+    code, error = fails(capsys, "eval", str(run))
+    assert (code, f"the first is {firsts['val']}: --allow_outside true reads them" in error) == (1, True)
+    assert main(["eval", str(run), option]) == 0
+    assert scores_line(capsys.readouterr().out)
+
+    assert main([*check, option]) in (0, 1)
+    lines = (out / "problems.jsonl").read_text().splitlines()
+    assert "missing image" not in {json.loads(line)["kind"] for line in lines}
+    Image.new("RGB", (64, 64)).save(data / "images" / "train" / "other.png")
+    content = json.loads((data / "annotations" / "instances_train.json").read_text())
+    content["images"].append(dict(id=10**6, file_name="other.png", height=64, width=64))
+    (data / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    shutil.rmtree(data / "images" / "val")
+    (data / "annotations" / "instances_val.json").unlink()
+    capsys.readouterr()
+    assert main(check) == 1
+    told = f"the first is {firsts['train']}: --allow_outside true reads them"
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def boxes_only(scenes, folder):
     shutil.copytree(scenes, folder)
     for file in (folder / "annotations").iterdir():

@@ -2,6 +2,7 @@ import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -88,6 +89,58 @@ def test_rows_cannot_name_files_elsewhere_or_that_are_none(image_folder, write, 
     for index, reason in ((0, "a file elsewhere"), (1, "a file elsewhere"), (2, "no regular file")):
         with pytest.raises(UnreadableImageError, match=rf"row {index}: not a readable image \(.*{reason}"):
             data.read(index)
+
+
+@pytest.fixture
+def outside(image_folder, write, tmp_path):
+    """Parquet files with rows that name one image elsewhere, by its whole path and by a climbing one."""
+    names = [str(image_folder / "val" / "red" / "0.png"), "../images/val/red/0.png"]
+    return write(image=[dict(bytes=None, path=name) for name in names], label=[0, 0]), names
+
+
+def test_rows_that_name_files_elsewhere_say_what_reads_them(outside, tmp_path):
+    source, names = outside
+    data = open_dataset(source, "val", tmp_path)
+    for index, name in enumerate(names):
+        with pytest.raises(UnreadableImageError) as caught:
+            data.read(index)
+        assert str(caught.value) == (
+            f"{source}/val.parquet row {index}: not a readable image (the row has no image, but names a file "
+            f"elsewhere: {name}; --allow_outside true reads it)"
+        )
+
+
+def test_rows_may_name_files_elsewhere_where_that_is_allowed(outside, image_folder, tmp_path):
+    source, _ = outside
+    expected = read_image(image_folder / "val" / "red" / "0.png").tobytes()
+    opened = open_dataset(source, "val", tmp_path, allow_outside=True)
+    for data in (opened, find_splits(source, tmp_path, allow_outside=True)["val"]()):
+        assert [data.read(index).tobytes() for index in range(2)] == [expected] * 2
+
+
+def test_rows_of_files_elsewhere_are_regular_files_and_images(write, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "secret.txt").write_text("secret")
+    names = ["../pipe.png", "../secret.txt", "../gone.png"]
+    source = write(image=[dict(bytes=None, path=name) for name in names], label=[0] * 3)
+    data = open_dataset(source, "val", tmp_path, allow_outside=True)
+    for index, reason in enumerate(("no regular file", "no known format", "No such file")):
+        with pytest.raises(UnreadableImageError, match=rf"row {index}: not a readable image \(.*{reason}"):
+            data.read(index)
+
+
+def test_rows_of_the_hub_never_name_files_elsewhere(tmp_path):
+    Image.new("RGB", (9, 7)).save(tmp_path / "x.png")
+    rows = [dict(image=dict(bytes=None, path=str(tmp_path / "x.png")), label=0)]
+
+    class Rows(list):
+        def __getitem__(self, key):
+            return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+    reader = SimpleNamespace(dataset=Rows(rows), image_key="image", label_key="label", class_to_idx={})
+    data = hf.HfImages(reader, "hfds/x", None, [tmp_path / "cache"], [("hfds/x", 1)])
+    with pytest.raises(UnreadableImageError, match=r"x\.png\)$"):
+        data.read(0)
 
 
 def test_rows_without_an_image_are_unreadable(write, tmp_path):

@@ -91,6 +91,8 @@ def run(
     problems = worst_first(problems)
     write_problems(problems, output / PROBLEMS)
     out.print(problem_table(problems, list(names)) if problems else "no problems found")
+    for line in (line for check in objects for line in check.data.absent):
+        out.print(f"warning: {line}")
     out.print()
     out.print(f"list: {output / PROBLEMS}")
     for file in files:

@@ -107,7 +107,7 @@ def run_eval(options: Any) -> int:
     pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
     accelerator = parallel.start()
     with accelerator.local_main_process_first():  # which may have to download
-        data = evaluator.open_data(source, Path(options.data_dir))
+        data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
     batches = EvalLoader(
         data,
         options.batch_size or evaluator.batch_size,
@@ -160,7 +160,7 @@ def run_refine(options: Any) -> int:
     note_unchecked(console(stderr=True), options.model)
     model, name, classes, spec = load_model(path)
     source = options.data or _own_data(folder)
-    data = open_val_data(source, Path(options.data_dir), spec, classes)
+    data = open_val_data(source, Path(options.data_dir), spec, classes, allow_outside=options.allow_outside)
     step = max(1, len(data) // options.images)  # spread over the dataset, which may be sorted
     batch = next(iter(EvalLoader(Subset(data, range(0, len(data), step)), options.images)))
     out, device = console(), best_device()

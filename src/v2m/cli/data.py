@@ -46,12 +46,13 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     title = Path(source).resolve().name
     output = Path(settings.output or Path("runs", safe_name(f"data-check-{title}")))
     workers = cores() if settings.workers is None else settings.workers
-    objects, masks = find_object_checks(source), find_mask_checks(source)
+    objects = find_object_checks(source, allow_outside=settings.allow_outside)
+    masks = find_mask_checks(source)
     if objects or masks:
         return annotated.run(
             objects, masks, AnnotatedSettings(title, output, workers, settings.tiny), out, errors
         )
-    openers = find_splits(source, data_dir)
+    openers = find_splits(source, data_dir, allow_outside=settings.allow_outside)
     if not openers:
         raise DataError(f"data: {source} has no folder train/, nor train*.tar, nor train*.parquet")
     splits = []

@@ -95,7 +95,9 @@ def _check(options: Any) -> None:
 def _embed(
     frozen: FrozenModel, split: Split, output: Path, options: Any, state: PartialState, errors: Console
 ) -> None:
-    config = EmbedConfig(options.data_dir, options.batch_size, options.workers)
+    config = EmbedConfig(
+        options.data_dir, options.batch_size, options.workers, allow_outside=options.allow_outside
+    )
     try:
         embed(frozen, options.data, split, output, config, state, errors)
     except KeyboardInterrupt:

@@ -130,6 +130,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     evaluate.add_argument(
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
+    _add_allow_outside(evaluate)
     evaluate.add_argument(
         "--batch_size", type=PositiveInt | None, help="Images at once; by default 64, of a detector 8."
     )
@@ -200,6 +201,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     refine.add_argument(
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
+    _add_allow_outside(refine)
     refine.add_argument("--images", type=PositiveInt, default=1000, help="Validation images to look at.")
     refine.add_argument("--most", type=PositiveInt, default=16, help="Largest number of sweeps.")
     refine.add_argument("--output", type=str | None, help="Folder for the picture; by default the model's.")
@@ -251,10 +253,20 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     return parser
 
 
+def _add_allow_outside(parser: Parser) -> None:
+    parser.add_argument(
+        "--allow_outside",
+        type=bool,
+        default=False,
+        help="Read images outside of the data folder too, where COCO or parquet files name them.",
+    )
+
+
 def _add_embedding(parser: Parser) -> None:
     parser.add_argument(
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
+    _add_allow_outside(parser)
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
     parser.add_argument("--workers", type=NonNegativeInt, default=0, help="Processes that read images.")
     parser.add_argument(
@@ -272,6 +284,7 @@ def _add_check(actions: Any) -> None:
     check.add_argument(
         "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
     )
+    _add_allow_outside(check)
     check.add_argument(
         "--workers", type=NonNegativeInt | None, help="Processes that read images; by default a core each."
     )

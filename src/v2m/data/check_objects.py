@@ -20,6 +20,7 @@ class ObjectsCheck:
         name: The name of the split.
         annotations: Its file.
         folder: The folder of its images.
+        allow_outside: Whether images may be outside of it, where their names lead there.
 
     Attributes:
         name: As given.
@@ -29,9 +30,9 @@ class ObjectsCheck:
         DataError: the file is no COCO file, or none of its images is there.
     """
 
-    def __init__(self, name: str, annotations: Path, folder: Path) -> None:
+    def __init__(self, name: str, annotations: Path, folder: Path, *, allow_outside: bool = False) -> None:
         self.name = name
-        self.data = CocoImages(annotations, folder)
+        self.data = CocoImages(annotations, folder, allow_outside=allow_outside)
         self._missing = {
             index for index in range(len(self.data)) if not os.path.isfile(self.data.name(index))
         }
@@ -79,11 +80,11 @@ class ObjectsCheck:
         return AnnotatedSplit(name, data, looks, by_class, numbers, problems)
 
 
-def find_object_checks(source: str) -> list[ObjectsCheck]:
+def find_object_checks(source: str, *, allow_outside: bool = False) -> list[ObjectsCheck]:
     """The splits of a folder in COCO format; none if it is in another one.
 
     Raises:
         DataError: it is in COCO format, but cannot be opened.
     """
     found = find_all_annotations(Path(source))
-    return [ObjectsCheck(name, annotations, folder) for name, (annotations, folder) in found.items()]
+    return [ObjectsCheck(name, *paths, allow_outside=allow_outside) for name, paths in found.items()]

@@ -60,6 +60,7 @@ class CocoImages(Dataset[Any]):
         classes: The classes that labels count in; by default the categories in order of their ids.
         masks: Whether masks are used, if the annotations have some; if not, they are not looked at.
         strict: Whether an annotation that cannot be used is an error, instead of being left out.
+        allow_outside: Whether images may be outside of the folder, where their names lead there.
 
     Attributes:
         source: The annotations, for messages.
@@ -68,6 +69,7 @@ class CocoImages(Dataset[Any]):
         category_ids: COCO's id of each class.
         image_ids: COCO's id of each image, in most files a number.
         missing: Images without a file, by the names in the annotations.
+        absent: A line on them, if there are any.
         faults: What is wrong with annotations.
         notes: A line for each kind of name that was taken for another.
         doubts: A line for each kind of annotation that can hardly be meant as it is.
@@ -86,6 +88,8 @@ class CocoImages(Dataset[Any]):
         classes: Sequence[str] | None = None,
         masks: bool = True,
         strict: bool = False,
+        *,
+        allow_outside: bool = False,
     ) -> None:
         records = read_records(path)
         self.source, self.folder, self._is_strict = str(path), folder, strict
@@ -99,12 +103,13 @@ class CocoImages(Dataset[Any]):
         if strict:
             _refuse_faults(path, self.faults)
         refuse_shares(path, self._table, self._sizes)
-        files = find_files(path, folder, [image["file_name"] for image in records.images])
+        names = [image["file_name"] for image in records.images]
+        files = find_files(path, folder, names, allow_outside=allow_outside)
         self._names, self.missing = files.names, files.missing
         self.notes += [*_describe_ids(records), *describe_moved(path, folder, files)]
         self.notes += describe_shared(path, files)
-        faults = _describe_faults(records, self.faults)
-        self.warnings = [*self.notes, *faults, *describe_missing(path, folder, files)]
+        self.absent = describe_missing(path, folder, files)
+        self.warnings = [*self.notes, *_describe_faults(records, self.faults), *self.absent]
         self.doubts = describe_repeated(self.source, self._table)
         if self.has_masks:
             self.doubts += describe_misfits(self.source, self._table, self._sizes)
@@ -235,6 +240,8 @@ def open_coco(
     classes: Sequence[str] | None = None,
     masks: bool = True,
     strict: bool = False,
+    *,
+    allow_outside: bool = False,
 ) -> CocoImages:
     """Open one split of a folder with annotations in COCO format.
 
@@ -245,11 +252,13 @@ def open_coco(
         classes: The classes that labels count in; by default the categories in order of their ids.
         masks: Whether masks are used, if the annotations have some; if not, they are not looked at.
         strict: Whether an annotation that cannot be used is an error, instead of being left out.
+        allow_outside: Whether images may be outside of the folder, where their names lead there.
 
     Raises:
         DataError: the split is missing or damaged, has other classes, or has no object to train on.
     """
-    data = CocoImages(*find_annotations(Path(source), split), classes, masks, strict)
+    annotations, folder = find_annotations(Path(source), split)
+    data = CocoImages(annotations, folder, classes, masks, strict, allow_outside=allow_outside)
     if split == "train":
         data.warnings += _check_learnable(data)
     return data

@@ -18,16 +18,20 @@ class Found(NamedTuple):
         moved: Names in the annotations of those that are there under another path.
         missing: Names of those that are not there.
         shared: Paths of those that are the file of an image before them, too.
+        outside: Names of the missing ones that lead out of the folder, where that is not allowed.
     """
 
     names: list[str]
     moved: list[str]
     missing: list[str]
     shared: list[str]
+    outside: list[str]
 
 
-def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
-    """Find image files below a folder, and nowhere else.
+def find_files(
+    annotations: Path, folder: Path, names: Sequence[str], *, allow_outside: bool = False
+) -> Found:
+    """Find image files below a folder, and nowhere else unless that is allowed.
 
     A name is a path in the folder. Where there is none, it is compared without the folders before it, and
     without regard to kinds of slashes, capitals and forms of Unicode; last, a file of the same name in any
@@ -37,6 +41,7 @@ def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
         annotations: Their file, for messages.
         folder: The folder of the images.
         names: Their names in the annotations.
+        allow_outside: Whether names that fit nothing there, and lead out of it, are taken as they are.
 
     Raises:
         DataError: none is there.
@@ -44,7 +49,7 @@ def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
     there = list_files(folder)
     paths = [name if name in there else None for name in names]
     if None not in paths:
-        return Found(list(names), [], [], _repeated(names))
+        return Found(list(names), [], [], _repeated(folder, names), [])
     by_key: dict[str, set[str]] = defaultdict(set)
     for path in there:
         key = _key(path)
@@ -54,19 +59,41 @@ def find_files(annotations: Path, folder: Path, names: Sequence[str]) -> Found:
     pairs = {*zip(names, paths, strict=True), *zip(names, guesses, strict=True)}
     taken = Counter(path for _, path in pairs if path)
     sure = [guess if guess and taken[guess] == 1 else None for guess in guesses]
-    missing = [name for name, path, guess in zip(names, paths, sure, strict=True) if not (path or guess)]
+    files = [path or guess for path, guess in zip(paths, sure, strict=True)]
+    if allow_outside:
+        files = [file or _outside(folder, name) for name, file in zip(names, files, strict=True)]
+    missing = [name for name, file in zip(names, files, strict=True) if not file]
+    outside = [] if allow_outside else [*filter(leads_outside, missing)]
     if len(missing) == len(names):
         raise DataError(
             f"data: none of the {len(names):,} images of {annotations} is in {folder}: {few(missing)}; "
-            "file_name should be the path of an image in that folder"
+            f"file_name should be the path of an image in that folder{_tell_outside(outside)}"
         )
-    files = [path or guess for path, guess in zip(paths, sure, strict=True)]
     return Found(
         names=[file or _nowhere(name, there) for name, file in zip(names, files, strict=True)],
         moved=[name for name, guess in zip(names, sure, strict=True) if guess],
         missing=missing,
-        shared=_repeated([file for file in files if file]),
+        shared=_repeated(folder, [file for file in files if file]),
+        outside=outside,
     )
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a path in a data file is absolute, or climbs out of the folder that it is counted from."""
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
+
+
+def _outside(folder: Path, name: str) -> str | None:
+    """A name that leads out of the folder, if a regular file is there."""
+    return name if leads_outside(name) and os.path.isfile(folder / name) else None
+
+
+def _tell_outside(names: Sequence[str]) -> str:
+    """The end of a line on files that are missing."""
+    if not names:
+        return ""
+    count = f"{len(names):,} of them {'lead' if len(names) > 1 else 'leads'} out of it"
+    return f"; {count}, the first is {shown(names[0])}: --allow_outside true reads them"
 
 
 def list_files(folder: Path) -> set[str]:
@@ -98,10 +125,11 @@ def _nowhere(name: str, there: set[str]) -> str:
     return last
 
 
-def _repeated(files: Sequence[str]) -> list[str]:
+def _repeated(folder: Path, files: Sequence[str]) -> list[str]:
     """Those that are there before, in order."""
-    first = {file: place for place, file in reversed([*enumerate(files)])}
-    return [file for place, file in enumerate(files) if first[file] < place]
+    paths = [os.path.normpath(os.path.join(folder, file)) for file in files]
+    first = {path: place for place, path in reversed([*enumerate(paths)])}
+    return [file for place, file in enumerate(files) if first[paths[place]] < place]
 
 
 def describe_moved(annotations: Path, folder: Path, found: Found) -> list[str]:
@@ -121,6 +149,7 @@ def describe_missing(annotations: Path, folder: Path, found: Found) -> list[str]
     return [
         f"{annotations}: {len(found.missing):,} of {len(found.names):,} images are not in {folder}, the "
         f"first is {shown(found.missing[0])}; file_name should be the path of an image in that folder"
+        f"{_tell_outside(found.outside)}"
     ]
 
 

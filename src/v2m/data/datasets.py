@@ -27,7 +27,12 @@ Opener = Callable[[], LabelledImages]
 
 
 def open_dataset(
-    source: str, split: Split, data_dir: Path, classes: Sequence[str] | None = None
+    source: str,
+    split: Split,
+    data_dir: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    allow_outside: bool = False,
 ) -> LabelledImages:
     """Open one split of a dataset as (PIL image, class index) pairs, with its names in ``classes``.
 
@@ -37,13 +42,14 @@ def open_dataset(
         split: ``"train"`` or ``"val"`` (or what it is called there: validation, valid or test).
         data_dir: Where named datasets are kept or downloaded to.
         classes: The classes that labels count in; by default those of the training split.
+        allow_outside: Whether parquet files in a folder may name images outside of it.
 
     Raises:
         DataError: there is no such dataset, a split or class is missing or unknown, or a download failed.
     """
     if split not in get_args(Split):
         raise DataError(f"data: split is {split!r}, expected 'train' or 'val'")
-    splits = find_splits(source, data_dir)
+    splits = find_splits(source, data_dir, allow_outside=allow_outside)
     if source not in DATASETS and not source.startswith(PREFIX):
         for name in ("train",) if split == "train" else VAL_SPLITS:
             refuse_other_tasks(Path(source), name)
@@ -65,12 +71,13 @@ def open_dataset(
     return data
 
 
-def find_splits(source: str, data_dir: Path) -> dict[str, Opener]:
+def find_splits(source: str, data_dir: Path, *, allow_outside: bool = False) -> dict[str, Opener]:
     """The splits of a dataset by name, each as a function that opens it, labelled by its own classes.
 
     Args:
         source: As for ``open_dataset``.
         data_dir: Likewise.
+        allow_outside: Likewise.
 
     Raises:
         DataError: there is no such dataset.
@@ -84,11 +91,11 @@ def find_splits(source: str, data_dir: Path) -> dict[str, Opener]:
         nearest = get_close_matches(source, DATASETS, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise DataError(f"data: {source!r} is neither a dataset ({', '.join(DATASETS)}) nor a folder{hint}")
-    found = ((split, _find_split(root, split, data_dir)) for split in SPLITS)
+    found = ((split, _find_split(root, split, data_dir, allow_outside)) for split in SPLITS)
     return {split: opener for split, opener in found if opener}
 
 
-def _find_split(root: Path, split: str, data_dir: Path) -> Opener | None:
+def _find_split(root: Path, split: str, data_dir: Path, allow_outside: bool) -> Opener | None:
     """How to open a split of a folder. A folder of class folders goes before the tar it may come from."""
     folder = root / split
     if listed := find_list(folder):
@@ -102,7 +109,7 @@ def _find_split(root: Path, split: str, data_dir: Path) -> Opener | None:
             return partial(TarImages, plain or tars, root, SPLITS)
         files = _split_files(root, split, PARQUET)
         if files:
-            return partial(open_parquet, files, root, split, data_dir)
+            return partial(open_parquet, files, root, split, data_dir, allow_outside=allow_outside)
     return partial(FolderImages, folder) if folder.is_dir() else None
 
 

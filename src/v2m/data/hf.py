@@ -34,6 +34,8 @@ class HfImages(EncodedImages):
         names: The classes, where the dataset has none of its own.
         folders: Where the files may be that rows name instead of bytes.
         files: Files that the rows come from, in order, and the number of rows in each.
+        allow_outside: Whether the files that rows name may be elsewhere, counted from the first folder; None
+            where they never may.
     """
 
     def __init__(
@@ -43,9 +45,12 @@ class HfImages(EncodedImages):
         names: Sequence[str] | None,
         folders: Sequence[Path],
         files: Sequence[tuple[str, int]],
+        *,
+        allow_outside: bool | None = None,
     ) -> None:
         self._reader, self._files = reader, [name for name, _ in files]
         self._folders = [folder.resolve() for folder in folders]
+        self._allow_outside = allow_outside
         self._ends = list(accumulate(rows for _, rows in files))
         labels = list(reader.dataset[reader.label_key])
         names = list(reader.class_to_idx) or names
@@ -62,7 +67,7 @@ class HfImages(EncodedImages):
         return f"{self._files[place]} row {index - (self._ends[place - 1] if place else 0)}"
 
     def file(self, index: int) -> str | BinaryIO:
-        """The bytes, or the path of a file in the folder of the data."""
+        """The bytes, or the path of a file, in the folder of the data unless others are allowed."""
         try:
             row = self._reader.dataset[index][self._reader.image_key] or {}
             if content := row.get("bytes"):
@@ -72,14 +77,19 @@ class HfImages(EncodedImages):
             for folder in self._folders:
                 if (path := (folder / named).resolve()).is_relative_to(folder):
                     return str(path)
-            raise DataError(f"the row has no image, but names a file elsewhere: {shown(named)}")
+            if self._allow_outside:
+                return str(self._folders[0] / named)
+            remedy = "" if self._allow_outside is None else "; --allow_outside true reads it"
+            raise DataError(f"the row has no image, but names a file elsewhere: {shown(named)}{remedy}")
         except (OSError, ValueError) as error:
             if is_limit(error):
                 raise
             raise UnreadableImageError(self.name(index), first_line(error)) from None
 
 
-def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) -> HfImages:
+def open_parquet(
+    files: Sequence[Path], root: Path, split: str, data_dir: Path, *, allow_outside: bool = False
+) -> HfImages:
     """Open parquet files of a split in a folder.
 
     Args:
@@ -87,6 +97,7 @@ def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) 
         root: The folder of the dataset, where ``classes.txt`` may be.
         split: The split by the name it has in the names of the files.
         data_dir: Where ``datasets`` keeps its copy.
+        allow_outside: Whether rows may name files outside of the folder.
 
     Raises:
         DataError: ``datasets`` is not there, or the files cannot be read as images.
@@ -107,7 +118,8 @@ def open_parquet(files: Sequence[Path], root: Path, split: str, data_dir: Path) 
     except DataError:
         _find_damage(files)
         raise
-    return HfImages(reader, str(files[0].parent / f"{split}*.parquet"), read_class_names(root), [root], rows)
+    source, names = str(files[0].parent / f"{split}*.parquet"), read_class_names(root)
+    return HfImages(reader, source, names, [root], rows, allow_outside=allow_outside)
 
 
 def _find_damage(files: Sequence[Path]) -> None:

@@ -61,11 +61,13 @@ class EmbedConfig:
         data_dir: Where named datasets are kept.
         batch_size: Images at once.
         workers: Processes that read images, for each process that computes.
+        allow_outside: Whether parquet files in a folder may name images outside of it.
     """
 
     data_dir: str = field(default_factory=default_data_dir)
     batch_size: int = 64
     workers: int = 0
+    allow_outside: bool = False
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def embed(
     check_output(output)
     if data not in DATASETS and Path(data).is_dir():
         data = str(Path(data).resolve())
-    dataset = open_dataset(data, split, Path(config.data_dir))
+    dataset = open_dataset(data, split, Path(config.data_dir), allow_outside=config.allow_outside)
     if state.is_main_process:
         for line in dataset.warnings:
             print_line(errors, f"warning: {line}")
@@ -148,9 +150,10 @@ def _facts(
     digest = hashlib.sha256(np.asarray(dataset.targets, dtype=np.int64).tobytes())
     for index in range(len(dataset)):
         digest.update(dataset.name(index).encode(errors="surrogateescape") + b"\0")
+    allowed = dict(allow_outside=True) if config.allow_outside else {}  # rows may be readable by it alone
     facts = dict(
         model=dict(source=frozen.source, architecture=frozen.architecture, sha256=frozen.sha256),
-        data=dict(source=data, split=split, images=len(dataset), sha256=digest.hexdigest()),
+        data=dict(source=data, split=split, images=len(dataset), sha256=digest.hexdigest(), **allowed),
         classes=dataset.classes,
         images=asdict(frozen.spec),
         batch_size=config.batch_size,

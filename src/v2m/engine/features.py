@@ -64,12 +64,16 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The images: where they are from, which they are, how many, and a hash of their names and classes."""
+    """The images: where they are from, which they are, how many, and a hash of their names and classes.
+
+    Whether images outside of the folder were read is there too, if they were.
+    """
 
     source: str
     split: str = ""
     images: int = 0
     sha256: str = ""
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)

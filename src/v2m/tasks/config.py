@@ -88,6 +88,7 @@ class TrainConfig:
             that timm has. What they do not have is new, and so is the head for another number of classes.
         output: Run folder; by default runs/<data>-<model>-<time>.
         data_dir: Where named datasets are kept or downloaded to; by default ~/.cache/v2m.
+        allow_outside: Read images outside of the data folder too, where COCO or parquet files name them.
         epochs: Passes over the training images.
         batch_size: Images per step, over all processes.
         accumulate: Parts that a step is done in, one after another, to save memory.
@@ -115,6 +116,7 @@ class TrainConfig:
     pretrained: str | None = None
     output: str | None = None
     data_dir: str = field(default_factory=default_data_dir)
+    allow_outside: bool = False
     epochs: int = 12
     batch_size: int = 32
     accumulate: int = 1

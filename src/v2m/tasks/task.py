@@ -85,8 +85,14 @@ class Evaluator(ABC):
         return collate_tensors(samples)
 
     @abstractmethod
-    def open_data(self, source: str, data_dir: Path) -> OpenedImages:
-        """Validation images, as models take them."""
+    def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> OpenedImages:
+        """Validation images, as models take them.
+
+        Args:
+            source: Where they are.
+            data_dir: Where named datasets are kept.
+            allow_outside: Whether files in a folder may name images outside of it.
+        """
 
     def with_options(self, options: dict[str, Any]) -> "Evaluator":
         """This one with other options of ``v2m eval``.

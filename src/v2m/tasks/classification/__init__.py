@@ -37,9 +37,9 @@ class ClassificationEvaluator(Evaluator):
     def __init__(self, classes: list[str], spec: ImageSpec) -> None:
         self.classes, self.spec = classes, spec
 
-    def open_data(self, source: str, data_dir: Path) -> LabelledImages:
+    def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> LabelledImages:
         """Validation images, labelled by their place in the classes."""
-        return open_val_data(source, data_dir, self.spec, self.classes)
+        return open_val_data(source, data_dir, self.spec, self.classes, allow_outside=allow_outside)
 
     def results(self, data: Images) -> ClassificationResults:
         """Where class scores go."""
@@ -73,10 +73,12 @@ class Classification(Task[ClassificationConfig]):
         """Open both splits, and build what mixes images."""
         config, folder = self.config, Path(self.config.data_dir)
         self._spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
-        train_data = open_train_data(config.data, folder, self._spec, config.augment)
+        train_data = open_train_data(
+            config.data, folder, self._spec, config.augment, allow_outside=config.allow_outside
+        )
         self.classes = list(train_data.classes)
         self.evaluator = ClassificationEvaluator(self.classes, self._spec)
-        val_data = self.evaluator.open_data(config.data, folder)
+        val_data = self.evaluator.open_data(config.data, folder, allow_outside=config.allow_outside)
         self.train_data, self.val_data = train_data, val_data
         for line in (*train_data.warnings, *val_data.warnings):
             warn(line)

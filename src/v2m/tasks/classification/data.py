@@ -53,15 +53,19 @@ def resolve_augment(config: AugmentConfig, data: str) -> AugmentConfig:
     )
 
 
-def open_train_data(data: str, data_dir: Path, spec: ImageSpec, augment: AugmentConfig) -> LabelledImages:
+def open_train_data(
+    data: str, data_dir: Path, spec: ImageSpec, augment: AugmentConfig, *, allow_outside: bool = False
+) -> LabelledImages:
     """Training images with augmentation (resolved)."""
-    dataset = open_dataset(data, "train", data_dir)
+    dataset = open_dataset(data, "train", data_dir, allow_outside=allow_outside)
     dataset.transform = train_transform(spec, augment)
     return dataset
 
 
-def open_val_data(data: str, data_dir: Path, spec: ImageSpec, classes: list[str]) -> LabelledImages:
+def open_val_data(
+    data: str, data_dir: Path, spec: ImageSpec, classes: list[str], *, allow_outside: bool = False
+) -> LabelledImages:
     """Validation images, labelled by their place in ``classes``."""
-    dataset = open_dataset(data, "val", data_dir, classes)
+    dataset = open_dataset(data, "val", data_dir, classes, allow_outside=allow_outside)
     dataset.transform = eval_transform(spec)
     return dataset

@@ -47,9 +47,11 @@ class DetectionEvaluator(Evaluator):
         self.classes, self.category_ids = classes, category_ids
         self.has_masks, self.strict = has_masks, strict
 
-    def open_data(self, source: str, data_dir: Path) -> CocoImages:
+    def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> CocoImages:
         """Validation images of their own sizes, and masks of their objects."""
-        data = open_data(source, "val", self.has_masks, self.classes, self.strict)
+        data = open_data(
+            source, "val", self.has_masks, self.classes, self.strict, allow_outside=allow_outside
+        )
         data.transform = keep_size
         return data
 
@@ -79,14 +81,16 @@ class Detection(Task[DetectionConfig]):
     def open_data(self, warn: Callable[[str], None]) -> None:
         """Open both splits."""
         config = self.config
-        strict = config.input.strict
-        train_data = open_data(config.data, "train", config.head.has_masks, strict=strict)
+        strict, allow_outside = config.input.strict, config.allow_outside
+        train_data = open_data(
+            config.data, "train", config.head.has_masks, strict=strict, allow_outside=allow_outside
+        )
         train_data.transform = NamedStep("augment", TrainTransform(config.input, config.augment))
         self.train_data, self.classes = train_data, list(train_data.classes)
         self.evaluator = DetectionEvaluator(
             self.classes, list(train_data.category_ids), config.head.has_masks, strict
         )
-        val_data = self.evaluator.open_data(config.data, Path(config.data_dir))
+        val_data = self.evaluator.open_data(config.data, Path(config.data_dir), allow_outside=allow_outside)
         self.val_data = val_data
         for line in (*train_data.warnings, *val_data.warnings):
             warn(line)

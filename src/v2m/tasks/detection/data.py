@@ -38,13 +38,15 @@ def open_data(
     has_masks: bool,
     classes: Sequence[str] | None = None,
     strict: bool = False,
+    *,
+    allow_outside: bool = False,
 ) -> CocoImages:
     """One split of a dataset, without masks where the detector has none.
 
     Raises:
         DataError: it cannot be used, has no objects, or no masks for a detector that has.
     """
-    data = open_coco(source, split, classes, has_masks, strict)
+    data = open_coco(source, split, classes, has_masks, strict, allow_outside=allow_outside)
     if not data.count_objects():
         found = "; ".join(["", *data.warnings])
         raise DataError(f"data: {data.source} has no objects{found}")

@@ -44,8 +44,8 @@ class SegmentationEvaluator(Evaluator):
     def __init__(self, classes: list[str], input: InputConfig, inference: InferenceConfig) -> None:
         self.classes, self.input, self.inference = classes, input, inference
 
-    def open_data(self, source: str, data_dir: Path) -> MaskedImages:
-        """Validation images of their own sizes, and their labels."""
+    def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> MaskedImages:
+        """Validation images of their own sizes, and their labels; no file names any of them."""
         return open_val_data(source, self.input, self.classes)
 
     def with_options(self, options: dict[str, Any]) -> "SegmentationEvaluator":
