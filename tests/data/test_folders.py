@@ -230,3 +230,12 @@ def test_a_pipe_is_no_list_of_classes(image_folder, tmp_path):
     os.mkfifo(tmp_path / "d" / "classes.txt")
     with pytest.raises(DataError, match=r"classes\.txt is no regular file"):
         open_dataset(str(tmp_path / "d"), "train", tmp_path)
+
+
+def test_a_link_to_itself_is_one_unreadable_image(image_folder, tmp_path):
+    loop = image_folder / "train" / "red" / "loop.png"
+    loop.symlink_to("loop.png")
+    data = open_dataset(str(image_folder), "train", tmp_path)
+    place = [data.name(i) for i in range(len(data))].index(str(loop))
+    with pytest.raises(UnreadableImageError, match="symbolic links"):
+        data[place]

@@ -219,6 +219,21 @@ def test_a_run_does_not_take_arguments_of_a_larger_model_than_there_are_weights_
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pre_nms_top_n", [2000, 4_000_000]),
+        ("post_nms_top_n", [2000, 4_000_000]),
+        ("detections", 4_000_000),
+    ],
+)
+def test_detectors_do_not_take_memory_for_millions_of_boxes(folders, tmp_path, name, value):
+    folder = shutil.copytree(folders["detection"], tmp_path / "hostile")
+    edit(folder, head={name: value})
+    found = refuse(find_task("detection").load_model, folder)
+    assert f"head.{name} is 4,000,000 in evaluation, expected at most" in found
+
+
 def header(content, data=b""):
     text = json.dumps(content).encode()
     return struct.pack("<Q", len(text)) + text + data

@@ -90,7 +90,7 @@ def _suffix(name: str) -> str:
 def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str]:
     """Files in a folder and below, without hidden ones: those of a folder by name, then its folders.
 
-    Links to nothing count as files.
+    Links to nothing, to themselves or to where nobody may look count as files.
 
     Args:
         folder: The folder. Links to folders are followed, but no folder is looked into twice.
@@ -109,8 +109,15 @@ def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str
         seen.add(real)
         with os.scandir(here) as entries:
             kept = sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
-        yield from (entry.path for entry in kept if not entry.is_dir())
-        waiting += [entry.path for entry in reversed(kept) if entry.is_dir()]
+        yield from (entry.path for entry in kept if not _is_folder(entry))
+        waiting += [entry.path for entry in reversed(kept) if _is_folder(entry)]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: opening it says so
+        return False
 
 
 def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:

@@ -26,6 +26,8 @@ from v2m.tasks.typed import brief, typed
 __all__ = ["Detection", "DetectionEvaluator"]
 
 NAME = "detection"
+MOST_BOXES, MOST_PROPOSALS, MOST_DETECTIONS = 2**15, 2**13, 2**11
+"""Most boxes of a level, and of an image, that a saved detector may ask for."""
 
 
 class DetectionEvaluator(Evaluator):
@@ -141,7 +143,7 @@ class Detection(Task[DetectionConfig]):
         folder = hub.read_task_folder(path, NAME)
         saved = folder.saved
         try:
-            head = typed(HeadConfig, folder.config["head"], "head")
+            head = _saved_head(folder)
             input = _saved_input(folder)
             category_ids = _category_ids(folder.config["category_ids"], len(saved.classes))
         except hub.LOAD_ERRORS as error:
@@ -156,6 +158,19 @@ class Detection(Task[DetectionConfig]):
         model = hub.load_state(folder, build).eval()
         evaluator = DetectionEvaluator(saved.classes, category_ids, head.has_masks)
         return SavedModel(model, saved.architecture, evaluator)
+
+
+def _saved_head(folder: hub.Folder) -> HeadConfig:
+    """The detector, in bounds of work and memory."""
+    head = typed(HeadConfig, folder.config["head"], "head")
+    for name, found, most in (
+        ("pre_nms_top_n", head.pre_nms_top_n[1], MOST_BOXES),
+        ("post_nms_top_n", head.post_nms_top_n[1], MOST_PROPOSALS),
+        ("detections", head.detections, MOST_DETECTIONS),
+    ):
+        if found > most:
+            raise ValueError(f"head.{name} is {found:,} in evaluation, expected at most {most:,}")
+    return head
 
 
 def _saved_input(folder: hub.Folder) -> InputConfig:
