@@ -250,3 +250,13 @@ def test_links_are_refused_where_a_folder_of_others_is_written_to(tmp_path):
         link.symlink_to(target)
         with pytest.raises(DataError, match=rf"^{link} is a link, and nothing is .*; go elsewhere$"):
             refuse_link(link, "go elsewhere")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="Linux has such a file")
+@pytest.mark.parametrize("read", [read_file, read_json])
+def test_errors_of_reading_name_the_file(tmp_path, read):
+    path = tmp_path / "file"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match=r"file") as error:
+        read(path)
+    assert error.value.filename == path

@@ -172,7 +172,7 @@ def change_tar(rng, path):
         members = [(member, tar.extractfile(member).read()) for member in tar if member.isfile()]
     form = rng.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
     with tarfile.open(path, "w", format=form, errors="surrogateescape") as tar:
-        odd = rng.randrange(len(members))
+        odd = rng.randrange(len(members) or 1)
         for number, (member, content) in enumerate(members):
             if number == odd:
                 content = _make_odd(rng, member, content)

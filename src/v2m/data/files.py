@@ -1,6 +1,7 @@
 """Writing files so that none is ever half there, and reading those that people write."""
 
 import codecs
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from v2m.data.errors import DataError, first_line, same_name, shown
 
 SETTINGS_BYTES = 2**26
 """The largest file of settings or names that is read."""
+BUFFER_BYTES = 2**16
 DEEPEST = 32
 """Most levels of lists and mappings in settings."""
 PARTIAL = r"\..*-[0-9a-f]{16}\.partial"
@@ -120,12 +122,31 @@ def open_file(path: str | Path) -> BinaryIO:
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise DataError(f"{shown(str(path))} is no regular file, expected one")
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    file = _File(path, opener=_open_at_once)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # where it was exchanged since
         file.close()
         raise DataError(f"{shown(str(path))} is no regular file, expected one")
-    return file
+    return io.BufferedReader(file, BUFFER_BYTES)
+
+
+class _File(io.FileIO):
+    """A file whose errors name it, and which ends where it would wait, as some of the system's do."""
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return super().readinto(buffer) or 0
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from None
+
+    def readall(self) -> bytes:
+        try:
+            return super().readall() or b""
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from None
+
+
+def _open_at_once(path: str, _: int) -> int:
+    return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
 
 
 def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
@@ -139,11 +160,8 @@ def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
         DataError: it is larger, or no regular file.
         OSError: it cannot be read.
     """
-    try:
-        with open_file(path) as file:
-            content = file.read(most + 1) or b""  # None where it would wait
-    except OSError as error:  # of reading, which has no name
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with open_file(path) as file:
+        content = file.read(most + 1)
     if len(content) > most:
         raise DataError(f"{shown(str(path))} has more than {most:,} bytes, expected a smaller file")
     return content

@@ -60,7 +60,7 @@ class _Headers:
         self.left -= size
         if size < 0 or self.left < 0:
             raise tarfile.ReadError(f"a header of more than {LONGEST_HEADER:,} bytes")
-        content = self._file.read(size) or b""  # nothing where it would wait
+        content = self._file.read(size)
         if LONG_NUMBER.search(content):  # Python 3.11 looks through one in square time
             raise tarfile.ReadError("a number of more than 512 digits in a header")
         return content
