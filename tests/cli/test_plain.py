@@ -219,7 +219,7 @@ def test_odd_configurations_get_one_line(tmp_path, capsys, text):
 def test_arguments_of_models_do_not_say_where_weights_come_from(tmp_path, capsys, name):
     code, error = fails(capsys, "train", "--data", "digits", f"--model_args.{name}", str(tmp_path / "file"))
     assert code == 1
-    assert f"model_args: {name} is not the model's" in error
+    assert f"model_args: {name!r} is no argument of a model; weights come by --pretrained" in error
 
 
 def test_a_setting_of_null_is_named(tmp_path, capsys):

@@ -63,7 +63,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
-        message = " ".join(message.split())
+        message = re.sub(r'^Parser key "([\w.]+)": ', r"\1: ", " ".join(message.split()))
         if len(message) > LONGEST_ERROR:
             message = f"{message[:LONGEST_ERROR]}..."
         parallel.give_way()

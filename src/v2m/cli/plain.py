@@ -88,6 +88,13 @@ def read_config(file: str | Path) -> tuple[dict[str, Any], str]:
     shown_file = shown(str(file))
     try:
         text = read_yaml_text(file)
+    except OSError as error:
+        raise ConfigFileError(f"config: {shown_file} cannot be read ({error.strerror})") from None
+    except DataError as error:  # which names the file
+        raise ConfigFileError(f"config: {error}") from None
+    except ValueError as error:
+        raise ConfigFileError(f"config: {shown_file} holds no settings ({error})") from None
+    try:
         found = parse_settings(text)
         _check_names(found)
         for group in GROUPS & found.keys():
@@ -96,8 +103,6 @@ def read_config(file: str | Path) -> tuple[dict[str, Any], str]:
         for setting, value in found.items():
             if (option := setting.partition(".")[0]) in OPTIONS and value is not None:
                 raise DataError(f"{option} is an option, not a setting")
-    except OSError as error:
-        raise ConfigFileError(f"config: {shown_file} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ConfigFileError(f"config: {shown_file} holds no settings ({error})") from None
     return found, text

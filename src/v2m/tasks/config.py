@@ -6,12 +6,10 @@ from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
 from v2m.ops.kernels.build import user_cache
+from v2m.tasks.saved_config import check_model_args
 
 Plain: TypeAlias = bool | int | float | list | dict | str | None
 """An open setting: Any would let the command line build objects from it."""
-
-OF_WEIGHTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-"""Arguments of ``timm.create_model`` that say where weights come from."""
 
 
 def default_data_dir() -> str:
@@ -137,8 +135,7 @@ class TrainConfig:
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if names := OF_WEIGHTS & self.model_args.keys():
-            raise ValueError(f"model_args: {min(names)} is not the model's, weights come by --pretrained")
+        check_model_args(self.model_args)
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),

@@ -196,7 +196,9 @@ def check_model_args(model_args: dict[str, Any]) -> None:
     """
     for name in model_args:
         if name in NO_ARGUMENTS:
-            raise ValueError(f"model_args: {brief(name)} is no argument of a model")
+            raise ValueError(
+                f"model_args: {brief(name)} is no argument of a model; weights come by --pretrained"
+            )
 
 
 def _check_numbers(name: str, value: Any, most: float) -> None:
