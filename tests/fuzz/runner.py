@@ -51,8 +51,10 @@ def _run_process(cases: Sequence[Case], folder: Path) -> list[Result]:
     given.write_text("".join(json.dumps(case) + "\n" for case in cases))
     results: list[Result] = []
     running = None
-    with given.open() as source, errors.open("w") as sink:
-        process = subprocess.Popen(
+    with (
+        given.open() as source,
+        errors.open("w") as sink,
+        subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker", str(folder)],
             stdin=source,
             stdout=subprocess.PIPE,
@@ -60,7 +62,8 @@ def _run_process(cases: Sequence[Case], folder: Path) -> list[Result]:
             env=os.environ | more,
             cwd=ROOT,
             start_new_session=True,
-        )
+        ) as process,
+    ):
         for line in _lines(process):
             if running is None:
                 running = Case(*json.loads(line))
