@@ -43,3 +43,12 @@ def make_image_folder(parent):
 def image_folder(tmp_path):
     """The images of ``make_image_folder``."""
     return make_image_folder(tmp_path)
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A file that nothing may write to."""
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"

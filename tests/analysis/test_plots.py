@@ -15,7 +15,7 @@ from v2m.analysis import (
     plot_probes,
     plot_study,
 )
-from v2m.analysis.plots import _name, _short
+from v2m.analysis.plots import _add_legend, _short
 
 
 def ink(path):
@@ -143,6 +143,6 @@ def test_no_name_is_a_formula_or_left_out_of_a_legend(name):
     assert (drawn[0] == drawn[1]).all()
     assert drawn[0].min() < 255
     figure = Figure()
-    legend = figure.legend([figure.add_subplot().plot([0])[0]], ["0"])
-    _name(legend, [_short(name)])
+    _add_legend(figure, figure.add_subplot().plot([0]), [_short(name)])
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [_short(name)]

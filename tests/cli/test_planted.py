@@ -25,15 +25,6 @@ WRITTEN = [
 
 
 @pytest.fixture
-def victim(tmp_path):
-    """A file that nothing may write to."""
-    path = tmp_path / "victim"
-    path.write_text("precious")
-    yield path
-    assert path.read_text() == "precious"
-
-
-@pytest.fixture
 def elsewhere(tmp_path):
     """A folder that nothing may write to."""
     path = tmp_path / "elsewhere"

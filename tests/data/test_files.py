@@ -131,15 +131,6 @@ def test_settings_nest_only_so_deep():
         check_plain([value])
 
 
-@pytest.fixture
-def victim(tmp_path):
-    """A file that nothing may write to."""
-    path = tmp_path / "victim"
-    path.write_text("precious")
-    yield path
-    assert path.read_text() == "precious"
-
-
 def test_names_of_partial_files_cannot_be_foreseen(tmp_path, victim):
     folder = tmp_path / "run"
     folder.mkdir()

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.scenes import MODEL_ARGS, TASKS, make_scenes
-from tests.tasks.test_hub import make, make_classifier
+from tests.tasks.test_hub import make, make_classifier, make_folders
 from v2m.data import DataError, ImageSpec
 from v2m.tasks import find_task, hub
 from v2m.tasks.backbone import Backbone
@@ -31,15 +31,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folders(scenes, tmp_path_factory):
-    """A folder with an untrained model of every task."""
-    parent = tmp_path_factory.mktemp("folders")
-    found = dict(classification=make_classifier(parent / "classification"))
-    for task in TASKS:
-        made, model = make(task, scenes, parent)
-        found[task] = parent / task
-        found[task].mkdir()
-        made.save_model(model, found[task])
-    return found
+    return make_folders(scenes, tmp_path_factory.mktemp("folders"))
 
 
 @pytest.fixture

@@ -40,10 +40,8 @@ def make(task, scenes, tmp_path, *more):
     return made, made.build_model(config.pretrained)
 
 
-@pytest.fixture(scope="module")
-def folders(scenes, tmp_path_factory):
+def make_folders(scenes, parent):
     """A folder with an untrained model of every task, with one backbone."""
-    parent = tmp_path_factory.mktemp("folders")
     found = dict(classification=make_classifier(parent / "classification"))
     for task in TASKS:
         made, model = make(task, scenes, parent)
@@ -51,6 +49,11 @@ def folders(scenes, tmp_path_factory):
         found[task].mkdir()
         made.save_model(model, found[task])
     return found
+
+
+@pytest.fixture(scope="module")
+def folders(scenes, tmp_path_factory):
+    return make_folders(scenes, tmp_path_factory.mktemp("folders"))
 
 
 def backbone_weights(model_or_folder):

@@ -280,7 +280,7 @@ def plot_probes(
     for axis in (left, right):
         axis.grid(alpha=0.3, axis="y" if axis is left else "x")
         axis.spines[["top", "right"]].set_visible(False)
-    _name(left.legend(lines, map(str, range(len(lines))), frameon=False), labels)
+    _add_legend(left, lines, labels)
     _save(figure, path, title)
 
 
@@ -316,8 +316,10 @@ def _heading(title: str, figure: "Figure") -> str:
     return figure_text(shortened(shown(title), round(TITLE_LETTERS * figure.get_figwidth())))
 
 
-def _name(legend: Any, names: Sequence[str]) -> None:
-    """Name what is in a legend, which leaves out labels that begin with an underscore."""
+def _add_legend(owner: Any, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    """Give axes or a figure a legend, whose own labels may not begin with an underscore."""
+    numbers = [str(number) for number in range(len(handles))]
+    legend = owner.legend(handles, numbers, frameon=False, **options)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(name)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from v2m.analysis.plots import _figure, _name, _save, _short
+from v2m.analysis.plots import _add_legend, _figure, _save, _short
 from v2m.analysis.segments import LONGEST_LEGEND, palette
 
 COLUMNS = 4
@@ -32,9 +32,5 @@ def plot_samples(pictures: Sequence[Any], names: Sequence[str], path: Path, titl
         axis.imshow(picture)
     shown = names[:LONGEST_LEGEND]
     patches = [Patch(color=tuple(colour)) for colour in palette(len(shown)) / 255]
-    numbers = [str(number) for number in range(len(shown))]
-    _name(
-        figure.legend(patches, numbers, loc="outside lower center", ncols=6, frameon=False, fontsize=8),
-        [*map(_short, shown)],
-    )
+    _add_legend(figure, patches, [*map(_short, shown)], loc="outside lower center", ncols=6, fontsize=8)
     _save(figure, path, title)

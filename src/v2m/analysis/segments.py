@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from v2m.analysis.plots import BLUE, MANY_CLASSES, RED, _figure, _name, _save, _share_axis, _short
+from v2m.analysis.plots import BLUE, MANY_CLASSES, RED, _add_legend, _figure, _save, _share_axis, _short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,5 +164,4 @@ def _legend(
     if len(found) > len(chosen):
         patches.append(Patch(color="none"))
         names.append(f"and {len(found) - len(chosen)} more")
-    numbers = [str(number) for number in range(len(names))]
-    _name(figure.legend(patches, numbers, loc=place, ncols=columns, frameon=False, fontsize=9), names)
+    _add_legend(figure, patches, names, loc=place, ncols=columns, fontsize=9)

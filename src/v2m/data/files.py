@@ -1,6 +1,7 @@
 """Writing files so that none is ever half there, and reading those that people write."""
 
 import codecs
+import hashlib
 import io
 import json
 import os
@@ -165,6 +166,20 @@ def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
     if len(content) > most:
         raise DataError(f"{shown(str(path))} has more than {most:,} bytes, expected a smaller file")
     return content
+
+
+def file_sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        DataError: it is no regular file.
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_json(path: str | Path, most: int = SETTINGS_BYTES) -> Any:

@@ -11,25 +11,10 @@ from PIL import Image
 from v2m.data.errors import DataError, shown
 
 READ_FORMATS = (
-    *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"),
-    *(
-        "AVIF",
-        "JPEG2000",
-        "BLP",
-        "CUR",
-        "DCX",
-        "DDS",
-        "DIB",
-        "FLI",
-        "FTEX",
-        "GBR",
-        "ICNS",
-        "ICO",
-        "IM",
-        "MSP",
-    ),
-    *("PCD", "PCX", "PIXAR", "PSD", "QOI", "SGI", "SUN", "TGA", "XBM", "XPM"),
-)
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM",
+    "AVIF", "JPEG2000", "BLP", "CUR", "DCX", "DDS", "DIB", "FLI", "FTEX", "GBR", "ICNS", "ICO", "IM", "MSP",
+    "PCD", "PCX", "PIXAR", "PSD", "QOI", "SGI", "SUN", "TGA", "XBM", "XPM",
+)  # fmt: skip
 """Formats that are read where Pillow has them, the usual ones first.
 
 Pillow decodes all of these itself. EPS is not among them: it is a program, which Ghostscript would run. IPTC

@@ -1,6 +1,5 @@
 """Checkpoints: whole, checked, and only the last ones."""
 
-import hashlib
 import os
 import pickletools
 import re
@@ -13,7 +12,7 @@ import torch
 
 from v2m.data import first_line
 from v2m.data.errors import shown
-from v2m.data.files import clear_partial, flush_folder, new_partial, open_file, put_in_place
+from v2m.data.files import clear_partial, file_sha256, flush_folder, new_partial, open_file, put_in_place
 from v2m.data.names import shell_word
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
@@ -166,10 +165,6 @@ def _damage(path: Path, check: Callable[[Any], None]) -> str | None:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     if not path.is_file():
         raise ValueError("is no regular file")
-    with open_file(path) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
+    return file_sha256(path)[:16]

@@ -1,6 +1,7 @@
 """Feature maps of strides 4, 8, 16 and 32 from any of our models and timm's, for detectors and decoders."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
         if is_pretrained and not has_timm_weights(name):
             raise ValueError(f"pretrained: timm has no weights of {name}, expected a run folder")
         try:
-            with bounded(DOWNLOAD):
+            with bounded(DOWNLOAD) if is_pretrained else nullcontext():
                 self.model = timm.create_model(name, features_only=True, pretrained=is_pretrained, **args)
         except (TypeError, AssertionError) as error:
             raise ValueError(f"model_args: {short(error)}") from None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from v2m.data import DataError, first_line
 from v2m.data.errors import shown
-from v2m.data.files import open_file, put_in_place, read_json
+from v2m.data.files import file_sha256, put_in_place, read_json
 from v2m.models import MODELS
 from v2m.models.bounds import check_finite
 from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
@@ -205,15 +205,6 @@ def check_weights(folder: Folder, prefix: str = "") -> None:
             f"saving was interrupted, which v2m train --resume makes good; {ACCEPT}"
         )
         raise _unloadable(folder, ValueError(reason), prefix)
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open_file(path) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def settings_sha256(config: dict[str, Any]) -> str:
