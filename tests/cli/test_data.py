@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from tests.cli.test_cli import QUICK, fails
+from tests.data.classes.test_named import fashion_archives  # noqa: F401 - a fixture
 from tests.data.formats import as_parquet, as_tars, as_webdataset
-from tests.data.test_named import fashion_archives  # noqa: F401 - a fixture
 from v2m.cli import main
-from v2m.data import named
-from v2m.data.coco import open_coco
+from v2m.data.classes import named
+from v2m.data.coco.dataset import open_coco
 
 
 def check(capsys, source, output, *arguments):

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.cli.test_cli import fails
 from v2m.cli import embed, main
 from v2m.data import ImageSpec
-from v2m.engine.features import Features, read_features, write_features
+from v2m.features.files import Features, read_features, write_features
 from v2m.tasks.classification.head import save_model
 
 SPEC = ImageSpec((8, 8), 1, (0.305,), (0.376,), 1.0, "bicubic")

@@ -16,12 +16,12 @@ import yaml
 from PIL import Image
 
 from tests.cli.test_cli import QUICK
-from tests.engine.test_study import tiny_study, train_here
 from tests.hostile import FOLDERS, HARMFUL, NAMES, assert_harmless
 from tests.scenes import TASKS, make_scenes, train_arguments
+from tests.studies.test_run import tiny_study, train_here
 from v2m.cli import main
-from v2m.data.errors import same_name, shown
-from v2m.recipes.studies import STUDIES
+from v2m.studies.catalogue import STUDIES
+from v2m.system.errors import same_name, shown
 
 CLASSES = sorted({same_name(name) for name in FOLDERS.values()})
 FOUR = (

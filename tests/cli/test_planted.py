@@ -11,7 +11,7 @@ import pytest
 from tests.cli.test_cli import fails, run  # noqa: F401 - a fixture
 from v2m.cli import main
 from v2m.cli.output import PredictionFiles
-from v2m.data import DataError
+from v2m.system.errors import DataError
 
 WRITTEN = [
     "confusion_matrix.png",

@@ -11,16 +11,16 @@ from filelock import FileLock
 from PIL import Image
 
 from tests.cli.test_cli import fails
-from tests.engine.test_study import tiny_study, train_here
 from tests.helpers import REPOSITORY
+from tests.studies.test_run import tiny_study, train_here
 from v2m.cli import main
-from v2m.recipes.studies import STUDIES
+from v2m.studies.catalogue import STUDIES
 
 PROGRAM = """
 import sys
-from tests.engine.test_study import tiny_study
+from tests.studies.test_run import tiny_study
 from v2m.cli import main
-from v2m.recipes.studies import STUDIES
+from v2m.studies.catalogue import STUDIES
 STUDIES["tiny"] = tiny_study(sys.argv[1], epochs=100000)
 sys.exit(main(["study", *sys.argv[2:]]))
 """

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from v2m.data import DataError, find_images
+from v2m.data import find_images
 from v2m.data.image_files import (
     READ_FORMATS,
     formats,
@@ -14,6 +14,7 @@ from v2m.data.image_files import (
     tell_other_images,
     walk_files,
 )
+from v2m.system.errors import DataError
 
 
 def test_find_images(image_folder):

@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from v2m.data import DataError, open_dataset
+from v2m.data import open_dataset
+from v2m.system.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@ import random
 
 import pytest
 
-from v2m.data import AugmentConfig, DataError, ImageSpec, open_dataset, train_transform
+from v2m.data import AugmentConfig, ImageSpec, open_dataset, train_transform
 from v2m.data.loading import EvalLoader, TrainLoader
+from v2m.system.errors import DataError
 
 SPEC = ImageSpec((8, 8), 3, (0.5,) * 3, (0.5,) * 3, crop_pct=1.0, interpolation="bicubic")
 

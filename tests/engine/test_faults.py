@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 
 from tests.engine.test_train import poisoned
-from v2m.data import DataError, replace_file
-from v2m.data.files import put_in_place
 from v2m.engine.checkpoint import Checkpoints, read_checkpoint
 from v2m.engine.run import RunFolder
 from v2m.engine.train import NonFiniteLossError, train
+from v2m.system.errors import DataError
+from v2m.system.files import put_in_place, replace_file
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.classification.head import load_model
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from v2m.engine import progress
-from v2m.engine.machine import memory_mb
+from v2m.engine.memory import memory_mb
 from v2m.engine.progress import StepStatus, StudyProgress, TrainProgress, track
 from v2m.tasks.task import Metric
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from tests.helpers import assert_close, has_compiler
-from v2m.data import AugmentConfig, DataError
+from v2m.data import AugmentConfig
 from v2m.engine import resolve as resolve_module
 from v2m.engine import train as module
 from v2m.engine.checkpoint import read_checkpoint
@@ -22,6 +22,7 @@ from v2m.engine.learner import Learner
 from v2m.engine.run import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
+from v2m.system.errors import DataError
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.classification.head import load_model
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig

@@ -9,11 +9,11 @@ from PIL import Image
 from rich.console import Console
 from timm import create_model
 
-from tests.data.test_named import fashion_archives  # noqa: F401 - a fixture
+from tests.data.classes.test_named import fashion_archives  # noqa: F401 - a fixture
 from tests.scenes import HEADS, MODEL_ARGS, make_scenes
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import train_config
-from v2m.data import named
+from v2m.data.classes import named
 from v2m.engine.run import RunFolder
 from v2m.engine.train import train
 from v2m.models.config import HierarchicalV2MConfig

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.scenes import MODEL_ARGS, TASKS, make_scenes
 from tests.tasks.test_hub import make, make_classifier, make_folders
-from v2m.data import DataError, ImageSpec
+from v2m.data import ImageSpec
+from v2m.system.errors import DataError
 from v2m.tasks import find_task, hub
 from v2m.tasks.backbone import Backbone
 from v2m.tasks.classification.head import build_model, load_model

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.scenes import CLASSES, MODEL_ARGS, TASKS, configure, make_scenes, opened_task
-from v2m.data import DataError, ImageSpec
+from v2m.data import ImageSpec
 from v2m.engine.resolve import resolve
+from v2m.system.errors import DataError
 from v2m.tasks import find_task, hub
 from v2m.tasks.backbone import PYRAMID
 from v2m.tasks.classification.head import build_model as build_classifier

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from v2m.benchmark.memory import peak_memory
 from v2m.benchmark.report import Panel, number, timing_cells
 from v2m.benchmark.timing import Timing, Tracker, silent, time_in_turns
-from v2m.data.errors import DataError
-from v2m.data.yaml_files import parse_yaml
 from v2m.models.backbone import Backbone
 from v2m.models.flops import count_flops
 from v2m.ops import use_implementation
+from v2m.system.errors import DataError
+from v2m.system.yaml_files import parse_yaml
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.head import build_model

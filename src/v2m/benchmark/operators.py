@@ -16,8 +16,8 @@ from v2m.benchmark.competitors import COMPETITORS, Arguments, Competitor, Scan, 
 from v2m.benchmark.memory import peak_memory
 from v2m.benchmark.report import Panel, number, timing_cells
 from v2m.benchmark.timing import Call, Timing, Tracker, silent, time_in_turns, timed
-from v2m.data import first_line
 from v2m.layers import Directions
+from v2m.system.errors import first_line
 
 FORWARD, BOTH = MODES = ("forward", "forward + backward")
 LIMITS = {torch.float32: 2e-5, torch.bfloat16: 3e-2}

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.timing import Timing
-from v2m.data import replace_file
-from v2m.data.errors import shown
-from v2m.data.names import figure_text, shortened
+from v2m.system.errors import shown
+from v2m.system.files import replace_file
+from v2m.system.names import figure_text, shortened
 
 
 class Row(Protocol):

@@ -10,11 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from v2m.analysis import plot_classes
-from v2m.analysis.objects import Drawn, draw_objects
-from v2m.analysis.samples import plot_samples
-from v2m.analysis.segments import overlay
-from v2m.data import UnreadableImageError, read_image
+from v2m.data import read_image
 from v2m.data.check import (
     KINDS,
     SERIOUS,
@@ -25,9 +21,14 @@ from v2m.data.check import (
     write_problems,
 )
 from v2m.data.check_annotated import AnnotatedSplit, find_annotated_problems
-from v2m.data.check_masks import MasksCheck
-from v2m.data.check_objects import ObjectsCheck
+from v2m.data.coco.check import ObjectsCheck
+from v2m.data.masks.check import MasksCheck
 from v2m.engine.progress import track
+from v2m.pictures import plot_classes
+from v2m.pictures.objects import Drawn, draw_objects
+from v2m.pictures.samples import plot_samples
+from v2m.pictures.segments import overlay
+from v2m.system.errors import UnreadableImageError
 
 PROBLEMS = "problems.jsonl"
 OBJECTS, OBJECT_COUNTS = "objects.png", "classes.png"

@@ -15,25 +15,26 @@ from timm.layers import to_2tuple
 from torch.utils.data import Subset
 
 from v2m import create_model
-from v2m.analysis import measure_refinement, plot_learning_curve, plot_refinement
 from v2m.cli import bench, classification, detection, embed, recipes, segmentation, study
 from v2m.cli import data as data_cli
 from v2m.cli.output import NAME_FOLDER, console, note_unchecked, number_table
 from v2m.cli.settings import train_config
-from v2m.data.errors import shown
-from v2m.data.files import read_names, refuse_link
 from v2m.data.loading import EvalLoader
-from v2m.data.names import safe_name, shell_word
 from v2m.engine import parallel
 from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 from v2m.engine.run import RunFolder
 from v2m.engine.train import train
+from v2m.explain.sweeps import measure_refinement
 from v2m.models import MODELS, HierarchicalV2MConfig
 from v2m.models.convert import convert_checkpoint
 from v2m.models.flops import CONVENTION, count_flops
 from v2m.ops.kernels import build
+from v2m.pictures import plot_learning_curve, plot_refinement
+from v2m.system.errors import shown
+from v2m.system.files import read_names, refuse_link
+from v2m.system.names import safe_name, shell_word
 from v2m.tasks import find_task
 from v2m.tasks.classification import Classification
 from v2m.tasks.classification.config import InputConfig
@@ -177,7 +178,15 @@ def run_refine(options: Any) -> int:
     output = Path(options.output or folder)
     output.mkdir(parents=True, exist_ok=True)
     picture = RunFolder(output).refinement
-    plot_refinement(rows, picture, f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images")
+    exact, *iterative = rows
+    plot_refinement(
+        [row.iterations or 0 for row in iterative],
+        [row.error for row in iterative],
+        [row.top1 for row in iterative],
+        exact.top1,
+        picture,
+        f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images",
+    )
     out.print()
     out.print("Largest error: of a logit, as a share of the largest.")
     out.print(f"picture: {picture}")

@@ -6,10 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from v2m.analysis import plot_classes
 from v2m.cli import annotated, scenes
 from v2m.cli.annotated import AnnotatedSettings, problem_table, spread
-from v2m.data import DataError, find_splits
+from v2m.data import find_splits
 from v2m.data.check import (
     SERIOUS,
     CheckedSplit,
@@ -19,11 +18,13 @@ from v2m.data.check import (
     summarise,
     write_problems,
 )
-from v2m.data.check_masks import find_mask_checks
-from v2m.data.check_objects import find_object_checks
-from v2m.data.names import safe_name
-from v2m.engine.machine import cores
+from v2m.data.coco.check import find_object_checks
+from v2m.data.masks.check import find_mask_checks
 from v2m.engine.progress import track
+from v2m.pictures import plot_classes
+from v2m.system.errors import DataError
+from v2m.system.machine import cores
+from v2m.system.names import safe_name
 
 PICTURE = "classes.png"
 

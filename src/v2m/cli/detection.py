@@ -7,13 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
-from v2m.analysis.objects import Drawn, plot_class_aps, plot_detections, plot_objects
 from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
-from v2m.data import DataError, replace_file
-from v2m.data.coco import CocoImages
+from v2m.data.coco.dataset import CocoImages
 from v2m.engine.evaluate import Evaluation
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
+from v2m.pictures.objects import Drawn, plot_class_aps, plot_detections, plot_objects
+from v2m.system.errors import DataError
+from v2m.system.files import replace_file
 from v2m.tasks.detection import DetectionEvaluator
 from v2m.tasks.detection.head import Detections, Detector, detect_files
 from v2m.tasks.detection.metrics import DetectionResults, DetectionScores, to_entries

@@ -9,16 +9,16 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from v2m.analysis import plot_probes
 from v2m.cli.output import NAME_FOLDER, note_unchecked
-from v2m.data import Split, replace_file
-from v2m.data.files import refuse_link
-from v2m.data.names import safe_name
-from v2m.engine.embed import EmbedConfig, embed, processes
-from v2m.engine.features import check_output, read_facts, read_features
-from v2m.engine.frozen import FrozenModel, open_frozen
-from v2m.engine.probe import Probe, probe
+from v2m.data import Split
 from v2m.engine.stopping import Interrupted
+from v2m.features.embed import EmbedConfig, embed, processes
+from v2m.features.files import check_output, read_facts, read_features
+from v2m.features.frozen import FrozenModel, open_frozen
+from v2m.features.probe import Probe, probe
+from v2m.pictures import plot_probes
+from v2m.system.files import refuse_link, replace_file
+from v2m.system.names import safe_name
 
 RESULTS, PICTURE = "probe.json", "probe.png"
 MANY_CLASSES = 5

@@ -13,11 +13,11 @@ from typing import Any
 from v2m.cli.commands import COMMANDS, console
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments
-from v2m.data.errors import DataError, shown
-from v2m.data.open_files import is_limit
 from v2m.engine import parallel
 from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
+from v2m.system.errors import DataError, shown
+from v2m.system.open_files import is_limit
 
 OUT_OF_MEMORY = r"out of memory|(?i:can(no|')t allocate memory)|bad_alloc"
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141

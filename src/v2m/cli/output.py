@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from v2m.data import DataError
-from v2m.data.errors import shown
-from v2m.data.files import refuse_link
 from v2m.data.image_files import sort_images
-from v2m.data.names import safe_name
+from v2m.system.errors import DataError, shown
+from v2m.system.files import refuse_link
+from v2m.system.names import safe_name
 from v2m.tasks.hub import CONFIG, WEIGHTS, read_folder
 from v2m.tasks.saved_config import SHA256
 

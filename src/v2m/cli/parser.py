@@ -18,11 +18,11 @@ from jsonargparse.typing import (
 from v2m import __version__
 from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
 from v2m.cli.settings import config_type
-from v2m.data.errors import shown
-from v2m.data.scenes import ScenesConfig
+from v2m.data.scenes.dataset import ScenesConfig
 from v2m.engine import parallel
 from v2m.recipes import RECIPES
-from v2m.recipes.studies import describe_studies
+from v2m.studies.catalogue import describe_studies
+from v2m.system.errors import shown
 from v2m.tasks.config import default_data_dir
 
 MODEL = (

@@ -14,8 +14,8 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import ActionConfigFile, set_loader
 
-from v2m.data.errors import DataError, shown
-from v2m.data.yaml_files import NoYamlError, parse_settings, parse_yaml, read_yaml, read_yaml_text
+from v2m.system.errors import DataError, shown
+from v2m.system.yaml_files import NoYamlError, parse_settings, parse_yaml, read_yaml, read_yaml_text
 from v2m.tasks import TASKS
 
 PLAIN = "plain"

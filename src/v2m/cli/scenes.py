@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from v2m.analysis.scenes import plot_scenes
-from v2m.data.names import shell_word
-from v2m.data.scenes import CLASSES, Scene, ScenesConfig, build_scenes
+from v2m.data.scenes.dataset import CLASSES, ScenesConfig, build_scenes
 from v2m.engine.progress import track
+from v2m.pictures.scenes import DrawnScene, plot_scenes
 from v2m.recipes.scenes import BACKBONE
+from v2m.system.names import shell_word
 
 PICTURE, SHOWN = "samples.png", 12
 
@@ -29,12 +29,12 @@ def run(settings: Any, out: Console, errors: Console) -> int:
     sizes = tuple(map(_size, settings.sizes))
     config = ScenesConfig(settings.train, settings.val, settings.seed, sizes)
     made = build_scenes(config, output, Path(settings.data_dir))
-    shown: list[Scene] = []
+    shown: list[DrawnScene] = []
     garments: dict[str, Counter[int]] = dict(train=Counter(), val=Counter())
     for scene in track(made, "scene", config.train + config.val, errors):
         garments[scene.split].update(scene.labels.tolist())
         if scene.split == "train" and len(shown) < SHOWN:
-            shown.append(scene)
+            shown.append(DrawnScene(scene.image, scene.boxes, scene.masks, scene.labels))
     names = (output / CLASSES).read_text(encoding="utf-8").split("\n")[1:-1]
     plot_scenes(shown, names, output / PICTURE, "Scenes to train on")
 

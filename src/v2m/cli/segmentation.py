@@ -10,14 +10,14 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from v2m.analysis.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
 from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
-from v2m.data import DataError, replace_file
-from v2m.data.errors import shown
-from v2m.data.masks import MaskedImages
+from v2m.data.masks.dataset import MaskedImages
 from v2m.engine.evaluate import Evaluation
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
+from v2m.pictures.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
+from v2m.system.errors import DataError, shown
+from v2m.system.files import replace_file
 from v2m.tasks.segmentation import SegmentationEvaluator
 from v2m.tasks.segmentation.head import Segmenter, segment_files
 from v2m.tasks.segmentation.metrics import SegmentationScores

@@ -9,16 +9,15 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from v2m.analysis import plot_study
-from v2m.data import replace_file
-from v2m.data.files import check_lock
-from v2m.data.names import shell_word
 from v2m.engine.parallel import best_device
 from v2m.engine.run import LOCK
 from v2m.engine.stopping import Interrupted
-from v2m.engine.study import StudyRun, cores, run_study
-from v2m.engine.study_results import StudyResult, results_table, write_results
-from v2m.recipes.studies import STUDIES, Study, describe_studies
+from v2m.pictures import plot_study
+from v2m.studies.catalogue import STUDIES, Study, describe_studies
+from v2m.studies.results import StudyResult, results_table, write_results
+from v2m.studies.run import StudyRun, cores, run_study
+from v2m.system.files import check_lock, replace_file
+from v2m.system.names import shell_word
 from v2m.tasks.config import default_data_dir
 
 CAPTION = (

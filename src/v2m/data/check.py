@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from v2m.data.dataset import EncodedImages, LabelledImages
+from v2m.data.classes.dataset import EncodedImages, LabelledImages
 from v2m.data.depth import find_depth, is_deep
-from v2m.data.errors import DecompressionBombError, UnreadableImageError, shown
-from v2m.data.files import replace_file
 from v2m.data.images import load_pixels, opened_image
-from v2m.data.open_files import reserve_files
+from v2m.system.errors import DecompressionBombError, UnreadableImageError, shown
+from v2m.system.files import replace_file
+from v2m.system.open_files import reserve_files
 
 KINDS = {
     "unreadable": "cannot be decoded",

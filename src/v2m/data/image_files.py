@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from v2m.data.errors import DataError, shown
+from v2m.system.errors import DataError, shown
 
 READ_FORMATS = (
     "JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM",

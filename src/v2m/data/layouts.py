@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from v2m.data.errors import DataError
-from v2m.data.folders import subfolders
+from v2m.data.classes.folders import subfolders
+from v2m.system.errors import DataError
 
 IMAGES, MASKS = "images", ("masks", "annotations", "labels")
 """Folders of images and of their masks, for segmentation."""

@@ -15,7 +15,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 from torchvision import transforms
 
-from v2m.data.errors import TransformError, first_line
+from v2m.system.errors import TransformError, first_line
 
 T = TypeVar("T")
 

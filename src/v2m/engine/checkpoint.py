@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from v2m.data import first_line
-from v2m.data.errors import shown
-from v2m.data.files import clear_partial, file_sha256, flush_folder, new_partial, open_file, put_in_place
-from v2m.data.names import shell_word
+from v2m.system.errors import first_line, shown
+from v2m.system.files import clear_partial, file_sha256, flush_folder, new_partial, open_file, put_in_place
+from v2m.system.names import shell_word
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
 DAMAGED = ".damaged"

@@ -8,10 +8,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from v2m.data import DataError
-from v2m.data.errors import shown
 from v2m.data.loading import Batch, Unreadable
 from v2m.engine.parallel import gather_items
+from v2m.system.errors import DataError, shown
 from v2m.tasks.task import Results
 
 

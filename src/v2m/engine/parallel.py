@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from v2m.data import first_line
+from v2m.system.errors import first_line
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2m.data.errors import shown
-from v2m.engine.machine import cores
 from v2m.engine.run import Metrics
+from v2m.system.errors import shown
+from v2m.system.machine import cores
 from v2m.tasks.task import Metric
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -67,7 +67,7 @@ class StepStatus:
         loss: Mean training loss of this epoch so far.
         accuracy: Share of this epoch so far that was right, where the task counts that.
         lr: Learning rate of the step.
-        memory_mb: What ``v2m.engine.machine.memory_mb`` tells.
+        memory_mb: What ``v2m.engine.memory.memory_mb`` tells.
         data_wait: Share of the time of this epoch in which the model waited for images.
         skipped: Steps of this epoch that were skipped.
     """

@@ -13,9 +13,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from v2m.data import DATASETS
-from v2m.data.errors import is_text, shown
-from v2m.data.names import safe_name
 from v2m.engine.trackers import check_trackers
+from v2m.system.errors import is_text, shown
+from v2m.system.names import safe_name
 from v2m.tasks import find_task
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig, TrainConfig
 

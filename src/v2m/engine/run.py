@@ -11,11 +11,11 @@ from typing import IO, Any, TypeAlias
 
 import yaml
 
-from v2m.data import first_line, replace_file
-from v2m.data.files import check_lock, clear_partial, read_file, refuse_link
-from v2m.data.names import shell_word
-from v2m.data.yaml_files import read_yaml
 from v2m.engine.checkpoint import Checkpoints
+from v2m.system.errors import first_line
+from v2m.system.files import check_lock, clear_partial, read_file, refuse_link, replace_file
+from v2m.system.names import shell_word
+from v2m.system.yaml_files import read_yaml
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.hub import SAVING, WEIGHTS
 

@@ -13,10 +13,10 @@ from accelerate import PartialState
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 from rich.console import Console
 
-from v2m.data import first_line, replace_file
-from v2m.data.files import read_file, refuse_link
-from v2m.data.names import safe_name
 from v2m.engine.progress import print_line
+from v2m.system.errors import first_line
+from v2m.system.files import read_file, refuse_link, replace_file
+from v2m.system.names import safe_name
 
 PROJECT = "v2m"
 

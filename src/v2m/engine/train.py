@@ -12,20 +12,19 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.console import Console
 
-from v2m.data import DataError
-from v2m.data.errors import few, same_name
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
-from v2m.data.names import shell_word
 from v2m.engine import parallel
 from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.learner import Learner, Place, StepResult
-from v2m.engine.machine import memory_mb
+from v2m.engine.memory import memory_mb
 from v2m.engine.progress import StepStatus, TrainProgress, print_line
 from v2m.engine.resolve import resolve
 from v2m.engine.run import Metrics, RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
 from v2m.engine.trackers import Trackers
+from v2m.system.errors import DataError, few, same_name
+from v2m.system.names import shell_word
 from v2m.tasks import Task, find_task
 from v2m.tasks.config import TrainConfig, settings
 from v2m.tasks.task import is_finite

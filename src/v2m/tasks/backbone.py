@@ -11,11 +11,11 @@ from timm.layers.format import Format, nhwc_to
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
-from v2m.data.network import DOWNLOAD, bounded
 from v2m.models.config import PLAIN
 from v2m.models.convert import checkpoint_filter_fn
 from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
+from v2m.system.network import DOWNLOAD, bounded
 from v2m.tasks.hub import (
     Folder,
     has_timm_weights,

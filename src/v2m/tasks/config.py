@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
-from v2m.ops.kernels.build import user_cache
+from v2m.system.caches import user_cache
 from v2m.tasks.saved_config import check_model_args
 
 Plain: TypeAlias = bool | int | float | list | dict | str | None

@@ -16,11 +16,10 @@ from safetensors.torch import load_file, save_file
 from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
-from v2m.data import DataError, first_line
-from v2m.data.errors import shown
-from v2m.data.files import file_sha256, put_in_place, read_json
 from v2m.models import MODELS
 from v2m.models.bounds import check_finite
+from v2m.system.errors import DataError, first_line, shown
+from v2m.system.files import file_sha256, put_in_place, read_json
 from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
 from v2m.tasks.weights import read_header
 

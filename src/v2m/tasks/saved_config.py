@@ -10,7 +10,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg
 
-from v2m.data.files import check_plain
+from v2m.system.files import check_plain
 from v2m.tasks.typed import LARGEST, brief, typed
 
 CLASSIFICATION = "classification"

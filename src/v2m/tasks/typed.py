@@ -5,7 +5,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from v2m.data.errors import shown
+from v2m.system.errors import shown
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from v2m.data.files import open_file
 from v2m.models.bounds import Contents
+from v2m.system.files import open_file
 
 HEADER_BYTES = 2**24
 MOST_TENSORS = 2**15

@@ -10,7 +10,8 @@ from timm.layers import resample_abs_pos_embed_nhwc
 
 import v2m  # noqa: F401
 from tests.helpers import assert_close
-from v2m.data import DataError, ImageSpec, eval_transform
+from v2m.data import ImageSpec, eval_transform
+from v2m.system.errors import DataError
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.head import build_model, load_model, load_teacher, save_model

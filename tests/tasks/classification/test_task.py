@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.data.formats import as_webdataset
-from v2m.data import DataError
+from v2m.system.errors import DataError
 from v2m.tasks.classification import Classification
 from v2m.tasks.classification.config import ClassificationConfig
 

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from tests.tasks.detection.coco import write_coco
-from v2m.data import DataError
-from v2m.data.coco import Objects
+from v2m.data.coco.dataset import Objects
+from v2m.system.errors import DataError
 from v2m.tasks.detection.config import AugmentConfig, InputConfig
 from v2m.tasks.detection.data import (
     TrainTransform,

@@ -6,8 +6,8 @@ import torch
 
 from tests.tasks.detection.coco import CLASSES, IDS, write_coco
 from tests.tasks.detection.models import INPUT, TINY, tiny_head
-from v2m.data import DataError
 from v2m.data.loading import EvalLoader, TrainLoader
+from v2m.system.errors import DataError
 from v2m.tasks.detection import Detection, DetectionEvaluator, metrics
 from v2m.tasks.detection.config import AugmentConfig, DetectionConfig
 from v2m.tasks.detection.head import detect

@@ -7,8 +7,8 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from tests.tasks.segmentation.conftest import tiny_model
-from v2m.data import DataError
 from v2m.data.loading import Batch
+from v2m.system.errors import DataError
 from v2m.tasks.segmentation.config import InferenceConfig
 from v2m.tasks.segmentation.metrics import SHOWN_IMAGES, SegmentationResults, score
 

@@ -13,9 +13,9 @@ from PIL import Image
 from tests.tasks.segmentation.conftest import CLASSES, SMALL, make_masked_folder
 from v2m.cli import segmentation as cli
 from v2m.cli.output import console
-from v2m.data import DataError
 from v2m.data.loading import EvalLoader, TrainLoader
 from v2m.engine.evaluate import Evaluation
+from v2m.system.errors import DataError
 from v2m.tasks.segmentation import Segmentation
 from v2m.tasks.segmentation.config import (
     AugmentConfig,

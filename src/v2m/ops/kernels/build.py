@@ -20,6 +20,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from v2m.system.caches import user_cache
+from v2m.system.files import file_sha256
+
 SOURCES = sorted((Path(__file__).parent / "cpp").iterdir())
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARY = "libv2m.so"
@@ -35,11 +38,6 @@ SECONDS_TO_COMPILE = 300
 
 class KernelError(RuntimeError):
     """The library cannot be compiled or loaded; the message is one line."""
-
-
-def user_cache() -> Path:
-    """What this package keeps for the user: ``$XDG_CACHE_HOME/v2m``, by default ``~/.cache/v2m``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "v2m"
 
 
 def cache_folder() -> Path:
@@ -173,11 +171,7 @@ def check_owner(library: Path) -> None:
 def _is_whole(path: Path) -> bool:
     """Whether a library is there as it was compiled: loading a part of one would kill the process."""
     checksum = path.with_suffix(CHECKSUM)
-    return path.is_file() and checksum.is_file() and checksum.read_text() == _checksum(path)
-
-
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.is_file() and checksum.is_file() and checksum.read_text() == file_sha256(path)
 
 
 def _compiler() -> list[str]:
@@ -223,7 +217,7 @@ def _compile(path: Path) -> None:
             if not partial.is_file():
                 raise KernelError(f"the compiler {_compiler()[0]} writes no library")
             checksum = partial.with_suffix(CHECKSUM)
-            checksum.write_text(_checksum(partial))
+            checksum.write_text(file_sha256(partial))
             for file in (checksum, partial):
                 file.chmod(0o644)
                 os.replace(file, path.with_name(file.name))

@@ -7,9 +7,9 @@ from pathlib import Path
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
-from v2m.data import DataError, ImageSpec, LabelledImages
-from v2m.data.errors import few
+from v2m.data import ImageSpec, LabelledImages
 from v2m.data.loading import Images
+from v2m.system.errors import DataError, few
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.classification.data import (
     open_train_data,

@@ -11,10 +11,10 @@ import torch
 from timm.models import save_for_hf, split_model_name_tag
 from torch import Tensor, nn
 
-from v2m.data import DataError, ImageSpec, eval_transform, first_line
-from v2m.data.errors import shown
+from v2m.data import ImageSpec, eval_transform
 from v2m.data.images import read_batches
-from v2m.data.network import DOWNLOAD, bounded
+from v2m.system.errors import DataError, first_line, shown
+from v2m.system.network import DOWNLOAD, bounded
 from v2m.tasks.hub import (
     CONFIG,
     TIMM,

@@ -8,11 +8,10 @@ from typing import Any
 from timm.task import TrainingTask
 from torch import nn
 
-from v2m.data import DataError
-from v2m.data.coco import CocoImages
-from v2m.data.errors import shown
+from v2m.data.coco.dataset import CocoImages
 from v2m.data.loading import Images, collate_lists
 from v2m.data.transforms import NamedStep
+from v2m.system.errors import DataError, shown
 from v2m.tasks import hub
 from v2m.tasks.detection.config import DetectionConfig, HeadConfig, InputConfig
 from v2m.tasks.detection.data import TrainTransform, image_size, keep_size, open_data, resolve_input

@@ -23,9 +23,9 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.poolers import initLevelMapper
 
-from v2m.data import DataError
 from v2m.data.images import read_batches
 from v2m.models.pyramid import STRIDES
+from v2m.system.errors import DataError
 from v2m.tasks.backbone import Backbone, OnBackbone
 from v2m.tasks.detection.config import HeadConfig, InputConfig
 from v2m.tasks.detection.data import to_tensor

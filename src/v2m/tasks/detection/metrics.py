@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from v2m.data.coco import CocoImages
+from v2m.data.coco.dataset import CocoImages
 from v2m.data.loading import Batch
 from v2m.tasks.detection.head import Detections, Detector, detect
 from v2m.tasks.task import Autocast, Results

@@ -8,11 +8,10 @@ from typing import Any
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
-from v2m.data import DataError
-from v2m.data.errors import few, shown
-from v2m.data.labels import check_labels
 from v2m.data.loading import Images, collate_lists
-from v2m.data.masks import MaskedImages
+from v2m.data.masks.dataset import MaskedImages
+from v2m.data.masks.labels import check_labels
+from v2m.system.errors import DataError, few, shown
 from v2m.tasks import hub
 from v2m.tasks.saved_config import LARGEST_RESIZED
 from v2m.tasks.segmentation.config import InferenceConfig, InputConfig, SegmentationConfig

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
-from v2m.data import DataError
 from v2m.data.images import read_batches
+from v2m.system.errors import DataError
 from v2m.tasks import hub
 from v2m.tasks.backbone import Backbone, OnBackbone
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig

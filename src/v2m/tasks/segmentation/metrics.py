@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2m.data import DataError
 from v2m.data.loading import Batch
+from v2m.system.errors import DataError
 from v2m.tasks.segmentation.config import InferenceConfig
 from v2m.tasks.segmentation.head import Segmenter, iter_predictions
 from v2m.tasks.task import Autocast, Results

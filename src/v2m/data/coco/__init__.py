@@ -1,0 +1,1 @@
+"""Images with objects: boxes and masks in COCO's format."""

@@ -1,0 +1,167 @@
+"""Files in COCO format: where they are in a folder, and reading them."""
+
+import gc
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from v2m.data.classes.formats import SPLITS, VAL_SPLITS
+from v2m.data.classes.named import Split
+from v2m.data.coco.values import FARTHEST, ID, MOST_SHOWN, NAME, PATH, WHOLE, Field, cut
+from v2m.system.errors import DataError, few, first_line
+from v2m.system.files import open_file
+
+BESIDE_IMAGES = "_annotations.coco.json"
+MOST_PIXELS = 2**31
+"""Of an image, by the annotations. Pillow reads a tenth of that."""
+
+Record = dict[str, Any]
+
+FIELDS: dict[str, dict[str, Field]] = dict(
+    images=dict(id=ID, file_name=PATH, height=WHOLE, width=WHOLE),
+    categories=dict(id=WHOLE, name=NAME),
+    annotations={},
+)
+"""What every image and category must have; of annotations, those that are damaged can be left out."""
+
+
+class Records(NamedTuple):
+    """A file of annotations. ``FIELDS`` are there and of their types, their ids are there once.
+
+    Attributes:
+        path: The file.
+        images: Its images.
+        categories: Its categories.
+        annotations: Its annotations, as in the file.
+    """
+
+    path: Path
+    images: list[Record]
+    categories: list[Record]
+    annotations: list[Record]
+
+
+def find_annotations(root: Path, split: Split) -> tuple[Path, Path]:
+    """The annotations of a split and the folder of its images.
+
+    Args:
+        root: Folder with ``annotations/instances_<split>*.json`` and the images in ``<split>*`` or
+            ``images/<split>*``; or with ``<split>/_annotations.coco.json`` beside the images.
+        split: ``"train"`` or ``"val"`` (or what it is called there: validation, valid or test).
+
+    Raises:
+        DataError: there are none, or several, or no folder of images.
+    """
+    if not root.is_dir():
+        raise DataError(f"data: {root} is not a folder")
+    names = ("train",) if split == "train" else VAL_SPLITS
+    found = next(filter(None, (_find_split(root, name) for name in names)), None)
+    if found:
+        return found
+    looked = f"annotations/instances_{split}*.json nor {split}/{BESIDE_IMAGES}"
+    others = f" (nor those of {', '.join(names[1:])})" if names[1:] else ""
+    raise DataError(f"data: {root} has neither {looked}{others}")
+
+
+def find_all_annotations(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The annotations of every split that there is, and the folder of its images.
+
+    Raises:
+        DataError: there are several of one split, or no folder of images.
+    """
+    found = {name: _find_split(root, name) for name in SPLITS}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _find_split(root: Path, name: str) -> tuple[Path, Path] | None:
+    pattern = re.compile(rf"instances_({name}(?![a-z]).*)\.json")
+    files = sorted(path for path in root.glob("annotations/*.json") if pattern.fullmatch(path.name))
+    if len(files) > 1:
+        found = few([path.name for path in files])
+        raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
+    if files:
+        folder = files[0].stem.removeprefix("instances_")
+        return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
+    beside = root / name / BESIDE_IMAGES
+    return (beside, root / name) if beside.is_file() else None
+
+
+def _image_folder(annotations: Path, folders: Sequence[Path]) -> Path:
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        looked = " nor ".join(f"{folder}/" for folder in folders)
+        raise DataError(f"data: {annotations} has no images, expected in {looked}")
+    return found
+
+
+def read_records(path: Path) -> Records:
+    """Read annotations.
+
+    Raises:
+        DataError: the file is damaged, or misses something.
+    """
+    try:
+        with _no_collection(), open_file(path) as file:
+            content = json.loads(file.read())
+    except DataError as error:
+        raise DataError(f"data: {error}") from None
+    except RecursionError:
+        raise DataError(f"data: {path} is damaged (nested too deeply)") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"data: {path} is damaged in line {error.lineno} ({error.msg})") from None
+    except ValueError as error:  # no UTF-8, or a number of thousands of digits
+        raise DataError(f"data: {path} is damaged ({first_line(error)})") from None
+    for kind in FIELDS:
+        if not isinstance(content, dict) or not isinstance(content.get(kind), list):
+            raise DataError(f"data: {path} has no list of {kind}, expected annotations in COCO format")
+    records = Records(path, *(content[kind] for kind in Records._fields[1:]))
+    if not records.images:
+        raise DataError(f"data: {path} has no images")
+    for kind, fields in FIELDS.items():
+        _read_fields(path, kind, content[kind], fields)
+    for image in records.images:
+        sides = image["height"], image["width"]
+        if not 1 <= min(sides) <= max(sides) < FARTHEST or sides[0] * sides[1] > MOST_PIXELS:
+            size = f"height {cut(sides[0])} and width {cut(sides[1])}"
+            expected = f"at least 1, and at most {MOST_PIXELS:,} pixels"
+            raise DataError(f"data: {path}: image {cut(image['id'])} has {size}, expected {expected}")
+    return records
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Spare the garbage collector the millions of lists that are being made: a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read_fields(path: Path, kind: str, records: Sequence[Any], fields: dict[str, Field]) -> None:
+    """Put what was read in place of what is in the file."""
+    if not {*map(type, records)} <= {dict}:
+        odd = next(record for record in records if not isinstance(record, dict))
+        raise DataError(f"data: {path}: {kind} hold {cut(odd)}, expected objects{_with(fields)}")
+    for name, field in fields.items():
+        for place, record in enumerate(records):
+            value = field.read(record.get(name))
+            if value is None:
+                found = f"{name} {cut(record[name])}" if name in record else f"no {name}"
+                which = f"id {cut(record['id'])}" if name != "id" else f"number {place + 1}"
+                raise DataError(f"data: {path}: {kind} {which} has {found}, expected {field.expected}")
+            record[name] = value
+    ids = [record["id"] for record in records] if fields else []
+    if len(set(ids)) < len(ids):
+        twice = [str(id)[:MOST_SHOWN] for id, count in Counter(ids).items() if count > 1]
+        raise DataError(f"data: {path} has ids of {kind} twice: {few(twice)}")
+
+
+def _with(fields: dict[str, Field]) -> str:
+    return f" with {few([*fields])}" if fields else ""

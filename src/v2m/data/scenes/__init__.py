@@ -1,0 +1,1 @@
+"""Scenes of Fashion-MNIST garments, made for detection and segmentation."""

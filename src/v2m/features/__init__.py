@@ -1,0 +1,1 @@
+"""Frozen features: they are computed once, kept in files, and probed."""

@@ -1,0 +1,273 @@
+"""Studies: training runs to compare, each with several seeds. ``v2m study NAME`` runs them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from v2m.recipes import FashionMNISTConfig, recipe_of
+from v2m.recipes.scenes import SMALL as SMALL_STAGES
+from v2m.recipes.scenes import ScenesBackboneConfig, ScenesDetectionConfig, ScenesSegmentationConfig
+from v2m.studies.run import StudyRun
+from v2m.tasks import find_task
+from v2m.tasks.classification.config import ClassificationConfig, InputConfig
+from v2m.tasks.config import OptimizerConfig, TrainConfig, settings
+
+SHARED = ("task", "data", "data_dir", "output", "seed")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a study.
+
+    Attributes:
+        about: What it is or tests, in a few words.
+        overrides: Fields of ``TrainConfig`` that it has instead of the base's, such as ``model_args``.
+    """
+
+    about: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants of one training run, on the same data and with the same seeds.
+
+    Attributes:
+        title: What is compared, on what.
+        base: What the variants have in common.
+        variants: The variants by a label that is fit for the name of a folder; the first is the baseline.
+        seeds: Seeds of each variant.
+    """
+
+    title: str
+    base: TrainConfig
+    variants: Mapping[str, Variant]
+    seeds: Sequence[int] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        free = [item.name for item in fields(self.base) if item.name not in SHARED]
+        for label, variant in self.variants.items():
+            if not re.fullmatch(r"[\w.+-]+", label):
+                raise ValueError(f"Study: label is {label!r}, expected letters, digits and any of . + - _")
+            for name in variant.overrides:
+                if name not in free:
+                    raise ValueError(f"Study: {label} overrides {name}, expected one of {', '.join(free)}")
+
+    def runs(self, output: Path, data_dir: str, seeds: Sequence[int]) -> list[StudyRun]:
+        """Every variant with every seed, seed by seed, in folders of their own in ``output``."""
+        runs = []
+        for seed in seeds:
+            for label, variant in self.variants.items():
+                folder = str(output / f"{label}-seed{seed}")
+                config = replace(self.base, **variant.overrides, seed=seed, data_dir=data_dir, output=folder)
+                runs.append(StudyRun(label, config, train_arguments(config)))
+        return runs
+
+
+def train_arguments(config: TrainConfig) -> list[str]:
+    """What follows ``v2m train`` to get this configuration: task, dataset, and where it differs."""
+    is_classifier = isinstance(config, ClassificationConfig)
+    start = recipe_of(config.data) if is_classifier else find_task(config.task).config_type
+    defaults = settings(start(data=config.data))
+    given = dict(data=config.data) if is_classifier else dict(task=config.task, data=config.data)
+    changed = {name: value for name, value in settings(config).items() if value != defaults[name]}
+    arguments = []
+    for name, value in (given | changed).items():
+        arguments += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    return arguments
+
+
+SMALL = dict(embed_dim=64, depth=2, directions="corners")
+"""A small V2M: ``v2m_micro``, narrower, with two blocks."""
+
+VIT = dict(
+    model="vit_tiny_patch16_224",
+    model_args=dict(patch_size=4, embed_dim=64, depth=2, num_heads=2, mlp_ratio=0.75),
+)
+"""timm's ViT of that width and depth, with so small MLPs that it has as many parameters."""
+
+TRAINING: dict[str, Any] = dict(batch_size=32, ema_decay=0.99, optimizer=OptimizerConfig(lr=2e-3))
+SMALL_BASE: dict[str, Any] = dict(model="v2m_micro", model_args=SMALL, **TRAINING)
+
+STAGES: dict[str, Any] = dict(embed_dim=[32, 64, 96, 192], depths=[1, 1, 4, 1], mlp_ratio=3.0)
+"""The shape of ``v2m_lite_nano``."""
+
+
+def _small(about: str, **model_args: Any) -> Variant:
+    """A variant of the small V2M."""
+    return Variant(about, dict(model_args=SMALL | model_args))
+
+
+def _stages(about: str, **model_args: Any) -> Variant:
+    """A variant of a small hierarchical V2M."""
+    return Variant(about, dict(model_args=STAGES | model_args))
+
+
+CORNERS = Variant("the paper: four corners, rows then columns")
+ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_first")
+ONE_CORNER = _small("the top left corner only", directions="one_corner")
+CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
+ONE_GATE = _small("corners, gated once after both passes", single_gate=True)
+CONV2D_ONE_GATE = _small("one 3x3 convolution, gated once", conv2d=True, single_gate=True)
+EXACT = _small("one 3x3 convolution and the exact recurrence", recurrence="exact")
+UNCOUPLED = _small("exact, its states never exchanged", recurrence="iterative", iterations=0)
+RASTER = _small("one dimension: raster order, both ways", mixer="raster")
+LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=16)
+ATTENTION = _small("attention in both blocks", attention_blocks=2)
+
+
+def _without_positions(variant: Variant, about: str) -> Variant:
+    model_args = {**variant.overrides.get("model_args", SMALL), "use_pos_embed": False}
+    return Variant(about, dict(model_args=model_args))
+
+
+SCENES = "runs/scenes"
+"""Where the studies of scenes look for them."""
+
+BACKBONES = {
+    "corners": Variant("the paper's mixer, four corners"),
+    "raster": Variant("its twin in one dimension", dict(model_args=SMALL_STAGES | dict(mixer="raster"))),
+    "resnet18": Variant("timm's ResNet-18", dict(model="resnet18", model_args={})),
+}
+"""Backbones of detectors and segmenters, whose training steps take about as long on a CPU."""
+
+TRAINED_BACKBONES = {
+    label: replace(
+        variant,
+        overrides={**variant.overrides, "pretrained": f"runs/study-scenes-backbones/{label}-seed0"},
+    )
+    for label, variant in BACKBONES.items()
+}
+"""The same, as the study of backbones has trained them."""
+
+
+STUDIES = {
+    "digits": Study(
+        title="Directions of v2m_nano on the handwritten digits",
+        base=ClassificationConfig(data="digits"),
+        variants={
+            "corners": Variant("the paper: rows first or columns first, by corner"),
+            "rows-first": Variant(
+                "rows first from every corner: 6 passes instead of 8",
+                dict(model_args=dict(directions="corners_rows_first")),
+            ),
+            "released": Variant(
+                "the authors' code: one corner twice, one never",
+                dict(model_args=dict(directions="released")),
+            ),
+        },
+    ),
+    "fashion-mnist": Study(
+        title="What mixes tokens, at equal parameters, on Fashion-MNIST",
+        base=FashionMNISTConfig(epochs=1, **SMALL_BASE),
+        variants={
+            "corners": CORNERS,
+            "rows-first": ROWS_FIRST,
+            "released": _small("the authors' code, results out of place", directions="released"),
+            "opposite-corners": _small("top left and bottom right", directions="opposite_corners"),
+            "one-corner": ONE_CORNER,
+            "one-gate": ONE_GATE,
+            "conv2d": CONV2D,
+            "conv2d-one-gate": CONV2D_ONE_GATE,
+            "exact": EXACT,
+            "uncoupled": UNCOUPLED,
+            "iterative": _small("exact, by two sweeps", recurrence="iterative", iterations=2),
+            "raster": RASTER,
+            "light": LIGHT,
+            "hybrid": _small("corners, attention in the second block", attention_blocks=1),
+            "attention": ATTENTION,
+            "vit": Variant("timm's ViT, linear patches, MLPs", VIT),
+            "no-positions": _without_positions(CORNERS, "corners, no position embedding"),
+            "class-edge": _small("corners, class row and column at the edge", class_token="edge"),
+            "class-middle": _small("corners, class row and column in the middle", class_token="middle"),
+        },
+    ),
+    "fashion-mnist-longer": Study(
+        title="Whether the exact recurrence stays ahead over three epochs of Fashion-MNIST",
+        base=FashionMNISTConfig(epochs=3, **SMALL_BASE),
+        variants={"corners": CORNERS, "exact": EXACT},
+    ),
+    "stages": Study(
+        title="What mixes tokens in models of four stages, on Fashion-MNIST at 56x56 pixels",
+        base=FashionMNISTConfig(
+            model="v2m_hierarchical_small",
+            model_args=STAGES,
+            epochs=1,
+            input=InputConfig(img_size=56),
+            **TRAINING,
+        ),
+        variants={
+            "corners": Variant("the paper's starred model, narrow"),
+            "exact": _stages("the exact recurrence", recurrence="exact"),
+            "raster": _stages("one dimension: raster order, both ways", mixer="raster"),
+            "light": Variant("v2m_lite_nano: matrix products", dict(model="v2m_lite_nano", model_args={})),
+            "hybrid": _stages("corners, attention in the last stage", attention_stages=1),
+            "hybrid-two": _stages("corners, attention in the last two stages", attention_stages=2),
+            "edgenext": Variant("timm's EdgeNeXt-XXS", dict(model="edgenext_xx_small", model_args={})),
+        },
+    ),
+    "scenes-backbones": Study(
+        title="Backbones for scenes of garments, on single garments",
+        base=ScenesBackboneConfig(),
+        variants=BACKBONES,
+        seeds=(0,),
+    ),
+    "scenes-detection": Study(
+        title="Backbones of Mask R-CNN on scenes of garments",
+        base=ScenesDetectionConfig(data=SCENES),
+        variants=TRAINED_BACKBONES,
+        seeds=(0, 1),
+    ),
+    "scenes-segmentation": Study(
+        title="Backbones of UPerNet on scenes of garments",
+        base=ScenesSegmentationConfig(data=SCENES),
+        variants=TRAINED_BACKBONES,
+        seeds=(0, 1),
+    ),
+    "precision": Study(
+        title="Matrix products in bfloat16, in a model as deep as V2M-T, on Fashion-MNIST",
+        base=FashionMNISTConfig(
+            model="v2m_tiny_patch16_224",
+            model_args=dict(patch_size=7, embed_dim=64),
+            epochs=1,
+            batch_size=64,
+            ema_decay=0.99,
+            optimizer=OptimizerConfig(lr=2e-3),
+            trackers=["tensorboard"],
+        ),
+        variants={
+            "float32": Variant("all in float32"),
+            "bfloat16": Variant("matrix products in bfloat16", dict(precision="bf16")),
+        },
+    ),
+    "relations": Study(
+        title="Where is the sneaker, seen from the bag: 2-D order in Fashion-MNIST scenes",
+        base=ClassificationConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
+        variants={
+            "corners": CORNERS,
+            "one-corner": ONE_CORNER,
+            "one-gate": ONE_GATE,
+            "conv2d": CONV2D,
+            "conv2d-one-gate": CONV2D_ONE_GATE,
+            "exact": EXACT,
+            "uncoupled": UNCOUPLED,
+            "raster": RASTER,
+            "light": LIGHT,
+            "attention": ATTENTION,
+            "corners-no-positions": _without_positions(CORNERS, "corners, no position embedding"),
+            "exact-no-positions": _without_positions(EXACT, "exact, no position embedding"),
+            "raster-no-positions": _without_positions(RASTER, "raster, no position embedding"),
+            "light-no-positions": _without_positions(LIGHT, "light, no position embedding"),
+            "attention-no-positions": _without_positions(ATTENTION, "attention, no position embedding"),
+        },
+    ),
+}
+"""The studies by name."""
+
+
+def describe_studies() -> str:
+    """Every study with its title."""
+    return "; ".join(f"{name} ({study.title})" for name, study in STUDIES.items())

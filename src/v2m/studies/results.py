@@ -1,0 +1,106 @@
+"""What a study found: each run, and a table of mean and standard deviation."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from v2m.studies.run import PLACES, StudyRun
+from v2m.system.files import replace_file
+from v2m.tasks import find_task
+from v2m.tasks.task import Metric
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished run, scored after its last epoch.
+
+    Attributes:
+        label: The variant that it is a run of.
+        seed: Its seed.
+        parameters: Parameters of its model.
+        epochs: Epochs that were trained.
+        metrics: Its task's metrics after the last epoch, as in ``metrics.jsonl``: those of the (augmented)
+            training images begin with ``train_``, those of the validation images with ``val_``.
+        seconds: Time of all training steps.
+        config: Its resolved configuration, without places on this machine.
+    """
+
+    label: str
+    seed: int
+    parameters: int
+    epochs: int
+    metrics: dict[str, float]
+    seconds: float
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: StudyRun) -> "StudyResult":
+        """Read the result of a finished run."""
+        rows = run.folder.read_metrics()
+        given = dict(data=run.config.data, pretrained=run.config.pretrained)  # as they are in the command
+        model = find_task(run.config.task).load_model(run.folder.path).model
+        return cls(
+            label=run.label,
+            seed=run.config.seed,
+            parameters=sum(p.numel() for p in model.parameters()),
+            epochs=len(rows),
+            metrics={k: v for k, v in rows[-1].items() if k.startswith(("train_", "val_"))},
+            seconds=sum(row["seconds"] for row in rows),
+            config={k: v for k, v in run.folder.read_config().items() if k not in PLACES} | given,
+        )
+
+
+def results_table(
+    results: Sequence[StudyResult], about: Mapping[str, str], metrics: Sequence[Metric]
+) -> Table:
+    """Scores of each variant in percent, as Markdown: mean and sample standard deviation over the seeds.
+
+    Args:
+        results: The runs.
+        about: What each variant is, by its label. The others are compared with the first, seed by seed.
+        metrics: What to show; the first one is compared.
+    """
+    scores: dict[str, dict[int, list[float]]] = {label: {} for label in about}
+    parameters = {}
+    for result in results:
+        scores[result.label][result.seed] = [100 * result.metrics[f"val_{key}"] for key, _ in metrics]
+        parameters[result.label] = f"{result.parameters:,}"
+    baseline = next(iter(about))
+    table = Table(box=box.MARKDOWN)
+    for heading in ("variant", "what it is"):
+        table.add_column(heading)
+    shares = [f"{name} (%)" for _, name in metrics]
+    for heading in ("parameters", "runs", *shares, f"difference to {baseline}", "pairs"):
+        table.add_column(heading, justify="right")
+    for label, by_seed in scores.items():
+        common = [seed for seed in by_seed if seed in scores[baseline] and label != baseline]
+        differences = [by_seed[seed][0] - scores[baseline][seed][0] for seed in common]
+        table.add_row(
+            label,
+            about[label],
+            parameters.get(label, "-"),
+            str(len(by_seed)),
+            *(_spread([values[i] for values in by_seed.values()]) for i in range(len(metrics))),
+            _spread(differences, "+"),
+            str(len(common)) if label != baseline else "-",
+        )
+    return table
+
+
+def write_results(path: Path, title: str, results: Sequence[StudyResult]) -> None:
+    """Write every run as JSON."""
+    content = dict(study=title, runs=[asdict(result) for result in results])
+    replace_file(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    """Mean and, of two or more, sample standard deviation."""
+    if not values:
+        return "-"
+    return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
