@@ -5,7 +5,6 @@ Shapes: B batch, H and W the grid; or L cells of a line, M lines; D channels, N 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from v2m.ops import Axis, Implementation, selective_scan
+from v2m.system.names import nearest
 
 
 class Arguments(NamedTuple):
@@ -223,8 +223,8 @@ def choose(names: Sequence[str], device: torch.device) -> list[str]:
     """
     for name in names:
         if name not in COMPETITORS:
-            nearest = get_close_matches(name, COMPETITORS, n=1) or COMPETITORS
-            raise ValueError(f"competitors: {name!r} is unknown, nearest: {', '.join(nearest)}")
+            names = nearest(name, COMPETITORS) or list(COMPETITORS)
+            raise ValueError(f"competitors: {name!r} is unknown, nearest: {', '.join(names)}")
         if missing := COMPETITORS[name].missing(device):
             raise ValueError(f"competitors: {name} needs {missing}")
     return list(dict.fromkeys(names)) or [k for k, c in COMPETITORS.items() if not c.missing(device)]

@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, Literal, NoReturn
 
 import yaml
@@ -23,6 +22,7 @@ from v2m.engine import parallel
 from v2m.recipes import RECIPES
 from v2m.studies.catalogue import describe_studies
 from v2m.system.errors import shown
+from v2m.system.names import nearest
 from v2m.tasks.config import default_data_dir
 
 MODEL = (
@@ -73,8 +73,8 @@ class Parser(ArgumentParser):
     def _suggestion(self, message: str) -> str:
         commands = self._subcommands_action.choices if self._subcommands_action else {}
         if choice := re.search(r"invalid choice: '([^']*)'", message):
-            nearest = get_close_matches(choice[1], commands, n=1)
-            return f"; did you mean {nearest[0]!r}?" if nearest else ""
+            names = nearest(choice[1], commands)
+            return f"; did you mean {names[0]!r}?" if names else ""
         found = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
         command = next((commands[a] for a in self._arguments if a in commands), self)
         if not found:
@@ -82,8 +82,8 @@ class Parser(ArgumentParser):
         group, dot, name = (found[1] or found[2]).rpartition(".")
         options = (option.removeprefix("--").rpartition(".") for option in command._option_string_actions)
         known = [last for first, _, last in options if first == group]
-        nearest = get_close_matches(name, known, n=1) or (known if group else [])
-        words = " or ".join(f"--{group}{dot}{option}" for option in nearest)
+        names = nearest(name, known) or (known if group else [])
+        words = " or ".join(f"--{group}{dot}{option}" for option in names)
         return f"; did you mean {words}?" if words else ""
 
 

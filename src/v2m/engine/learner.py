@@ -17,8 +17,8 @@ from v2m.data.loading import Batch, seed_everything
 from v2m.engine import parallel
 from v2m.engine.finite import find_nonfinite
 from v2m.engine.resolve import build_optimizer, build_schedule
+from v2m.system.errors import short
 from v2m.tasks import Task
-from v2m.tasks.hub import short
 
 STEP = 1
 """The last part of the seed of a step; seeds of images have none."""

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import datetime
-from difflib import get_close_matches
 from itertools import chain, count
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 from v2m.data import DATASETS
 from v2m.engine.trackers import check_trackers
 from v2m.system.errors import is_text, shown
-from v2m.system.names import safe_name
+from v2m.system.names import nearest, safe_name
 from v2m.tasks import find_task
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
@@ -32,9 +31,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
     data = Path(config.data)
     config = find_task(config.task).resolve(config)
     if config.optimizer.name not in list_optimizers():
-        nearest = get_close_matches(config.optimizer.name, list_optimizers(), n=3) or ["adamw"]
+        names = nearest(config.optimizer.name, list_optimizers(), most=3) or ["adamw"]
         raise ValueError(
-            f"optimizer.name: {config.optimizer.name!r} is no optimiser, nearest: {', '.join(nearest)}"
+            f"optimizer.name: {config.optimizer.name!r} is no optimiser, nearest: {', '.join(names)}"
         )
     check_trackers(config.trackers)
     return replace(

@@ -5,7 +5,6 @@ Shapes: B batch, C channels, H and W height and width of a map; maps are channel
 
 import math
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from v2m.layers import Stack, V2MBlock
 from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
 from v2m.ops.arguments import described
+from v2m.system.names import nearest
 
 Config = TypeVar("Config", V2MConfig, HierarchicalV2MConfig)
 
@@ -241,6 +241,6 @@ def _check_names(owner: str, config: V2MConfig | HierarchicalV2MConfig, override
     known = [field.name for field in fields(config)]
     for name in overrides:
         if name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"the nearest is {nearest[0]!r}" if nearest else f"expected one of {', '.join(known)}"
+            names = nearest(name, known)
+            hint = f"the nearest is {names[0]!r}" if names else f"expected one of {', '.join(known)}"
             raise TypeError(f"{owner}: no argument {name!r}, {hint}")

@@ -15,6 +15,7 @@ from torch import Tensor
 from v2m.models.bounds import Contents, check_finite
 from v2m.models.config import PLAIN, V2MConfig
 from v2m.models.plain import V2M, resized
+from v2m.system.errors import short
 
 _OURS = re.compile(r"(module\.)?blocks\.")
 _RENAMED = ((r"^module\.", ""), (r"^layers\.", "blocks."), (r"^norm_f\.", "norm."))
@@ -118,7 +119,7 @@ def convert_checkpoint(path: str | pathlib.Path) -> V2M:
     try:
         config = infer_config(state_dict)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the parameters of a plain V2M ({_brief(error)})") from None
+        raise ValueError(f"{path}: not the parameters of a plain V2M ({short(error)})") from None
     name, model_args = min(
         ((name, _differences(config, variant)) for name, variant in PLAIN.items()),
         key=lambda pair: len(pair[1]),
@@ -130,12 +131,8 @@ def convert_checkpoint(path: str | pathlib.Path) -> V2M:
         model.load_state_dict(checkpoint_filter_fn(state_dict, model))
         check_finite(model.state_dict())
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the parameters of a plain V2M ({_brief(error)})") from None
+        raise ValueError(f"{path}: not the parameters of a plain V2M ({short(error)})") from None
     return model
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:

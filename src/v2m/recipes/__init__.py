@@ -1,7 +1,5 @@
 """Recipes: training runs as typed configurations, each with its command, score, hardware and time."""
 
-from difflib import get_close_matches
-
 from v2m.data import DATASETS
 from v2m.recipes.ade20k import UPerNetConfig
 from v2m.recipes.coco import MaskRCNN1xConfig, MaskRCNN3xConfig, MaskRCNNPlainConfig
@@ -19,6 +17,7 @@ from v2m.recipes.imagenet import (
 )
 from v2m.recipes.recipe import Recipe
 from v2m.recipes.scenes import ScenesBackboneConfig, ScenesDetectionConfig, ScenesSegmentationConfig
+from v2m.system.names import nearest
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import TrainConfig
 
@@ -53,8 +52,8 @@ def find_recipe(name: str) -> type[Recipe]:
         ValueError: there is none; the message names the nearest ones.
     """
     if name not in RECIPES:
-        nearest = get_close_matches(name, RECIPES, n=3) or list(RECIPES)
-        raise ValueError(f"recipe: {name!r} is no recipe, nearest: {', '.join(nearest)} (see 'v2m recipes')")
+        names = nearest(name, RECIPES, most=3) or list(RECIPES)
+        raise ValueError(f"recipe: {name!r} is no recipe, nearest: {', '.join(names)} (see 'v2m recipes')")
     return RECIPES[name]
 
 

@@ -48,6 +48,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def short(error: Exception) -> str:
+    """A whole error as a part of one line: its first 300 letters, or its type where it has none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def shown(name: str) -> str:
     """A name as a harmless part of one line.
 

@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import shlex
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from v2m.system.errors import shown
 
@@ -37,6 +39,11 @@ def shortened(text: str, most: int) -> str:
     """A text of so many letters at most, whose middle is left out where it is longer."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[len(text) - half :]}"
+
+
+def nearest(name: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known names that a mistyped one may stand for, the likeliest first; of none that is alike, none."""
+    return get_close_matches(name, list(known), n=most)
 
 
 def shell_word(word: str) -> str:

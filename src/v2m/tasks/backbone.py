@@ -15,6 +15,7 @@ from v2m.models.config import PLAIN
 from v2m.models.convert import checkpoint_filter_fn
 from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
+from v2m.system.errors import short
 from v2m.system.network import DOWNLOAD, bounded
 from v2m.tasks.hub import (
     Folder,
@@ -23,7 +24,6 @@ from v2m.tasks.hub import (
     load_classifier,
     read_folder,
     read_weights,
-    short,
 )
 from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
 

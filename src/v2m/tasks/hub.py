@@ -5,7 +5,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 
 from v2m.models import MODELS
 from v2m.models.bounds import check_finite
-from v2m.system.errors import DataError, first_line, shown
+from v2m.system.errors import DataError, short, shown
 from v2m.system.files import file_sha256, put_in_place, read_json
+from v2m.system.names import nearest
 from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
 from v2m.tasks.weights import read_header
 
@@ -65,9 +65,9 @@ def model_defaults(name: str) -> dict[str, Any]:
         ValueError: timm knows no such model; the message names the nearest ones.
     """
     if not timm.is_model(name):
-        nearest = [*get_close_matches(name, MODELS, n=2), *get_close_matches(name, timm.list_models(), n=2)]
-        nearest = list(dict.fromkeys(nearest)) or list(MODELS)
-        raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(nearest)} (see 'v2m list')")
+        names = [*nearest(name, MODELS, most=2), *nearest(name, timm.list_models(), most=2)]
+        names = list(dict.fromkeys(names)) or list(MODELS)
+        raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(names)} (see 'v2m list')")
     cfg = get_pretrained_cfg(name)
     return cfg.to_dict() if cfg else {}
 
@@ -269,8 +269,3 @@ def read_weights(folder: Folder, prefix: str = "") -> dict[str, Tensor]:
 
 def _unloadable(folder: Folder, error: Exception, prefix: str = "") -> DataError:
     return DataError(f"{prefix}{shown(str(folder.path))}: the model cannot be loaded ({short(error)})")
-
-
-def short(error: Exception) -> str:
-    """An error in a part of a line."""
-    return " ".join(str(error).split())[:300] or first_line(error)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -14,6 +13,7 @@ from v2m.data.classes.tables import PREFIX, find_hub_splits, open_parquet
 from v2m.data.classes.tars import TarImages
 from v2m.data.layouts import IMAGES, refuse_other_tasks
 from v2m.system.errors import DataError, few, is_text, same_name
+from v2m.system.names import nearest
 
 VAL_SPLITS = ("val", "validation", "valid", "test")
 SPLITS = ("train", *VAL_SPLITS)
@@ -88,8 +88,8 @@ def find_splits(source: str, data_dir: Path, *, allow_outside: bool = False) -> 
         return dict(find_hub_splits(source, data_dir))
     root = Path(source)
     if not root.is_dir():
-        nearest = get_close_matches(source, DATASETS, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        names = nearest(source, DATASETS)
+        hint = f"; did you mean {names[0]}?" if names else ""
         raise DataError(f"data: {source!r} is neither a dataset ({', '.join(DATASETS)}) nor a folder{hint}")
     found = ((split, _find_split(root, split, data_dir, allow_outside)) for split in SPLITS)
     return {split: opener for split, opener in found if opener}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from v2m.data import ImageSpec, eval_transform
 from v2m.data.images import read_batches
-from v2m.system.errors import DataError, first_line, shown
+from v2m.system.errors import DataError, first_line, short, shown
+from v2m.system.names import nearest
 from v2m.system.network import DOWNLOAD, bounded
 from v2m.tasks.hub import (
     CONFIG,
@@ -24,7 +24,6 @@ from v2m.tasks.hub import (
     load_classifier,
     model_defaults,
     read_folder,
-    short,
     write_folder,
 )
 from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
@@ -86,8 +85,8 @@ def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module
         name, source, names = saved.architecture, teacher, saved.label_names
         count, cfg = saved.num_classes, dict(input_size=saved.images.input_size)
     else:
-        nearest = get_close_matches(teacher, timm.list_models(), n=2)
-        hint = f"; the nearest models are {', '.join(nearest)}" if nearest else ""
+        names = nearest(teacher, timm.list_models(), most=2)
+        hint = f"; the nearest models are {', '.join(names)}" if names else ""
         raise ValueError(f"{option}: {teacher!r} is neither a timm model nor a run folder{hint}")
     if count != len(classes):
         raise ValueError(f"{option}: {teacher} has {count} classes, the data have {len(classes)}")

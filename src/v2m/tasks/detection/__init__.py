@@ -11,7 +11,7 @@ from torch import nn
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.loading import Images, collate_lists
 from v2m.data.transforms import NamedStep
-from v2m.system.errors import DataError, shown
+from v2m.system.errors import DataError, short, shown
 from v2m.tasks import hub
 from v2m.tasks.detection.config import DetectionConfig, HeadConfig, InputConfig
 from v2m.tasks.detection.data import TrainTransform, image_size, keep_size, open_data, resolve_input
@@ -147,7 +147,7 @@ class Detection(Task[DetectionConfig]):
             category_ids = _category_ids(folder.config["category_ids"], len(saved.classes))
         except hub.LOAD_ERRORS as error:
             raise DataError(
-                f"{shown(str(path))}: the model cannot be loaded ({hub.CONFIG}: {hub.short(error)})"
+                f"{shown(str(path))}: the model cannot be loaded ({hub.CONFIG}: {short(error)})"
             ) from None
         size = saved.images.input_size[1:]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from v2m.data.loading import Images, collate_lists
 from v2m.data.masks.dataset import MaskedImages
 from v2m.data.masks.labels import check_labels
-from v2m.system.errors import DataError, few, shown
+from v2m.system.errors import DataError, few, short, shown
 from v2m.tasks import hub
 from v2m.tasks.saved_config import LARGEST_RESIZED
 from v2m.tasks.segmentation.config import InferenceConfig, InputConfig, SegmentationConfig
@@ -143,7 +143,7 @@ class Segmentation(Task[SegmentationConfig]):
             evaluator = SegmentationEvaluator(saved.classes, _saved_input(folder), _saved_inference(folder))
         except hub.LOAD_ERRORS as error:
             raise DataError(
-                f"{shown(str(path))}: the model cannot be loaded ({hub.CONFIG}: {hub.short(error)})"
+                f"{shown(str(path))}: the model cannot be loaded ({hub.CONFIG}: {short(error)})"
             ) from None
         return SavedModel(load(folder), saved.architecture, evaluator)
 
