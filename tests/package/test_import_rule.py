@@ -95,7 +95,7 @@ def test_source_keeps_the_rule(path):
         ("engine/train.py", "import v2m.features.probe"),
         ("features/probe.py", "from v2m import explain"),
         ("system/files.py", "from v2m.ops import selective_scan"),
-        ("pictures/plots.py", "from v2m.data.images import read_image"),
+        ("pictures/counts.py", "from v2m.data.images import read_image"),
         ("recipes/digits.py", "from v2m.studies import run"),
         ("export/onnx.py", "import math"),
         ("recipes/digits.py", "from v2m.cli import main"),

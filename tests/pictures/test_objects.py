@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from v2m.data import read_image
+from v2m.pictures.colours import palette
 from v2m.pictures.objects import Drawn, draw_objects, plot_class_aps, plot_detections, plot_objects
-from v2m.pictures.segments import palette
 
 NAMES = ("cat", "dog")
 

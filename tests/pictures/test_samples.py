@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from v2m.pictures.colours import palette
 from v2m.pictures.samples import plot_samples
-from v2m.pictures.segments import palette
 
 
 @pytest.mark.parametrize(("count", "classes"), [(0, 0), (1, 2), (9, 40)])

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from v2m.pictures.segments import (
-    Segmented,
-    overlay,
-    palette,
-    plot_class_ious,
-    plot_overlay,
-    plot_segments,
-)
+from v2m.pictures.colours import palette
+from v2m.pictures.segments import Segmented, overlay, plot_class_ious, plot_overlay, plot_segments
 
 
 def scene(height, width, classes):

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2m.benchmark.memory import peak_memory
-from v2m.benchmark.report import Panel, number, timing_cells
+from v2m.benchmark.report import number, timing_cells
 from v2m.benchmark.timing import Timing, Tracker, silent, time_in_turns
 from v2m.models.backbone import Backbone
 from v2m.models.flops import count_flops
 from v2m.ops import use_implementation
+from v2m.pictures.scaling import Panel
 from v2m.system.errors import DataError
 from v2m.system.yaml_files import parse_yaml
 from v2m.tasks.classification.config import InputConfig

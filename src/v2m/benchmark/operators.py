@@ -14,9 +14,10 @@ from torch import Tensor
 
 from v2m.benchmark.competitors import COMPETITORS, Arguments, Competitor, Scan, our_scan
 from v2m.benchmark.memory import peak_memory
-from v2m.benchmark.report import Panel, number, timing_cells
+from v2m.benchmark.report import number, timing_cells
 from v2m.benchmark.timing import Call, Timing, Tracker, silent, time_in_turns, timed
 from v2m.layers import Directions
+from v2m.pictures.scaling import Panel
 from v2m.system.errors import first_line
 
 FORWARD, BOTH = MODES = ("forward", "forward + backward")

@@ -12,10 +12,11 @@ from rich.console import Console
 from v2m.benchmark import models, operators, roofline
 from v2m.benchmark.competitors import choose
 from v2m.benchmark.hardware import Hardware
-from v2m.benchmark.report import Row, file_name, plot_scaling, table, write_json
+from v2m.benchmark.report import Row, file_name, table, write_json
 from v2m.benchmark.timing import Tracker
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
+from v2m.pictures.scaling import plot_scaling
 
 Tables = Iterator[tuple[str, list[Row]]]
 

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Column, Table
+from torch import Tensor
 
 from v2m.cli.output import find_inputs, number_table
 from v2m.engine.evaluate import Evaluation
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 from v2m.engine.run import RunFolder
-from v2m.pictures import choose_images, plot_confusion_matrix, plot_predictions
+from v2m.pictures import plot_confusion_matrix, plot_predictions
 from v2m.system.errors import DataError, shown
 from v2m.tasks.classification import ClassificationEvaluator
 from v2m.tasks.classification.head import classify_files
@@ -70,6 +72,16 @@ def draw(folder: Path, title: str, data: Any, evaluation: Evaluation) -> None:
         run.predictions,
         heading,
     )
+
+
+def choose_images(logits: Tensor, targets: Tensor, count: int, seed: int = 0) -> list[int]:
+    """Indices of images worth showing: the surest mistakes first (at most half), then a random sample."""
+    probabilities, predicted = logits.softmax(-1).max(-1)
+    wrong = (predicted != targets).nonzero().flatten()
+    mistakes = wrong[probabilities[wrong].argsort(descending=True)][: count // 2].tolist()
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed)).tolist()
+    others = [i for i in order if predicted[i] == targets[i]]
+    return mistakes + others[: count - len(mistakes)]
 
 
 def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> int:

@@ -15,7 +15,8 @@ from v2m.data.masks.dataset import MaskedImages
 from v2m.engine.evaluate import Evaluation
 from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
-from v2m.pictures.segments import Segmented, palette, plot_class_ious, plot_overlay, plot_segments
+from v2m.pictures.colours import palette
+from v2m.pictures.segments import Segmented, plot_class_ious, plot_overlay, plot_segments
 from v2m.system.errors import DataError, shown
 from v2m.system.files import replace_file
 from v2m.tasks.segmentation import SegmentationEvaluator

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from v2m.pictures.plots import BLUE, MANY_CLASSES, ORANGE, _figure, _save, _share_axis
-from v2m.pictures.segments import palette
+from v2m.pictures.colours import BLUE, ORANGE, palette
+from v2m.pictures.figure import MOST_BARS, new_figure, new_paired_sheet, save_figure, share_axis
 from v2m.system.errors import shown
 from v2m.system.files import replace_file
 from v2m.system.names import shortened
@@ -40,46 +42,50 @@ class Drawn(NamedTuple):
         masks: ``[N, H, W]``, if there are masks.
     """
 
-    boxes: Tensor
-    labels: Tensor
+    boxes: npt.ArrayLike
+    labels: npt.ArrayLike
     captions: list[str]
-    masks: Tensor | None
+    masks: npt.ArrayLike | None
 
 
 def draw_objects(image: Image.Image, objects: Drawn, side: int | None = None) -> Image.Image:
-    """An image with its objects, each in the colour of its class, the last one in front, of many the last.
+    """An image with its objects, each in the colour of its class; later ones are in front.
+
+    Of very many objects the last are drawn.
 
     Args:
         image: The image.
         objects: What is in it.
         side: Pixels of the longer side; by default the image's own, or more if that is little.
     """
-    boxes, labels, captions, masks = objects
-    last = slice(-MOST_DRAWN, None)
-    objects = Drawn(boxes[last], labels[last], captions[last], None if masks is None else masks[last])
     longest = max(image.size)
     scale = (side or max(longest, SMALLEST_SIDE)) / longest
     width, height = (max(1, round(scale * length)) for length in image.size)
+    # torchvision draws on tensors; enlarged first, so that lines and letters are sharp.
     pixels = functional.pil_to_tensor(image.convert("RGB").resize((width, height)))
-    if len(objects.labels):
-        colours = [tuple(colour) for colour in palette(int(objects.labels.max()) + 1).tolist()]
-        colours = [colours[label] for label in objects.labels.tolist()]
-        if objects.masks is not None:
-            masks = functional.resize_mask(objects.masks.to(torch.uint8), [height, width]).bool()
-            pixels = draw_segmentation_masks(pixels, masks, OPACITY, colours)
-        line = max(2, round(max(width, height) / 320))
-        pixels = draw_bounding_boxes(
-            pixels,
-            _drawable(scale * objects.boxes, width, height),
-            [shortened(shown(caption), LONGEST_CAPTION) for caption in objects.captions],
-            colours,
-            width=line,
-            font=_font(),
-            font_size=max(13, 7 * line),
-            label_colors=["black" if _is_light(colour) else "white" for colour in colours],
-            label_background_colors=colours,
-            fill_labels=True,
-        )
+    labels = np.asarray(objects.labels)[-MOST_DRAWN:].tolist()
+    if not labels:
+        return functional.to_pil_image(pixels)
+    of_class = [tuple(colour) for colour in palette(max(labels) + 1).tolist()]
+    colours = [of_class[label] for label in labels]
+    if objects.masks is not None:
+        masks = torch.from_numpy(np.asarray(objects.masks)[-MOST_DRAWN:]).to(torch.uint8)
+        masks = functional.resize_mask(masks, [height, width]).bool()
+        pixels = draw_segmentation_masks(pixels, masks, OPACITY, colours)
+    boxes = scale * torch.from_numpy(np.asarray(objects.boxes)[-MOST_DRAWN:])
+    line = max(2, round(max(width, height) / 320))
+    pixels = draw_bounding_boxes(
+        pixels,
+        _drawable(boxes, width, height),
+        [shortened(shown(caption), LONGEST_CAPTION) for caption in objects.captions[-MOST_DRAWN:]],
+        colours,
+        width=line,
+        font=_font(),
+        font_size=max(13, 7 * line),
+        label_colors=["black" if _is_light(colour) else "white" for colour in colours],
+        label_background_colors=colours,
+        fill_labels=True,
+    )
     return functional.to_pil_image(pixels)
 
 
@@ -104,23 +110,13 @@ def plot_objects(images: Sequence[tuple[Image.Image, Drawn, Drawn]], path: Path,
         title: Heading.
     """
     images = sorted(images, key=lambda item: item[0].height / item[0].width)
-    rows, pairs = math.ceil(len(images) / 2), min(2, len(images))
-    tallest = [
-        max(image.height / image.width for image, *_ in images[2 * row : 2 * row + 2]) for row in range(rows)
-    ]
-    figure = _figure(6.4 * pairs, 3.15 * sum(tallest) + 0.8)
-    axes = figure.subplots(rows, 2 * pairs, squeeze=False, gridspec_kw=dict(height_ratios=tallest))
-    for axis in axes.ravel():
-        axis.axis("off")
-    for number, (image, truth, found) in enumerate(images):
-        first, longest = 2 * (number % 2), max(image.size)
-        side = round(SHEET_WIDTH * min(longest / image.width, 2))
-        for axis, objects in zip(axes[number // 2, first : first + 2], (truth, found), strict=True):
-            axis.imshow(draw_objects(image, objects, side))
-    for first in range(0, 2 * pairs, 2):
-        for axis, name in zip(axes[0, first : first + 2], ("truth", "prediction"), strict=True):
-            axis.set_title(name, fontsize=10)
-    _save(figure, path, title)
+    aspects = [image.height / image.width for image, *_ in images]
+    figure, cells = new_paired_sheet(aspects, ("truth", "prediction"), size=(6.4, 3.15), margin=0.8)
+    for (left, right), (image, truth, found) in zip(cells, images, strict=True):
+        side = round(SHEET_WIDTH * min(max(image.size) / image.width, 2))
+        left.imshow(draw_objects(image, truth, side))
+        right.imshow(draw_objects(image, found, side))
+    save_figure(figure, path, title)
 
 
 def plot_class_aps(
@@ -134,11 +130,13 @@ def plot_class_aps(
         path: PNG to write.
         title: Heading.
     """
-    columns = math.ceil(len(rows) / MANY_CLASSES)
+    columns = math.ceil(len(rows) / MOST_BARS)
     count = math.ceil(len(rows) / columns)
-    kinds = [("boxes", 1, ORANGE)] + ([("masks", 2, BLUE)] if has_masks else [])
+    kinds = [("boxes", 1, ORANGE)]
+    if has_masks:
+        kinds.append(("masks", 2, BLUE))
     height = 0.8 / len(kinds)
-    figure = _figure(1.5 + 5 * columns, 1.6 + (0.2 + 0.14 * len(kinds)) * count)
+    figure = new_figure(1.5 + 5 * columns, 1.6 + (0.2 + 0.14 * len(kinds)) * count)
     for column, axis in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
         part = rows[column * count : (column + 1) * count]
         for kind, (name, place, colour) in enumerate(kinds):
@@ -147,9 +145,9 @@ def plot_class_aps(
             bars = axis.barh(places, [v or 0.0 for v in values], height, color=colour, label=name)
             texts = ["no objects" if value is None else f"{value:.1%}" for value in values]
             axis.bar_label(bars, texts, padding=3, fontsize=7)
-        _share_axis(axis, "AP", [name for name, *_ in part], ylim=(count - 0.4, -0.6))
+        share_axis(axis, "AP", [name for name, *_ in part], ylim=(count - 0.4, -0.6))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def _drawable(boxes: Tensor, width: int, height: int) -> Tensor:

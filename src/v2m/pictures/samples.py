@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from v2m.pictures.plots import _add_legend, _figure, _save, _short
-from v2m.pictures.segments import LONGEST_LEGEND, palette
+from v2m.pictures.colours import palette
+from v2m.pictures.figure import LONGEST_LEGEND, add_class_legend, new_sheet, save_figure, short_name
 
 COLUMNS = 4
 
@@ -20,17 +20,12 @@ def plot_samples(pictures: Sequence[Any], names: Sequence[str], path: Path, titl
         path: PNG to write.
         title: Heading.
     """
-    from matplotlib.patches import Patch
-
     columns = min(COLUMNS, max(1, len(pictures)))
-    rows = math.ceil(len(pictures) / columns) or 1
-    figure = _figure(3.2 * columns, 2.6 * rows + 1.2)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.ravel():
-        axis.axis("off")
-    for axis, picture in zip(axes.ravel(), pictures, strict=False):
+    rows = max(1, math.ceil(len(pictures) / columns))
+    figure, cells = new_sheet(3.2 * columns, 2.6 * rows + 1.2, rows, columns)
+    for axis, picture in zip(cells, pictures, strict=False):
         axis.imshow(picture)
-    shown = names[:LONGEST_LEGEND]
-    patches = [Patch(color=tuple(colour)) for colour in palette(len(shown)) / 255]
-    _add_legend(figure, patches, [*map(_short, shown)], loc="outside lower center", ncols=6, fontsize=8)
-    _save(figure, path, title)
+    first = [short_name(name) for name in names[:LONGEST_LEGEND]]
+    colours = palette(len(first)) / 255
+    add_class_legend(figure, colours, first, loc="outside lower center", ncols=6, fontsize=8)
+    save_figure(figure, path, title)

@@ -1,5 +1,6 @@
 """A picture of scenes beside what is known of them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from v2m.pictures.plots import _figure, _save, _short
+from v2m.pictures.figure import new_sheet, save_figure, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,15 +37,12 @@ def plot_scenes(scenes: Sequence[DrawnScene], classes: Sequence[str], path: Path
         path: PNG to write.
         title: Heading.
     """
-    rows = -(-len(scenes) // SCENES_IN_A_ROW)
-    figure = _figure(4.6 * SCENES_IN_A_ROW, 2.4 * rows + 0.4)
-    axes = figure.subplots(rows, 2 * SCENES_IN_A_ROW, squeeze=False).ravel()
-    for axis in axes:
-        axis.axis("off")
-    for scene, plain, known in zip(scenes, axes[::2], axes[1::2], strict=False):
+    rows = math.ceil(len(scenes) / SCENES_IN_A_ROW)
+    figure, cells = new_sheet(4.6 * SCENES_IN_A_ROW, 2.4 * rows + 0.4, rows, 2 * SCENES_IN_A_ROW)
+    for scene, plain, known in zip(scenes, cells[::2], cells[1::2], strict=False):
         plain.imshow(scene.image, interpolation="nearest")
         _draw_known(known, scene, classes)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def _draw_known(axis: "Axes", scene: DrawnScene, classes: Sequence[str]) -> None:
@@ -59,7 +57,7 @@ def _draw_known(axis: "Axes", scene: DrawnScene, classes: Sequence[str]) -> None
     axis.imshow(image.permute(1, 2, 0).numpy())
     for label, tint, (left, top, _, _) in zip(scene.labels, tints, corners.tolist(), strict=True):
         box = dict(facecolor=tint, edgecolor="none", pad=0.6)
-        axis.text(left, top, _short(classes[label]), fontsize=5.5, va="bottom", bbox=box)
+        axis.text(left, top, short_name(classes[label]), fontsize=5.5, va="bottom", bbox=box)
 
 
 def _enlarged(values: Tensor) -> Tensor:
