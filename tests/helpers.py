@@ -1,4 +1,4 @@
-"""The tolerance table, the golden files, and whether there is a C++ compiler.
+"""The table of tolerances, the golden files, and whether there is a C++ compiler.
 
 A difference passes if it is at most ``atol + rtol * |expected| + largest * max |expected|``.
 """
@@ -37,12 +37,8 @@ TOLERANCES = {
 
 has_compiler = bool(os.environ.get("CXX")) or any(map(shutil.which, ("c++", "g++", "clang++")))
 
-REPOSITORY = Path(__file__).parents[1]
-GOLDEN = {
-    path.name.removesuffix(".safetensors"): path
-    for folder in (REPOSITORY.parent / "shared" / "golden", REPOSITORY / "tests" / "data" / "golden")
-    for path in sorted(folder.glob("*.safetensors"))
-}
+GOLDEN = {path.stem: path for path in sorted((Path(__file__).parent / "golden").glob("*.safetensors"))}
+"""Files of numbers that this package must reproduce, by name."""
 
 
 def assert_close(actual, expected, rule, what=""):

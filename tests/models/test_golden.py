@@ -19,9 +19,9 @@ MIXERS = [(name, "released") for name in GOLDEN if name.startswith("mixer_")] + 
 MODELS = [name for name in GOLDEN if name.startswith("model_")]
 
 
-def test_the_copied_files_are_found():
-    assert len(MIXERS) >= 7
-    assert len(MODELS) >= 2
+def test_the_files_are_found():
+    assert len(MIXERS) == 8
+    assert len(MODELS) == 2
 
 
 @pytest.mark.parametrize(("name", "directions"), MIXERS)
