@@ -39,25 +39,25 @@ class Arguments(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scan:
-    """One scan of maps: its arguments, the gradient that arrives at its output, and its direction."""
+class ScanCase:
+    """A scan of maps to compute: its arguments, the gradient that arrives at its output, and its direction."""
 
     arguments: Arguments
     grad: Tensor
     axis: Axis
     reverse: bool
 
-    def change(self, change: Callable[[Tensor], Tensor]) -> "Scan":
+    def change(self, change: Callable[[Tensor], Tensor]) -> "ScanCase":
         """This scan with every map changed."""
         maps = {name: change(x) for name, x in self.arguments.present().items() if x.ndim == 4}
         return replace(self, arguments=self.arguments._replace(**maps), grad=change(self.grad))
 
-    def as_leaves(self, dtype: torch.dtype | None = None) -> "Scan":
+    def as_leaves(self, dtype: torch.dtype | None = None) -> "ScanCase":
         """This scan with arguments that gradients can be asked of, in ``dtype`` if given."""
         leaves = {k: x.detach().to(dtype).requires_grad_() for k, x in self.arguments.present().items()}
         return replace(self, arguments=self.arguments._replace(**leaves), grad=self.grad.to(dtype))
 
-    def forward_backward(self, function: Callable[["Scan"], Tensor]) -> dict[str, Tensor]:
+    def forward_backward(self, function: Callable[["ScanCase"], Tensor]) -> dict[str, Tensor]:
         """The output ``y`` of a function of this scan, and the gradients of its arguments by name."""
         present = self.arguments.present()
         y = function(self)
@@ -76,7 +76,7 @@ class Competitor:
         needs_gpu: It runs on CUDA GPUs only.
     """
 
-    function: Callable[[Scan], Tensor]
+    function: Callable[[ScanCase], Tensor]
     order: tuple[int, int, int] | None = None
     package: str | None = None
     needs_gpu: bool = False
@@ -89,7 +89,7 @@ class Competitor:
             return f"the package {self.package}"
         return None
 
-    def prepare(self, scan: Scan) -> Scan:
+    def prepare(self, scan: ScanCase) -> ScanCase:
         """The scan in this competitor's layout, ready to take gradients. This is not timed."""
 
         def lay_out(x: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Competitor:
 
         return scan.change(lay_out).as_leaves()
 
-    def restore(self, results: dict[str, Tensor], scan: Scan) -> dict[str, Tensor]:
+    def restore(self, results: dict[str, Tensor], scan: ScanCase) -> dict[str, Tensor]:
         """Results in this competitor's layout as the maps that they are for ``scan``."""
         if self.order is None:
             return results
@@ -105,14 +105,14 @@ class Competitor:
         return {k: to_map(x.permute(inverse), scan) if x.ndim == 3 else x for k, x in results.items()}
 
 
-def to_lines(x: Tensor, scan: Scan) -> Tensor:
+def to_lines(x: Tensor, scan: ScanCase) -> Tensor:
     """A map ``[B, H, W, D]`` as lines ``[L, M, D]``, cells in the order of the scan."""
     lines = x.permute(2, 0, 1, 3) if scan.axis == "row" else x.permute(1, 0, 2, 3)
     lines = lines.flatten(1, 2)
     return lines.flip(0) if scan.reverse else lines
 
 
-def to_map(lines: Tensor, scan: Scan) -> Tensor:
+def to_map(lines: Tensor, scan: ScanCase) -> Tensor:
     """The map of which ``to_lines`` makes these lines."""
     if scan.reverse:
         lines = lines.flip(0)
@@ -120,8 +120,22 @@ def to_map(lines: Tensor, scan: Scan) -> Tensor:
     return x.permute(1, 2, 0, 3) if scan.axis == "row" else x.permute(1, 0, 2, 3)
 
 
-def lean_loop(s: Arguments) -> Tensor:
+def lean_loop(scan: ScanCase) -> Tensor:
     """The leanest loop in PyTorch: lines ``[L, M, D]``, unbound once, one fused update per step."""
+    return _lean_loop(scan.arguments)
+
+
+def compiled_loop(scan: ScanCase) -> Tensor:
+    """``lean_loop`` by ``torch.compile``, which unrolls it: a graph for each length."""
+    return _compiled_lean_loop()(scan.arguments)
+
+
+@cache
+def _compiled_lean_loop() -> Callable[[Arguments], Tensor]:
+    return torch.compile(_lean_loop, dynamic=False)
+
+
+def _lean_loop(s: Arguments) -> Tensor:
     x = s.u.float()
     dt = F.softplus(s.delta.float() + s.delta_bias)
     drives = (dt * x).unsqueeze(-1).unbind()
@@ -136,11 +150,12 @@ def lean_loop(s: Arguments) -> Tensor:
     return _finish(torch.stack(ys), s.D, x, s)
 
 
-def mamba_reference(s: Arguments) -> Tensor:
+def mamba_reference(scan: ScanCase) -> Tensor:
     """The loop as it is usually published: lines ``[M, D, L]``, the decays of all cells first, then indexed.
 
     Indexing makes the backward quadratic in L: the gradient of every step is as large as all decays.
     """
+    s = scan.arguments
     x = s.u.float()
     dt = F.softplus(s.delta.float() + s.delta_bias[:, None])
     decays = torch.exp(torch.einsum("mdl,dn->mdln", dt, s.A))
@@ -156,13 +171,9 @@ def mamba_reference(s: Arguments) -> Tensor:
     return _finish(torch.stack(ys, dim=2), s.D[:, None], x, s)
 
 
-@cache
-def _compiled(function: Callable[[Arguments], Tensor]) -> Callable[[Arguments], Tensor]:
-    return torch.compile(function, dynamic=False)
-
-
-def mambapy_scan(s: Arguments) -> Tensor:
+def mambapy_scan(scan: ScanCase) -> Tensor:
     """The parallel scan of the package mambapy: lines ``[M, L, D]``."""
+    s = scan.arguments
     pscan = import_module("mambapy.pscan").pscan
     x = s.u.float()
     dt = F.softplus(s.delta.float() + s.delta_bias)
@@ -174,12 +185,13 @@ def mambapy_scan(s: Arguments) -> Tensor:
     return _finish(y, s.D, x, s)
 
 
-def mamba_ssm_scan(s: Arguments) -> Tensor:
+def mamba_ssm_scan(scan: ScanCase) -> Tensor:
     """The CUDA kernel of the package mamba_ssm: lines ``[M, D, L]``."""
-    scan = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    kernel = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    s = scan.arguments
     one = torch.ones_like(s.A)  # what is the same for every cell is [D, N] there
     B, C = one if s.B is None else s.B, one if s.C is None else s.C
-    return scan(s.u, s.delta, s.A, B, C, s.D, s.z, s.delta_bias, delta_softplus=True)
+    return kernel(s.u, s.delta, s.A, B, C, s.D, s.z, s.delta_bias, delta_softplus=True)
 
 
 def _finish(y: Tensor, D: Tensor, x: Tensor, s: Arguments) -> Tensor:
@@ -187,7 +199,7 @@ def _finish(y: Tensor, D: Tensor, x: Tensor, s: Arguments) -> Tensor:
     return ((y + D * x) * F.silu(s.z.float())).to(s.u.dtype)
 
 
-def our_scan(scan: Scan, implementation: Implementation | None = None) -> Tensor:
+def our_scan(scan: ScanCase, implementation: Implementation | None = None) -> Tensor:
     """``selective_scan``, by the implementation for the device or by a named one."""
     return selective_scan(
         *scan.arguments,
@@ -201,16 +213,11 @@ def our_scan(scan: Scan, implementation: Implementation | None = None) -> Tensor
 COMPETITORS = {
     "ours": Competitor(our_scan),
     "reference": Competitor(partial(our_scan, implementation="reference")),
-    "lean_loop": Competitor(lambda scan: lean_loop(scan.arguments), (0, 1, 2)),
-    "compiled_loop": Competitor(lambda scan: _compiled(lean_loop)(scan.arguments), (0, 1, 2)),
-    "mamba_reference": Competitor(lambda scan: mamba_reference(scan.arguments), (1, 2, 0)),
-    "mambapy": Competitor(lambda scan: mambapy_scan(scan.arguments), (1, 0, 2), package="mambapy"),
-    "mamba_ssm": Competitor(
-        lambda scan: mamba_ssm_scan(scan.arguments),
-        (1, 2, 0),
-        package="mamba_ssm",
-        needs_gpu=True,
-    ),
+    "lean_loop": Competitor(lean_loop, (0, 1, 2)),
+    "compiled_loop": Competitor(compiled_loop, (0, 1, 2)),
+    "mamba_reference": Competitor(mamba_reference, (1, 2, 0)),
+    "mambapy": Competitor(mambapy_scan, (1, 0, 2), package="mambapy"),
+    "mamba_ssm": Competitor(mamba_ssm_scan, (1, 2, 0), package="mamba_ssm", needs_gpu=True),
 }
 """The competitors by name, ours first."""
 
@@ -223,8 +230,10 @@ def choose(names: Sequence[str], device: torch.device) -> list[str]:
     """
     for name in names:
         if name not in COMPETITORS:
-            names = nearest(name, COMPETITORS) or list(COMPETITORS)
-            raise ValueError(f"competitors: {name!r} is unknown, nearest: {', '.join(names)}")
+            candidates = nearest(name, COMPETITORS) or list(COMPETITORS)
+            raise ValueError(f"competitors: {name!r} is unknown, nearest: {', '.join(candidates)}")
         if missing := COMPETITORS[name].missing(device):
             raise ValueError(f"competitors: {name} needs {missing}")
-    return list(dict.fromkeys(names)) or [k for k, c in COMPETITORS.items() if not c.missing(device)]
+    if names:
+        return list(dict.fromkeys(names))  # each once
+    return [name for name, competitor in COMPETITORS.items() if not competitor.missing(device)]

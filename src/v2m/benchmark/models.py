@@ -150,16 +150,19 @@ def bench_models(
         ValueError: a model takes no such argument or size; before anything is timed.
     """
     cases = [(choice, resolution) for resolution in resolutions for choice in choices]
+    # Built without weights first, so that a wrong argument ends this before anything is timed.
     blanks = {case: _blank(*case, batch_size) for case in track(cases, "building: model", len(cases))}
     for resolution in resolutions:
         images = _images(batch_size, resolution, device)
         models, wrong = {}, {}
         for choice in track(choices, f"checking at {resolution} px: model", len(choices)):
             model = _new_model(choice, resolution, device)
+            # In float32: a low precision would hide what is wrong with a kernel.
             wrong[choice] = _difference_from_reference(model, images[:1])
             models[choice] = model.to(dtype)
         for mode in MODES:
             calls = {choice: _call(models[choice], images.to(dtype), mode) for choice in choices}
+            # The first call compiles what is compiled on first use, and shows whether the result can be right.
             shape = (batch_size, CLASSES) if mode == INFERENCE else ()
             rows = {}
             for choice in track(choices, f"first {mode}: model", len(choices)):
@@ -220,7 +223,12 @@ def _blank(choice: ModelChoice, resolution: int, batch_size: int) -> ModelRow:
 def _call(model: nn.Module, images: Tensor, mode: str) -> Callable[[], Tensor]:
     model.train(mode == TRAINING)
     if mode == INFERENCE:
-        return torch.inference_mode()(lambda: model(images))
+
+        @torch.inference_mode()
+        def infer() -> Tensor:
+            return model(images)
+
+        return infer
     optimizer = torch.optim.AdamW(model.parameters())
     targets = torch.arange(len(images), device=images.device)
 

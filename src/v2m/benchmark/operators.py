@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.benchmark.competitors import COMPETITORS, Arguments, Competitor, Scan, our_scan
+from v2m.benchmark.competitors import COMPETITORS, Arguments, Competitor, ScanCase, our_scan
 from v2m.benchmark.memory import peak_memory
 from v2m.benchmark.report import number, timing_cells
 from v2m.benchmark.timing import Call, Timing, Tracker, silent, time_in_turns, timed
@@ -52,7 +52,7 @@ class Workload:
         """Tokens that the scans go over, all eight together."""
         return 2 * len(Directions.CORNERS.paths) * self.batch_size * self.grid**2
 
-    def scans(self) -> list[Scan]:
+    def scans(self) -> list[ScanCase]:
         """Four first passes (with B) and four second ones (with C), each with values as in a new model."""
         generator = torch.Generator(self.device).manual_seed(0)
 
@@ -61,7 +61,7 @@ class Workload:
 
         map_shape = (self.batch_size, self.grid, self.grid)
         z = random(*map_shape, self.channels).to(self.dtype)
-        scans: list[Scan] = []
+        scans: list[ScanCase] = []
         for path in Directions.CORNERS.paths:
             for axis, reverse in path[:2]:
                 weights = random(*map_shape, self.states).to(self.dtype)
@@ -76,7 +76,9 @@ class Workload:
                     z=z,
                     delta_bias=steps + torch.log(-torch.expm1(-steps)),  # the inverse of softplus
                 )
-                scans.append(Scan(arguments, random(*map_shape, self.channels).to(self.dtype), axis, reverse))
+                scans.append(
+                    ScanCase(arguments, random(*map_shape, self.channels).to(self.dtype), axis, reverse)
+                )
         return scans
 
 
@@ -183,7 +185,7 @@ def build_call(name: str, workload: Workload, mode: str) -> Call:
     return _call(competitor, [competitor.prepare(scan) for scan in workload.scans()], mode)
 
 
-def _call(competitor: Competitor, prepared: list[Scan], mode: str) -> Call:
+def _call(competitor: Competitor, prepared: list[ScanCase], mode: str) -> Call:
     def call() -> None:
         for scan in prepared:
             _run(competitor, scan, mode)
@@ -191,7 +193,7 @@ def _call(competitor: Competitor, prepared: list[Scan], mode: str) -> Call:
     return call
 
 
-def _run(competitor: Competitor, prepared: Scan, mode: str) -> dict[str, Tensor]:
+def _run(competitor: Competitor, prepared: ScanCase, mode: str) -> dict[str, Tensor]:
     if mode == BOTH:
         return prepared.forward_backward(competitor.function)
     with torch.no_grad():
@@ -201,7 +203,7 @@ def _run(competitor: Competitor, prepared: Scan, mode: str) -> dict[str, Tensor]
 class _Expected:
     """The reference's results in float64, on all lines of a small map and on some of a large one."""
 
-    def __init__(self, scan: Scan) -> None:
+    def __init__(self, scan: ScanCase) -> None:
         batch, height, width, _ = scan.grad.shape
         self.dim, count, length = (1, height, width) if scan.axis == "row" else (2, width, height)
         fitting = max(1, UPDATES_CHECKED // (batch * length * scan.arguments.A.numel()))
@@ -226,8 +228,8 @@ class _Expected:
 
 def _check(
     name: str,
-    prepared: list[Scan],
-    scans: list[Scan],
+    prepared: list[ScanCase],
+    scans: list[ScanCase],
     expected: list[_Expected],
     mode: str,
     workload: Workload,

@@ -74,12 +74,12 @@ def draw(folder: Path, title: str, data: Any, evaluation: Evaluation) -> None:
     )
 
 
-def choose_images(logits: Tensor, targets: Tensor, count: int, seed: int = 0) -> list[int]:
+def choose_images(logits: Tensor, targets: Tensor, count: int) -> list[int]:
     """Indices of images worth showing: the surest mistakes first (at most half), then a random sample."""
     probabilities, predicted = logits.softmax(-1).max(-1)
     wrong = (predicted != targets).nonzero().flatten()
     mistakes = wrong[probabilities[wrong].argsort(descending=True)][: count // 2].tolist()
-    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0)).tolist()
     others = [i for i in order if predicted[i] == targets[i]]
     return mistakes + others[: count - len(mistakes)]
 
