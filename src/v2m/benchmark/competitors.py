@@ -40,7 +40,7 @@ class Arguments(NamedTuple):
 
 @dataclass(frozen=True)
 class ScanCase:
-    """A scan of maps to compute: its arguments, the gradient that arrives at its output, and its direction."""
+    """A scan of maps to compute: its arguments, the gradient of its output, and its direction."""
 
     arguments: Arguments
     grad: Tensor

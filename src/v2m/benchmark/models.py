@@ -162,7 +162,7 @@ def bench_models(
             models[choice] = model.to(dtype)
         for mode in MODES:
             calls = {choice: _call(models[choice], images.to(dtype), mode) for choice in choices}
-            # The first call compiles what is compiled on first use, and shows whether the result can be right.
+            # The first call compiles what it needs, and shows whether the result can be right.
             shape = (batch_size, CLASSES) if mode == INFERENCE else ()
             rows = {}
             for choice in track(choices, f"first {mode}: model", len(choices)):

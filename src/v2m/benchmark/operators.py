@@ -20,7 +20,8 @@ from v2m.layers import Directions
 from v2m.pictures.scaling import Panel
 from v2m.system.errors import first_line
 
-FORWARD, BOTH = MODES = ("forward", "forward + backward")
+BOTH = "forward + backward"
+MODES = ("forward", BOTH)
 LIMITS = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 """The largest error that passes, as a share of the largest expected value."""
 UPDATES_CHECKED = 2**24
