@@ -62,7 +62,7 @@ def missing(document, text):
     paths = {path for path in SOURCE_PATH.findall(text) if not has_path(path, [REPOSITORY])}
     if document == "docs/architecture.md":
         paths |= {path for path in SHORT_PATH.findall(text) if not has_path(path, ROOTS)}
-        paths |= {path for path in ROOM.findall(text) if not has_path(f"**/{path}", ROOTS)}
+        paths |= {path for path in ROOM.findall(text) if not has_path(f"**/{path}", ROOTS[1:])}
     names = {name for name in DOTTED.findall(text) if not has_name(name)}
     folder = (REPOSITORY / document).parent
     links = {link for link in LINK.findall(text) if not (folder / link).exists()}
