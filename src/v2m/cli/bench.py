@@ -41,6 +41,7 @@ def run(options: Any, out: Console, errors: Console) -> int:
     try:
         for title, group in TOPICS[topic](settings, device, partial(track, console=errors)):
             rows += group
+            # After every group, so that a long benchmark that is stopped has left something.
             write_json(results, topic, hardware, vars(settings), rows)
             out.print()
             out.print(title, style="bold")

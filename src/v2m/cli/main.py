@@ -20,7 +20,9 @@ from v2m.system.errors import DataError, shown
 from v2m.system.open_files import is_limit
 
 OUT_OF_MEMORY = r"out of memory|(?i:can(no|')t allocate memory)|bad_alloc"
+"""What PyTorch says where memory ran out: its own words, the system's, and those of C++."""
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+"""Exit codes; the last two are those of a shell for a process that a signal ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _open_outputs()
         _shorten_messages()
-        if arguments is None:  # the process is ours: those it starts take no modules of the current folder
-            os.environ["PYTHONSAFEPATH"], arguments = "1", sys.argv[1:]
+        if arguments is None:
+            # The process is ours: those that it starts take no modules of the current folder either.
+            os.environ["PYTHONSAFEPATH"] = "1"
+            arguments = sys.argv[1:]
         arguments = resume_arguments(arguments)
         parser = build_parser(arguments)
-        options = parser.parse_args(arguments)
-        options = parser.instantiate(options)
+        options = parser.instantiate(parser.parse_args(arguments))
         return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:
         if parallel.is_main():
@@ -46,18 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console(stderr=True).print("v2m: stopped")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output is gone; Python would complain again at exit
+    except BrokenPipeError:
+        # The reader of our output is gone, and Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if parallel.is_reader_lost(error):
             error = parallel.reader_lost(error)
-        is_shortage = _is_memory(error) or is_limit(error)
-        is_known = isinstance(error, KernelError) or is_shortage or not isinstance(error, RuntimeError)
-        if not is_known or os.environ.get("V2M_TRACEBACK"):
+        if not _is_expected(error) or os.environ.get("V2M_TRACEBACK"):
             raise
         if not isinstance(error, parallel.ProcessLostError):
-            parallel.give_way()
+            parallel.give_way()  # to the first process, which tells of what all of them met
         console(stderr=True).print(f"v2m: error: {_one_line(error)}")
         return FAILED
 
@@ -67,10 +69,10 @@ def _open_outputs() -> None:
 
     Letters that its encoding lacks are printed as their numbers.
     """
-    sys.stdout, sys.stderr = (
-        open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
-        for stream in (sys.stdout, sys.stderr)
-    )
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -79,24 +81,34 @@ def _shorten_messages() -> None:
     """Print what libraries warn of in a line, and nothing of retries, which end in an error if in vain."""
     if os.environ.get("V2M_TRACEBACK"):
         return
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {shown(' '.join(str(message).split()))}\n"
+    warnings.formatwarning = _warning_line
     logging.getLogger("huggingface_hub.utils._http").addFilter(_is_no_retry)
+
+
+def _warning_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {shown(' '.join(str(message).split()))}\n"
 
 
 def _is_no_retry(record: Any) -> bool:
     return not re.search(r"thrown while requesting|^Retrying in", record.getMessage())
 
 
+def _is_expected(error: Exception) -> bool:
+    """Whether its message is all that a person needs; other RuntimeErrors are faults of this package."""
+    if isinstance(error, RuntimeError):
+        return isinstance(error, KernelError) or _is_memory(error) or is_limit(error)
+    return True
+
+
 def _one_line(error: Exception) -> str:
-    """The message; of an error in a loader's worker process, which arrives as a traceback, its last line."""
+    """What to say of an error.
+
+    One in a loader's worker process arrives as a traceback, of which the last line is its message.
+    """
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     is_workers = len(lines) > 1 and "in DataLoader worker" in lines[0]
     if _is_memory(error):
-        where = "a process that reads images" if is_workers else "this process"
-        advice = (
-            "fewer --workers" if is_workers else "a smaller --batch_size, or more --accumulate in training"
-        )
-        return f"{where} is out of memory ({(lines[-1] if is_workers else lines[0])[:300]}); try {advice}"
+        return _memory_line(lines[-1] if is_workers else lines[0], is_workers)
     if is_limit(error):
         return "too many open files at once; raise the limit (ulimit -n 4096), or try fewer --workers"
     if is_workers:
@@ -104,14 +116,21 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         names = [os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)]
         return ": ".join([*names, error.strerror])
+    # Of other libraries' errors, the first line says what is wrong.
     return str(error) if isinstance(error, DataError | OSError) else lines[0]
+
+
+def _memory_line(reason: str, is_workers: bool) -> str:
+    if is_workers:
+        return f"a process that reads images is out of memory ({reason[:300]}); try fewer --workers"
+    return (
+        f"this process is out of memory ({reason[:300]}); "
+        "try a smaller --batch_size, or more --accumulate in training"
+    )
 
 
 def _is_memory(error: Exception) -> bool:
     """Whether memory ran out, which PyTorch says in several ways."""
-    is_torch = isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error))
-    return (
-        isinstance(error, MemoryError)
-        or (isinstance(error, OSError) and error.errno == ENOMEM)
-        or bool(is_torch)
-    )
+    if isinstance(error, RuntimeError):
+        return bool(re.search(OUT_OF_MEMORY, str(error)))
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM)

@@ -21,8 +21,10 @@ from v2m.tasks import TASKS
 PLAIN = "plain"
 """The mode of jsonargparse whose values are read here."""
 NAMES_OF_CODE = {"class_path", "init_args", "dict_kwargs"}
-OPTIONS = "config", "resume"
+OPTIONS = ("config", "resume")
+"""Options of ``v2m train`` that a configuration file may not have."""
 MAYBE_NESTED = r"[\[{:?]|-\s"
+"""What stands in any text that YAML reads as a list or a mapping."""
 
 
 class ConfigFileError(ValueError):
@@ -45,9 +47,9 @@ set_loader(PLAIN, parse_plain, exceptions=(NoYamlError,))
 
 
 def _check_names(settings: Any) -> None:
-    """Refuse names of code, also in text that is read as YAML once more."""
+    """Refuse names of code, also in text, which jsonargparse may read as YAML once more."""
     left = [settings]
-    while left:
+    while left:  # a loop, since settings of a stranger may be nested deeper than Python calls itself
         item = left.pop()
         if isinstance(item, list):
             left += item
@@ -101,7 +103,8 @@ def read_config(file: str | Path) -> tuple[dict[str, Any], str]:
             if not isinstance(found[group], dict):
                 raise DataError(f"{group} is {str(found[group])[:40]!r}, expected a mapping of settings")
         for setting, value in found.items():
-            if (option := setting.partition(".")[0]) in OPTIONS and value is not None:
+            option = setting.partition(".")[0]
+            if option in OPTIONS and value is not None:
                 raise DataError(f"{option} is an option, not a setting")
     except ValueError as error:
         raise ConfigFileError(f"config: {shown_file} holds no settings ({error})") from None
@@ -155,9 +158,10 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
         try:
             _check_name(name)
             if name not in GROUPS or not (equals or left):
-                plain.append(argument)
+                plain.append(argument)  # jsonargparse says what is wrong with a group without a value
                 continue
-            value = value if equals else left.pop(0)
+            if not equals:
+                value = left.pop(0)
             group = _read_group(value)
         except OSError as error:
             raise ConfigFileError(
@@ -170,6 +174,7 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def _read_group(value: str) -> dict[str, Any]:
+    """The settings of a group: written out, or else in a YAML file of that name."""
     try:
         found = parse_plain(value)
     except NoYamlError:
@@ -181,6 +186,7 @@ def _read_group(value: str) -> dict[str, Any]:
 
 
 def _text(setting: Any) -> str:
+    """A setting as an argument; what is no text in YAML, in one line."""
     if isinstance(setting, str):
         return setting
     return yaml.safe_dump(setting, default_flow_style=True, width=10**9).removesuffix("...\n").strip()
