@@ -143,6 +143,7 @@ def _lean_loop(s: Arguments) -> Tensor:
     Cs = None if s.C is None else s.C.float().unsqueeze(-1).unbind()
     h = x.new_zeros(*x.shape[1:], s.A.shape[1])
     ys = []
+    # Slices by unbind have one backward for all of them; an index in the loop would have one each.
     for t, step in enumerate(dt.unsqueeze(-1).unbind()):
         drive = drives[t] if Bs is None else drives[t] * Bs[t]
         h = torch.addcmul(drive, torch.exp(step * s.A), h)

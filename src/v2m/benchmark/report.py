@@ -31,6 +31,7 @@ def timing_cells(timing: Timing | None) -> dict[str, str]:
     """Median and quartiles in milliseconds."""
     if timing is None:
         return {"ms": "-", "quartiles": "-"}
+    # Three digits that count: timings seldom repeat in a fourth.
     digits = max(0, 2 - math.floor(math.log10(1e3 * timing.median)))
     median, low, high = (f"{1e3 * s:,.{digits}f}" for s in (timing.median, timing.low, timing.high))
     return {"ms": median, "quartiles": f"{low} to {high}"}

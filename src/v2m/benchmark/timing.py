@@ -54,6 +54,7 @@ def time_in_turns(
     turns = [name for _ in range(1 + rounds) for name in calls]
     for name in track(turns, "timing: call", len(turns)):
         seconds[name].append(timed(calls[name], device)[1])
+    # The first round compiles, fills caches and grows the allocator's pools.
     return {name: Timing.of(values[1:]) for name, values in seconds.items()}
 
 

@@ -60,6 +60,7 @@ def plot_refinement(
     """
     figure = new_figure(9, 3.8)
     left, right = figure.subplots(1, 2)
+    # An error of 0 has no place on a logarithmic axis.
     nonzero = [(count, error) for count, error in zip(sweeps, errors, strict=True) if error]
     left.semilogy(*zip(*nonzero, strict=True), color=BLUE, marker="o", markersize=3)
     left.axhline(np.finfo(np.float32).eps, color="grey", linestyle=":", label="rounding of float32")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DOTS = 120
+"""Pixels to an inch."""
 MOST_BARS = 40
 """Names beside each other that can still be read."""
 LONGEST_NAME = 24
@@ -30,7 +32,7 @@ def new_figure(width: float, height: float) -> "Figure":
     """An empty figure of so many inches."""
     from matplotlib.figure import Figure  # not pyplot, which would choose a window system
 
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return Figure(figsize=(width, height), dpi=DOTS, layout="constrained")
 
 
 def new_sheet(width: float, height: float, rows: int, columns: int) -> "tuple[Figure, list[Axes]]":

@@ -42,6 +42,7 @@ def _draw_curves(
             values = [row[f"{part}_{key}"] for row in history if f"{part}_{key}" in row]
             if not values:
                 continue
+            # One metric is named beside the axis already.
             words = f"{name} {label}".rstrip() if len(metrics) > 1 else name
             axis.plot(
                 epochs,

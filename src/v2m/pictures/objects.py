@@ -73,6 +73,7 @@ def draw_objects(image: Image.Image, objects: Drawn, side: int | None = None) ->
         masks = functional.resize_mask(masks, [height, width]).bool()
         pixels = draw_segmentation_masks(pixels, masks, OPACITY, colours)
     boxes = scale * torch.from_numpy(np.asarray(objects.boxes)[-MOST_DRAWN:])
+    # Lines and letters grow with the picture.
     line = max(2, round(max(width, height) / 320))
     pixels = draw_bounding_boxes(
         pixels,
@@ -109,6 +110,7 @@ def plot_objects(images: Sequence[tuple[Image.Image, Drawn, Drawn]], path: Path,
         path: PNG to write.
         title: Heading.
     """
+    # Images of like shape share a row, whose height is that of the taller one.
     images = sorted(images, key=lambda item: item[0].height / item[0].width)
     aspects = [image.height / image.width for image, *_ in images]
     figure, cells = new_paired_sheet(aspects, ("truth", "prediction"), size=(6.4, 3.15), margin=0.8)

@@ -50,6 +50,7 @@ def _draw_known(axis: "Axes", scene: DrawnScene, classes: Sequence[str]) -> None
 
     tints = [to_hex(f"C{label}") for label in scene.labels]
     corners = ENLARGED * torch.from_numpy(scene.boxes)
+    # From left, top, width and height to corners; the last pixel is the one before the next box could begin.
     corners[:, 2:] += corners[:, :2] - 1
     image = _enlarged(torch.from_numpy(scene.image).permute(2, 0, 1))
     image = draw_segmentation_masks(image, _enlarged(torch.from_numpy(scene.masks)), alpha=0.5, colors=tints)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from v2m.pictures.colours import BLUE, RED, palette
 from v2m.pictures.figure import (
+    DOTS,
     LONGEST_LEGEND,
     MOST_BARS,
     add_class_legend,
@@ -45,7 +46,7 @@ def overlay(image: Image.Image, labels: Labels, classes: int) -> npt.NDArray[np.
     """Labels in colour over a gray image ``[H, W, 3]``; the image shows where a label is no class."""
     gray = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
     is_class = (labels >= 0) & (labels < classes)
-    colours = palette(classes)[np.where(is_class, labels, 0)]
+    colours = palette(classes)[np.where(is_class, labels, 0)]  # gray is drawn where there is no class
     mixed = np.where(is_class[..., None], (1 - OPACITY) * gray + OPACITY * colours, gray)
     return mixed.round().astype(np.uint8)
 
@@ -59,6 +60,7 @@ def plot_segments(images: Sequence[Segmented], classes: Sequence[str], path: Pat
         path: PNG to write.
         title: Heading.
     """
+    # Images of like shape share a row, whose height is that of the taller one.
     images = sorted(map(_reduced, images), key=lambda item: _aspect(item.image))
     aspects = [_aspect(item.image) for item in images]
     figure, cells = new_paired_sheet(aspects, ("image", "truth", "prediction"), size=(6.3, 2.1), margin=1.5)
@@ -83,7 +85,7 @@ def plot_overlay(image: Image.Image, labels: Labels, classes: Sequence[str], pat
         path: PNG to write.
     """
     times = max(1, SMALLEST_SIDE / max(image.size))
-    width, height = (side * times / 120 for side in image.size)
+    width, height = (side * times / DOTS for side in image.size)
     figure = new_figure(width + 2.4, max(height, 0.4 + 0.2 * min(LONGEST_LEGEND + 1, len(np.unique(labels)))))
     axis = figure.subplots()
     axis.imshow(overlay(image, labels, len(classes)), interpolation="nearest")
@@ -120,6 +122,7 @@ def _reduced(item: Segmented) -> Segmented:
     image = item.image.copy()
     image.thumbnail((SHEET_SIDE, SHEET_SIDE))
     height, width = item.truth.shape
+    # The nearest label: between two of them there may be the number of a third.
     rows = np.arange(image.height) * height // image.height
     columns = np.arange(image.width) * width // image.width
     return Segmented(image, item.truth[np.ix_(rows, columns)], item.predicted[np.ix_(rows, columns)])
