@@ -324,10 +324,9 @@ class _Trainer:
 
     def _restore(self) -> None:
         """Go on from what was saved last; settings that changed since then count."""
-        path = parallel.from_main(
-            self.accelerator, lambda: self.run.find_checkpoint(self._warn, _check_state)
-        )
-        state = read_checkpoint(path)
+        found = self.run.find_checkpoint(self._warn, _check_state) if self.is_main else None
+        path = parallel.from_main(self.accelerator, lambda: found and found.path)
+        state = found.state if found else read_checkpoint(path)
         before, now = ([*map(same_name, names)] for names in (state["classes"], self.task.classes))
         if before != now:
             raise DataError(f"resume: {_changed_classes(before, now)}")
