@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import make_image_folder
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 
 EPOCHS, STEPS = 3, 6
 ARGUMENTS = [

@@ -18,8 +18,8 @@ from tests.engine.test_train import StopError, poisoned, stop_after
 from tests.helpers import has_compiler
 from tests.scenes import TASKS, configure, make_scenes, opened_task
 from v2m.engine.learner import Learner
-from v2m.engine.resolve import build_optimizer, build_schedule
-from v2m.engine.run import RunFolder
+from v2m.engine.optimizer import build_optimizer, build_schedule
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError

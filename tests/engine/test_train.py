@@ -18,7 +18,7 @@ from v2m.data import AugmentConfig
 from v2m.engine import resolve as resolve_module
 from v2m.engine import train as module
 from v2m.engine.learner import Learner
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError
