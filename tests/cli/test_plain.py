@@ -8,7 +8,7 @@ import yaml
 from tests.cli.test_cli import fails
 from v2m.cli import main
 from v2m.cli.plain import GROUPS
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.tasks.classification.config import ClassificationConfig
 
 PRINT = ("train", "--data", "digits", "--print_config")

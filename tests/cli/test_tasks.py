@@ -13,7 +13,7 @@ from PIL import Image
 from tests.cli.test_cli import fails, picture_size
 from tests.scenes import CLASSES, PICTURES, TASKS, make_scenes, train_arguments
 from v2m.cli import detection, main, segmentation
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 
 SCORES = dict(detection="test box AP ", segmentation="test mIoU ")
 NUMBERS = dict(

@@ -24,7 +24,7 @@ def test_the_last_ones_are_kept(checkpoints):
     assert [read_checkpoint(path) for path in checkpoints.paths] == [
         dict(epoch=2, step=5), dict(epoch=2, step=0), dict(epoch=1, step=10)
     ]  # fmt: skip
-    assert checkpoints.last_whole(nothing_to_warn_of) == checkpoints.paths[0]
+    assert checkpoints.last_whole(nothing_to_warn_of).path == checkpoints.paths[0]
     assert checkpoints.paths[0].name.startswith("epoch-00002-step-0000005-")
 
 
@@ -52,12 +52,12 @@ def test_damage_is_told_and_the_one_before_is_used(checkpoints, damage):
     last, before = checkpoints.paths
     damage(last)
     warnings = []
-    assert checkpoints.last_whole(warnings.append) == before
+    assert checkpoints.last_whole(warnings.append).path == before
     (warning,) = warnings
     assert warning.startswith(f"{last} is damaged")
     assert warning.endswith(f"going on from the one before, {before.name}")
     assert last.with_name(last.name + DAMAGED).is_file()
-    assert checkpoints.last_whole(nothing_to_warn_of) == before
+    assert checkpoints.last_whole(nothing_to_warn_of).path == before
 
 
 def test_nothing_whole_is_an_error(checkpoints):
@@ -143,6 +143,9 @@ UNREADABLE = dict(
     call=rewritten(WEIGHTS, change=lambda _: b"\x80\x02cbuiltins\nbytearray\nJ\x00\x00\x10\x00\x85R."),
     tensor=rewritten(WEIGHTS, change=lambda _: b"\x80\x02ctorch\nTensor\nJ\x00\x00\x10\x00\x85R."),
     large=rewritten(WEIGHTS, change=lambda old: old.replace(b"K\x04\x85", b"J\x00\x00\x10\x00\x85")),
+    longer=rewritten(
+        WEIGHTS, change=lambda old: old.replace(b"K\x04\x85", b"K\x40\x85").replace(b"K\x04t", b"K\x40t")
+    ),
     noise=rewritten(WEIGHTS, change=lambda _: b"\x80\x02\xff"),
     old=b"\x80\x02}q\x00.",
 )
@@ -155,7 +158,7 @@ def test_what_cannot_be_read_is_told_and_the_one_before_is_used(checkpoints, con
     with pytest.raises(OSError, match=rf"^resume: {last} cannot be read \(.*\)$"):
         read_checkpoint(last)
     warnings = []
-    assert checkpoints.last_whole(warnings.append) == before
+    assert checkpoints.last_whole(warnings.append).path == before
     (warning,) = warnings
     assert warning.startswith(f"{last} is damaged, it cannot be read (")
     assert "\n" not in warning
@@ -167,7 +170,7 @@ def test_what_is_no_file_is_no_checkpoint(checkpoints, make):
     before = checkpoints.save(1, 1, dict(epoch=1))
     make(checkpoints.folder / "epoch-00001-step-0000002-0123456789abcdef.pt")
     warnings = []
-    assert checkpoints.last_whole(warnings.append) == before
+    assert checkpoints.last_whole(warnings.append).path == before
     assert "is damaged, it is no regular file (" in warnings[0]
 
 
@@ -179,7 +182,7 @@ def test_states_that_are_none_are_told_and_the_one_before_is_used(checkpoints):
     before = checkpoints.save(1, 1, dict(epoch=1))
     last = checkpoints.save(1, 2, {})
     warnings = []
-    assert checkpoints.last_whole(warnings.append, check) == before
+    assert checkpoints.last_whole(warnings.append, check).path == before
     assert warnings[0].startswith(f"{last} is damaged, it holds no epoch (it is {last.name}.damaged now)")
 
 

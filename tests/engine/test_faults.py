@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.engine.test_train import poisoned
 from v2m.engine.checkpoint import Checkpoints, read_checkpoint
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError
 from v2m.system.files import put_in_place, replace_file
@@ -164,7 +164,8 @@ def test_one_run_at_a_time_in_a_folder(config, console):
     run = RunFolder(config.output)
     run.create()
     code = (
-        f"from v2m.engine.run import RunFolder\nwith RunFolder({config.output!r}).locked(): print('locked')"
+        "from v2m.engine.run_folder import RunFolder\n"
+        f"with RunFolder({config.output!r}).locked(): print('locked')"
     )
     with run.locked():
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -19,7 +19,7 @@ from v2m.cli import main
 from v2m.data import open_dataset
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 
 ARGUMENTS = [
     "--epochs=3",
@@ -135,7 +135,7 @@ from v2m.engine.evaluate import evaluate
 from v2m.data import open_dataset
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.head import load_model
 from v2m.tasks.classification.metrics import ClassificationResults

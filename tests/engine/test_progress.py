@@ -1,16 +1,13 @@
-import gc
 import io
 import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
 from rich.console import Console
 
 from v2m.engine import progress
-from v2m.engine.memory import memory_mb
-from v2m.engine.progress import StepStatus, StudyProgress, TrainProgress, track
+from v2m.engine.progress import StepStatus, TrainProgress, track
 from v2m.tasks.task import Metric
 
 
@@ -194,49 +191,6 @@ def test_waiting_a_little_or_at_the_start_is_normal(clock, data_wait, steps, sec
         for epoch in (1, 2):
             starve(shown, clock, replace(STATUS, epoch=epoch, data_wait=data_wait), steps, seconds)
     assert "waits" not in console.file.getvalue()
-
-
-def test_memory_is_what_the_process_takes():
-    gc.collect()  # what other tests have left must not go meanwhile
-    before = memory_mb(torch.device("cpu"))
-    block = torch.ones(100, 1000, 1000, dtype=torch.uint8)
-    assert 90 < memory_mb(torch.device("cpu")) - before < 130
-    del block
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_memory_of_a_gpu_is_the_most_that_tensors_took():
-    torch.ones(100, 1000, 1000, dtype=torch.uint8, device="cuda")  # freed at once
-    assert memory_mb(torch.device("cuda")) >= 100
-
-
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_study_shows_what_is_done_and_running(every_line, is_terminal):
-    console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
-    with StudyProgress(console, runs=4, epochs=20, done=5) as shown:
-        shown.update(1, ["a-seed0 0/5"], epochs=5)
-        shown.update(2, ["a-seed1 3/5", "b-seed1 2/5"], epochs=15)
-        shown._bar.refresh()
-        shown.line("a line that stays")
-    text = console.file.getvalue()
-    assert "runs 2/4  running a-seed1 3/5, b-seed1 2/5  0:00:00 left" in text
-    assert "a line that stays\n" in text
-    if not is_terminal:
-        assert text.splitlines()[0] == "runs 1/4  running a-seed0 0/5"
-
-
-def test_the_time_left_of_a_study_shrinks_between_epochs(every_line, monkeypatch):
-    console = Console(file=io.StringIO(), width=100)
-    clock = iter([0, 10, 40, 60, 75, 300])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    now = next(clock)
-    with StudyProgress(console, runs=4, epochs=8, done=2) as shown:
-        for epochs in (2, 4, 4, 5, 5):
-            now = next(clock)
-            shown.update(1, ["a-seed0"], epochs)
-    left = [line.partition("a-seed0")[2].strip() for line in console.file.getvalue().splitlines()]
-    assert left == ["", "0:01:20 left", "0:01:00 left", "0:01:15 left", "0:00:00 left"]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

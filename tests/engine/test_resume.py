@@ -13,8 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import make_image_folder
-from v2m.engine.checkpoint import read_checkpoint
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 
 EPOCHS, STEPS = 3, 6
 ARGUMENTS = [
@@ -61,7 +60,7 @@ def start(folder, output, *more):
 def outcome(output):
     """Everything that must be the same: weights, averages, moments' effect on them, and metrics."""
     run = RunFolder(output)
-    saved = read_checkpoint(run.find_checkpoint(warn=pytest.fail))
+    saved = run.find_checkpoint(warn=pytest.fail).state
     tensors = load_file(run.path / "model.safetensors") | {f"raw.{k}": v for k, v in saved["model"].items()}
     tensors |= {f"moment.{i}.{k}": v for i, values in saved["optimizer"].items() for k, v in values.items()}
     rows = [{key: row[key] for key in SAME} for row in run.read_metrics()]

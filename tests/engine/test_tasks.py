@@ -17,10 +17,9 @@ from tests.engine.test_resume import assert_same
 from tests.engine.test_train import StopError, poisoned, stop_after
 from tests.helpers import has_compiler
 from tests.scenes import TASKS, configure, make_scenes, opened_task
-from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.learner import Learner
-from v2m.engine.resolve import build_optimizer, build_schedule
-from v2m.engine.run import RunFolder
+from v2m.engine.optimizer import build_optimizer, build_schedule
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError
@@ -53,7 +52,7 @@ def console():
 def outcome(output):
     """Weights, averages and moments, and metrics without times."""
     run = RunFolder(output)
-    saved = read_checkpoint(run.find_checkpoint(warn=pytest.fail))
+    saved = run.find_checkpoint(warn=pytest.fail).state
     tensors = load_file(run.path / "model.safetensors") | {f"raw.{k}": v for k, v in saved["model"].items()}
     tensors |= {f"moment.{i}.{k}": v for i, values in saved["optimizer"].items() for k, v in values.items()}
     rows = [{k: v for k, v in row.items() if k not in TIMES} for row in run.read_metrics()]

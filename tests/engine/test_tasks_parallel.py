@@ -12,7 +12,7 @@ from v2m.cli import main
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.evaluate import evaluate
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.tasks import find_task
 
 ALIKE = dict(

@@ -17,9 +17,8 @@ from tests.helpers import assert_close, has_compiler
 from v2m.data import AugmentConfig
 from v2m.engine import resolve as resolve_module
 from v2m.engine import train as module
-from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.learner import Learner
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError
@@ -77,7 +76,7 @@ def interrupt_in(epoch, step):
 
 
 def saved_state(run):
-    return read_checkpoint(run.find_checkpoint(warn=pytest.fail))
+    return run.find_checkpoint(warn=pytest.fail).state
 
 
 def test_a_run_leaves_everything_in_its_folder(config, console, image_folder):

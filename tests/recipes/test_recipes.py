@@ -11,7 +11,7 @@ import v2m  # noqa: F401
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments, train_config
 from v2m.data import DATASETS
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.models import MODELS
 from v2m.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from v2m.tasks import find_task

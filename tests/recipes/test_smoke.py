@@ -14,7 +14,7 @@ from tests.scenes import HEADS, MODEL_ARGS, make_scenes
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import train_config
 from v2m.data.classes import named
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import train
 from v2m.models.config import HierarchicalV2MConfig
 from v2m.recipes import RECIPES

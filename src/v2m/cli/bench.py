@@ -14,7 +14,7 @@ from v2m.benchmark.competitors import choose
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.report import Row, file_name, table, write_json
 from v2m.benchmark.timing import Tracker
-from v2m.engine.parallel import best_device
+from v2m.engine.device import best_device
 from v2m.engine.progress import track
 from v2m.pictures.scaling import plot_scaling
 

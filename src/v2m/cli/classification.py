@@ -10,10 +10,10 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from v2m.cli.output import find_inputs, number_table
+from v2m.engine.device import best_device
 from v2m.engine.evaluate import Evaluation
-from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.pictures import plot_confusion_matrix, plot_predictions
 from v2m.system.errors import DataError, shown
 from v2m.tasks.classification import ClassificationEvaluator

@@ -21,10 +21,10 @@ from v2m.cli.output import NAME_FOLDER, console, note_unchecked, number_table
 from v2m.cli.settings import train_config
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
+from v2m.engine.device import best_device
 from v2m.engine.evaluate import Evaluation, evaluate
-from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import train
 from v2m.explain.sweeps import measure_refinement
 from v2m.models import MODELS, HierarchicalV2MConfig

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
 from v2m.data.coco.dataset import CocoImages
+from v2m.engine.device import best_device
 from v2m.engine.evaluate import Evaluation
-from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 from v2m.pictures.objects import Drawn, plot_class_aps, plot_detections, plot_objects
 from v2m.system.errors import DataError

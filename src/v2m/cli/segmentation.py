@@ -12,8 +12,8 @@ from torch import Tensor
 
 from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
 from v2m.data.masks.dataset import MaskedImages
+from v2m.engine.device import best_device
 from v2m.engine.evaluate import Evaluation
-from v2m.engine.parallel import best_device
 from v2m.engine.progress import track
 from v2m.pictures.colours import palette
 from v2m.pictures.segments import Segmented, plot_class_ious, plot_overlay, plot_segments

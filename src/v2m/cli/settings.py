@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from v2m.cli.plain import read_config
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.recipes import find_recipe, recipe_of
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig

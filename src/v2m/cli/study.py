@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from v2m.engine.parallel import best_device
-from v2m.engine.run import LOCK
+from v2m.engine.device import best_device
+from v2m.engine.run_folder import LOCK
 from v2m.engine.stopping import Interrupted
 from v2m.pictures import plot_study
 from v2m.studies.catalogue import STUDIES, Study, describe_studies

@@ -1,33 +1,36 @@
-"""Checkpoints: whole, checked, and only the last ones."""
+"""Checkpoints: each is written whole, its name proves its content, and only the last ones are kept."""
 
-import os
-import pickletools
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from v2m.system.archives import check_stored
 from v2m.system.errors import first_line, shown
-from v2m.system.files import clear_partial, file_sha256, flush_folder, new_partial, open_file, put_in_place
+from v2m.system.files import clear_partial, file_sha256, flush_folder, new_partial, put_in_place
 from v2m.system.names import shell_word
 
 NAME = r"epoch-\d{5}-step-\d{7}-[0-9a-f]{16}\.pt"
 DAMAGED = ".damaged"
-ALLOCATING = ("Tensor", "bytearray")
-"""What a pickle could call with a number of bytes."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read: its file, and the state in it, on the CPU."""
+
+    path: Path
+    state: dict[str, Any]
 
 
 class Checkpoints:
     """The checkpoints of a run, of which the last ones are kept.
 
-    A checkpoint is written beside its place and renamed into it. Its name ends with the start of the SHA-256
-    of its content, so that a flipped byte or a missing end is noticed.
+    A checkpoint is first written to a partial file, which is then renamed. Its name ends with the start of
+    the SHA-256 of its content. So a flipped byte or a missing end is noticed.
 
     Args:
-        folder: Where they are; made when the first one is saved.
+        folder: Where they are. The folder is made when the first one is saved.
         keep_last: How many are kept.
     """
 
@@ -46,11 +49,11 @@ class Checkpoints:
         return sorted(self.folder.glob(f"*{DAMAGED}"))
 
     def save(self, epoch: int, step: int, state: dict[str, Any]) -> Path:
-        """Keep a state of tensors and plain data.
+        """Save a state of tensors and plain data.
 
         Args:
             epoch: The epoch being trained.
-            step: Its steps that are done.
+            step: How many of its steps are done.
             state: What ``torch.load(weights_only=True)`` can read.
         """
         self.folder.mkdir(exist_ok=True)
@@ -59,6 +62,7 @@ class Checkpoints:
         try:
             with open(partial, "wb") as file:  # by its path, torch.save would not say that the disk is full
                 torch.save(state, file)
+            # The name needs the hash of what is on the disk, so the file is named last.
             path = self.folder / f"epoch-{epoch:05d}-step-{step:07d}-{_digest(partial)}.pt"
             put_in_place(partial, path)
             flush_folder(self.folder)  # before older ones go
@@ -69,12 +73,14 @@ class Checkpoints:
         return path
 
     def last_whole(
-        self, warn: Callable[[str], None], check: Callable[[Any], None] = lambda state: None
-    ) -> Path:
-        """The last checkpoint that is as it was written and can be read; others are renamed, and told about.
+        self, warn: Callable[[str], None], check: Callable[[Any], None] | None = None
+    ) -> Checkpoint:
+        """The last checkpoint that is as it was written and can be read.
+
+        Those after it are damaged. They are renamed, so that nobody looks at them again.
 
         Args:
-            warn: Told of each that is damaged.
+            warn: Told of each one that is damaged.
             check: Raises a ValueError for what is no state; its message goes on after "it".
 
         Raises:
@@ -85,9 +91,10 @@ class Checkpoints:
         if not paths and not self.damaged:
             raise FileNotFoundError(f"resume: {self.folder} has no checkpoint; nothing was saved there yet")
         for i, path in enumerate(paths):
-            reason = _damage(path, check)
-            if reason is None:
-                return path
+            try:
+                return Checkpoint(path, _read_whole(path, check))
+            except ValueError as error:
+                reason = f"it {error}"
             path.rename(path.with_name(path.name + DAMAGED))
             others = paths[i + 1 :]
             then = f"going on from the one before, {others[0].name}" if others else "there is no other"
@@ -105,62 +112,38 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        _load(path, mmap=True)  # nothing is copied yet, and no tensor may be larger than the file
-        return _load(path, mmap=False)
+        return _load(path)
     except ValueError as error:
         raise OSError(f"resume: {path} {error}") from None
 
 
-def _load(path: Path, mmap: bool) -> Any:
+def _read_whole(path: Path, check: Callable[[Any], None] | None) -> dict[str, Any]:
+    """The state in a checkpoint that is as it was written.
+
+    Raises:
+        ValueError: something is wrong with it; the message goes on after "it".
+    """
+    if _digest(path) not in path.name:
+        raise ValueError("is not what was written")
+    state = _load(path)
+    if check:
+        check(state)
+    return state
+
+
+def _load(path: Path) -> Any:
     """What a checkpoint holds.
 
     Raises:
         ValueError: it cannot be read; the message says why.
     """
     try:
-        _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        check_stored(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # torch.load raises whatever a strange file makes its readers raise
         raise ValueError(f"cannot be read ({shown(first_line(error))})") from None
-
-
-def _check_archive(path: Path) -> None:
-    """See that a file takes no more memory than its size: nothing in it is compressed or made by a number.
-
-    Raises:
-        ValueError: it may take more.
-        OSError, BadZipFile: it cannot be read.
-    """
-    with open_file(path) as file, zipfile.ZipFile(file) as archive:
-        items = archive.infolist()
-        is_plain = all(item.compress_type == zipfile.ZIP_STORED for item in items)
-        size = file.seek(0, os.SEEK_END)
-        if not is_plain or sum(item.file_size for item in items) > size:
-            raise ValueError("compressed, expected a file as torch.save writes it")
-        if min(item.header_offset for item in items):  # readers may differ about what such a file holds
-            raise ValueError("something is before the archive")
-        for item in items:
-            if item.filename.lower().endswith(".pkl"):
-                _check_pickle(archive.read(item))
-
-
-def _check_pickle(content: bytes) -> None:
-    for operation, argument, _ in pickletools.genops(content):
-        if operation.name == "GLOBAL" and str(argument).split()[-1] in ALLOCATING:
-            raise ValueError(f"{argument} in it, expected tensors and plain data")
-
-
-def _damage(path: Path, check: Callable[[Any], None]) -> str | None:
-    """What is wrong with a checkpoint, if anything is."""
-    try:
-        if _digest(path) not in path.name:
-            return "it is not what was written"
-        check(_load(path, mmap=True))
-    except ValueError as error:
-        return f"it {error}"
-    return None
 
 
 def _digest(path: Path) -> str:

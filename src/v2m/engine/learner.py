@@ -1,4 +1,4 @@
-"""What learns: a model, its moving average, the task, the optimiser and the schedule."""
+"""What learns: the model, its moving average, the optimiser and the schedule. Nothing here knows files."""
 
 import copy
 import math
@@ -14,34 +14,43 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from v2m.data.loading import Batch, seed_everything
-from v2m.engine import parallel
-from v2m.engine.finite import find_nonfinite
-from v2m.engine.resolve import build_optimizer, build_schedule
+from v2m.engine import parallel, sharding
+from v2m.engine.nonfinite import find_nonfinite
+from v2m.engine.optimizer import build_optimizer, build_schedule
 from v2m.system.errors import short
 from v2m.tasks import Task
 
-STEP = 1
-"""The last part of the seed of a step; seeds of images have none."""
+STEP_SEED = 1
+"""The last part of the seed of a step.
+
+Seeds of images are shorter. NumPy takes their missing parts for zeros, so this one must be none.
+"""
 
 
-class Place(NamedTuple):
-    """A step: its epoch, its number in the epoch from 0, and its number in the run from 0."""
+class StepIndex(NamedTuple):
+    """Which step it is. All random numbers of the step follow from this.
+
+    Attributes:
+        epoch: The epoch, from 1.
+        step: The step in the epoch, from 0.
+        global_step: The step in the run, from 0.
+    """
 
     epoch: int
     step: int
-    total: int
+    global_step: int
 
 
 class StepResult(NamedTuple):
     """What a step gave, over all processes.
 
     Attributes:
-        is_finite: Whether loss and gradient were finite; otherwise the step was skipped.
+        is_finite: Whether loss and gradient were finite. If not, the step was skipped.
         loss: Sum of the losses of its images.
-        right: How much of them was right, in the unit of the task's ``train_metric``.
-        counted: Of how much.
-        images: Images.
-        answers: How many processes said yes to each question.
+        right: How much was right, in the unit of the task's ``train_metric``.
+        counted: How much could have been right.
+        images: Number of images.
+        votes: For each question, how many processes voted yes.
     """
 
     is_finite: bool
@@ -49,7 +58,7 @@ class StepResult(NamedTuple):
     right: int
     counted: int
     images: int
-    answers: list[int]
+    votes: list[int]
 
 
 class Learner:
@@ -74,22 +83,30 @@ class Learner:
     ) -> None:
         self._task, self._config, self._accelerator = task, task.config, accelerator
         config, device = task.config, accelerator.device
-        model = parallel.share_batch_norm(task.build_model(pretrained), accelerator)
+
+        # The model. What is saved has full, contiguous tensors, so a model in another form needs a twin.
+        model = sharding.sync_batch_norm(task.build_model(pretrained), accelerator)
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         is_plain = not (config.fsdp or config.channels_last)
-        self._plain_model = None if is_plain else copy.deepcopy(model)  # to save: undivided, contiguous
+        self._plain_model = None if is_plain else copy.deepcopy(model)
         self._model = model.to(device).to(memory_format=self._memory_format)
         if config.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
-        average = partial(ModelEmaV3, use_warmup=True, foreach=not config.fsdp)  # buffers are not divided
+
+        # The moving average is a copy of the model, made before that is compiled and wrapped.
+        average = partial(ModelEmaV3, use_warmup=True, foreach=not config.fsdp)  # buffers are not sharded
         self._ema = average(model, config.ema_decay) if config.ema_decay else None
+
+        # What is minimised. It calls the wrapper of DDP; the module in it has the names that are saved.
         self._objective = task.build_objective(model).to(device)
         self._trained = self._objective.trainable_module
         if config.compile:
             self._trained.compile()
-        self._objective.trainable_module = parallel.distribute(self._trained, accelerator, config.fsdp)
+        self._objective.trainable_module = sharding.distribute(self._trained, accelerator, config.fsdp)
         if self._ema and config.fsdp:
-            parallel.shard(self._ema.module)
+            sharding.shard(self._ema.module)
+
+        # The optimiser comes last: FSDP has replaced the parameters by sharded ones.
         optimizer = build_optimizer(self._trained, config.optimizer)
         self._optimizer = accelerator.prepare(optimizer)
         self._schedule = build_schedule(optimizer, config.schedule, steps)
@@ -109,39 +126,46 @@ class Learner:
         """Go to training mode."""
         self._objective.train()
 
-    def step(self, parts: list[Batch], place: Place, questions: Sequence[Callable[[], bool]]) -> StepResult:
-        """Train on the parts of a step, unless loss or gradient are not finite.
+    def step(
+        self, micro_batches: list[Batch], index: StepIndex, questions: Sequence[Callable[[], bool]]
+    ) -> StepResult:
+        """Do a step, unless loss or gradient are not finite.
 
         Args:
-            parts: This process's share of the images.
-            place: Where the step is, from which its random numbers follow.
-            questions: Asked after the gradient, in every process.
+            micro_batches: This process's share of the images of the step.
+            index: Which step it is.
+            questions: What all processes vote on. They are asked in every process, after the gradient.
         """
+        # Gradients. Batch norms see the images here, so their statistics are kept for a step that is skipped.
         buffers = [(buffer, buffer.clone()) for buffer in self._trained.buffers()]
-        totals = self._backward(parts, place)
+        totals = self._backward(micro_batches, index)
         limit = self._config.optimizer.clip_grad or math.inf
         self._accelerator.unscale_gradients(self._optimizer)
-        norm = parallel.whole(nn.utils.clip_grad_norm_(self._trained.parameters(), limit))
-        asked = torch.tensor([ask() for ask in questions], dtype=totals.dtype, device=totals.device)
-        loss, *counts = self._accelerator.reduce(torch.cat([totals, asked])).tolist()
-        right, counted, images, *answers = map(int, counts)
+        norm = sharding.full_state(nn.utils.clip_grad_norm_(self._trained.parameters(), limit))
+
+        # Votes. One sum over the processes brings losses, counts and votes to all, so they all decide alike.
+        votes = torch.tensor([ask() for ask in questions], dtype=totals.dtype, device=totals.device)
+        loss, *counts = self._accelerator.reduce(torch.cat([totals, votes])).tolist()
+        right, counted, images, *voted = map(int, counts)
         is_finite = math.isfinite(loss) and math.isfinite(norm.item())
-        if is_finite or self._accelerator.scaler:  # which skips the step itself, and lowers the scale
+
+        # The update, or none. The schedule goes on either way: it follows the steps, not the updates.
+        if is_finite or self._accelerator.scaler:  # a scaler skips by itself, and has to lower its scale
             self._optimizer_step()
         self._optimizer.zero_grad()
-        self._schedule.step_update(place.total + 1)
-        if not is_finite:  # batch norms have seen it
+        self._schedule.step_update(index.global_step + 1)
+        if not is_finite:
             for buffer, before in buffers:
                 buffer.copy_(before)
         elif self._ema:
-            self._ema.update(self._model, step=place.total + 1)
-        return StepResult(is_finite, loss, right, counted, images, answers)
+            self._ema.update(self._model, step=index.global_step + 1)
+        return StepResult(is_finite, loss, right, counted, images, voted)
 
     def _optimizer_step(self) -> None:
-        """Let the optimiser do a step; the first one after a checkpoint shows whether its moments fit.
+        """Let the optimiser do a step. The first one after a checkpoint shows whether its moments fit.
 
         Raises:
-            ValueError: they do not.
+            ValueError: they do not fit.
         """
         try:
             self._optimizer.step()
@@ -153,83 +177,91 @@ class Learner:
             raise ValueError(f"resume: the moments of the optimiser do not fit ({short(error)})") from None
         self._has_stepped = True
 
-    def _backward(self, parts: list[Batch], place: Place) -> Tensor:
-        """Add up the gradients of the parts; returns sums of loss, what is right, what counts, and images."""
-        self._seed(place)
+    def _backward(self, micro_batches: list[Batch], index: StepIndex) -> Tensor:
+        """Accumulate the gradients of the micro-batches.
+
+        Returns:
+            Sums over the images: of the loss, of what is right, of what could have been, and their number.
+        """
+        self._seed(index)
         totals = torch.zeros(4, dtype=torch.float64, device=self._accelerator.device)
-        for number, batch in enumerate(parts, 1):
+        for number, batch in enumerate(micro_batches, 1):
             targets, mixed, mixed_targets = self._inputs(batch)
-            with nullcontext() if number == len(parts) else self._objective.no_sync():
+            # DDP averages gradients over the processes, which the last micro-batch does for all of them.
+            with nullcontext() if number == len(micro_batches) else self._objective.no_sync():
                 with self._accelerator.autocast():
                     result = self._objective(mixed, mixed_targets)
-                self._accelerator.backward(result["loss"] / len(parts))
+                self._accelerator.backward(result["loss"] / len(micro_batches))
             right, counted = self._task.count_right(result["output"], targets)
             images = len(batch.indices)
             sums = (result["loss"].detach() * images, right, counted, images)
             totals += torch.stack([torch.as_tensor(value).to(totals) for value in sums])
         return totals
 
-    def _seed(self, place: Place) -> None:
+    def _seed(self, index: StepIndex) -> None:
         """Seed what is random in a step: mixing of images, and depth or units that are dropped."""
-        seed_everything(self._config.seed, place.epoch, place.step, self._accelerator.process_index, STEP)
+        # Each process draws for its own images, so its rank is a part of the seed.
+        seed_everything(
+            self._config.seed, index.epoch, index.step, self._accelerator.process_index, STEP_SEED
+        )
         if self._accelerator.device.type != "cpu":
             torch.manual_seed(torch.initial_seed())
 
     def _inputs(self, batch: Batch) -> tuple[Any, Any, Any]:
-        """Targets on the device, and images and targets that are mixed."""
+        """Targets, mixed images and mixed targets, on the device."""
         inputs = (batch.images, batch.targets)
         images, targets = send_to_device(inputs, self._accelerator.device, non_blocking=True)
         if isinstance(images, Tensor):
             images = images.contiguous(memory_format=self._memory_format)
         return targets, *self._task.mix(images, targets)
 
-    def find_nonfinite(self, parts: list[Batch], place: Place) -> str:
+    def find_nonfinite(self, micro_batches: list[Batch], index: StepIndex) -> str:
         """Repeat a step that was not finite, in all processes, and name where that began."""
 
         def repeat(model: nn.Module) -> Tensor:
-            self._seed(place)
+            self._seed(index)
             *_, images, targets = self._inputs(batch)
             self._objective.trainable_module = model
             with self._accelerator.autocast():
                 return self._objective(images, targets)["loss"]
 
         found = []
-        for batch in parts:  # noqa: B007 - it is what is repeated
+        for batch in micro_batches:  # noqa: B007 - it is what is repeated
             found.append(find_nonfinite(repeat, self._objective.trainable_module))
         found = parallel.gather_items(self._accelerator, found)
         return next((where for where in found if not where.startswith("nowhere")), found[0])
 
     def state(self) -> dict[str, Any]:
-        """What resuming needs, whole, as tensors and plain data; every process must call it."""
+        """What resuming needs, as full tensors and plain data. Every process must call this."""
         scaler = self._accelerator.scaler
         return dict(
-            model=parallel.whole(self._trained.state_dict()),
-            ema=parallel.whole(self._ema.module.state_dict()) if self._ema else None,
-            optimizer=parallel.whole(self._optimizer.state_dict()["state"]),
+            model=sharding.full_state(self._trained.state_dict()),
+            ema=sharding.full_state(self._ema.module.state_dict()) if self._ema else None,
+            optimizer=sharding.full_state(self._optimizer.state_dict()["state"]),
             scaler=scaler.state_dict() if scaler else None,
         )
 
-    def load(self, state: dict[str, Any], total: int) -> None:
-        """Go on from a state of ``state`` after ``total`` steps; the settings stay those of now.
+    def load(self, state: dict[str, Any], steps_done: int) -> None:
+        """Go on from a state that ``state`` gave, after so many steps. Settings stay those of now.
 
         Raises:
             ValueError: it is of another model, optimiser or precision.
         """
         try:
-            parallel.load_module(self._trained, state["model"])
+            sharding.load_module(self._trained, state["model"])
             if self._ema:
-                parallel.load_module(self._ema.module, state["ema"])
-            parallel.load_optimizer(self._optimizer, state["optimizer"])
+                sharding.load_module(self._ema.module, state["ema"])
+            sharding.load_optimizer(self._optimizer, state["optimizer"])
             if self._accelerator.scaler:
                 self._accelerator.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(short(error)) from None
         self._has_stepped = False
-        self._schedule.step_update(total)
+        self._schedule.step_update(steps_done)
 
     def plain_model(self) -> nn.Module:
-        """What is evaluated, to save it: undivided and contiguous; every process must call it."""
+        """What is evaluated, with full and contiguous tensors, to save it. Every process must call this."""
         if self._plain_model is None:
             return self.model
-        self._plain_model.load_state_dict(parallel.whole(self.model.state_dict()))
+        self._plain_model.load_state_dict(sharding.full_state(self.model.state_dict()))
         return self._plain_model

@@ -1,4 +1,4 @@
-"""Progress: a live bar in a terminal, plain lines elsewhere."""
+"""What is shown of work that takes long: a live bar in a terminal, plain lines elsewhere."""
 
 import math
 import time
@@ -11,13 +11,13 @@ from typing import TypeVar
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress
 from rich.progress import track as rich_track
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2m.engine.run import Metrics
+from v2m.engine.run_folder import Metrics
 from v2m.system.errors import shown
 from v2m.system.machine import cores
 from v2m.tasks.task import Metric
@@ -26,14 +26,15 @@ SECONDS_BETWEEN_LINES = 30.0
 
 LEAST_BAR, MOST_BAR = 4, 14
 FIRST_LEFT_OUT = ("memory", "lr", "waiting", "accuracy", "rate")
-"""Fields of the bar that go, in this order, where the terminal is narrow."""
+"""Fields that a bar leaves out where the terminal is narrow, in this order."""
 
 MOST_WAITING = 0.3
 """Share of the time above which waiting is worth a warning: training could take 0.7 times as long."""
 WARNING_STEPS, WARNING_SECONDS = 20, 10.0
-"""Steps and seconds of an epoch before that: workers take a few seconds to start, and are waited for."""
+"""Steps and seconds of an epoch before the warning: workers take a few seconds to start."""
 
 T = TypeVar("T")
+P = TypeVar("P", bound="LiveProgress")
 
 
 def print_line(console: Console, text: str) -> None:
@@ -67,7 +68,7 @@ class StepStatus:
         loss: Mean training loss of this epoch so far.
         accuracy: Share of this epoch so far that was right, where the task counts that.
         lr: Learning rate of the step.
-        memory_mb: What ``v2m.engine.memory.memory_mb`` tells.
+        memory_mb: What ``v2m.engine.device.memory_mb`` tells.
         data_wait: Share of the time of this epoch in which the model waited for images.
         skipped: Steps of this epoch that were skipped.
     """
@@ -83,7 +84,54 @@ class StepStatus:
     skipped: int = 0
 
 
-class TrainProgress:
+class LiveProgress:
+    """Counts what is done of some work, and knows the time left. Entering it starts what is live.
+
+    Args:
+        console: Where to write.
+        total: All that is to do.
+        done: What was done before this process started.
+    """
+
+    _live: Live | Progress  # in a terminal
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self._console, self._total = console, total
+        self._first = self._done = done
+
+    def __enter__(self: P) -> P:
+        self._start = self._last_advance = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def line(self, text: str) -> None:
+        """Write a line that stays."""
+        self._last_line = time.monotonic()
+        print_line(self._console, text)
+
+    def _advance(self, done: int) -> None:
+        self._done, self._last_advance = done, time.monotonic()
+
+    def _is_line_due(self) -> bool:
+        is_late = time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+        return is_late and not self._console.is_terminal
+
+    def _time_left(self) -> str | None:
+        """The time left by the mean pace of this process, evaluations included. It counts down in between."""
+        if self._done <= self._first:
+            return None
+        pace = (self._last_advance - self._start) / (self._done - self._first)
+        left = pace * (self._total - self._done) - (time.monotonic() - self._last_advance)
+        return str(timedelta(seconds=round(max(0.0, left))))
+
+
+class TrainProgress(LiveProgress):
     """Shows how a model trains, and warns once where it waits for images.
 
     Args:
@@ -108,40 +156,26 @@ class TrainProgress:
         train_metric: Metric | None = None,
         val_metrics: Sequence[Metric] = (),
     ) -> None:
-        self._console, self._epochs, self._steps, self._first = console, epochs, steps, done
+        super().__init__(console, epochs * steps, done)
+        self._epochs, self._steps = epochs, steps
         self._workers, self._cores = workers, max(1, cores() // processes)
-        self._done = done
-        self._shown = {
-            "train": [train_metric] if train_metric else [],
-            "val": list(val_metrics),
-        }
+        self._metrics = dict(train=[train_metric] if train_metric else [], val=list(val_metrics))
         self._status: StepStatus | None = None
-        # Since the first step that was told of an epoch: a resumed run starts in the midst of one.
+        # Counted from the first step that was told of an epoch: a resumed run starts in the midst of one.
         self._epoch, self._epoch_steps, self._epoch_start = 0, 0, 0.0
         self._has_warned = False
         self._live = Live(get_renderable=self._row, console=console, transient=True)
 
-    def __enter__(self) -> "TrainProgress":
-        self._start = self._last_step = self._last_line = time.monotonic()
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
     def step(self, status: StepStatus) -> None:
         """Tell where training is."""
-        self._status, self._last_step = status, time.monotonic()
+        self._status = status
+        self._advance((status.epoch - 1) * self._steps + status.step)
         if status.epoch != self._epoch:
-            self._epoch, self._epoch_steps, self._epoch_start = status.epoch, 0, self._last_step
+            self._epoch, self._epoch_steps, self._epoch_start = status.epoch, 0, self._last_advance
         self._epoch_steps += 1
-        self._done = (status.epoch - 1) * self._steps + status.step
-        if not self._console.is_terminal and self._last_step - self._last_line > SECONDS_BETWEEN_LINES:
+        if self._is_line_due():
             epoch, *others = self._fields().values()
-            self._print("  ".join([epoch, f"step {status.step}/{self._steps}", *others]))
+            self.line("  ".join([epoch, f"step {status.step}/{self._steps}", *others]))
         self._warn_of_waiting(status)
 
     def epoch(self, row: Metrics) -> None:
@@ -157,23 +191,19 @@ class TrainProgress:
         for key, what in (("skipped", "step{s} skipped"), ("unreadable", "image{s} unreadable")):
             if number := row.get(key):
                 line += f"  |  {number:.0f} {what.format(s='' if number == 1 else 's')}"
-        self._print(line)
+        self.line(line)
 
     def _part(self, row: Metrics, part: str) -> str:
         """Loss (where there is one) and shares of a split."""
         loss = [f"loss {row[f'{part}_loss']:.3f}"] if f"{part}_loss" in row else []
-        shown = ((f"{part}_{key}", label) for key, label in self._shown[part])
-        shares = [f"{label} {row[name]:6.2%}" for name, label in shown if name in row]
+        named = ((f"{part}_{key}", label) for key, label in self._metrics[part])
+        shares = [f"{label} {row[name]:6.2%}" for name, label in named if name in row]
         return f"{part} " + "  ".join(loss + shares)
-
-    def _print(self, line: str) -> None:
-        self._last_line = time.monotonic()
-        print_line(self._console, line)
 
     def _fields(self) -> dict[str, str]:
         """Everything that is shown, in order."""
         epoch = f"epoch {self._epoch or min(self._epochs, 1 + self._first // self._steps)}/{self._epochs}"
-        left = f"{self._time_left()} left"
+        left = f"{self._time_left() or '-:--:--'} left"
         if self._status is None:
             return dict(epoch=epoch, left=left)
         status = self._status
@@ -194,14 +224,6 @@ class TrainProgress:
             fields |= dict(skipped=f"{status.skipped} skipped")
         return fields | dict(left=left)
 
-    def _time_left(self) -> str:
-        """By the mean pace of this process, evaluations included; counts down between steps."""
-        if self._done <= self._first:
-            return "-:--:--"
-        pace = (self._last_step - self._start) / (self._done - self._first)
-        left = pace * (self._epochs * self._steps - self._done) - (time.monotonic() - self._last_step)
-        return str(timedelta(seconds=round(max(0.0, left))))
-
     def _row(self) -> RenderableType:
         """The live bar, with the fields that the terminal has room for."""
         fields = self._fields()
@@ -215,9 +237,7 @@ class TrainProgress:
         if room < LEAST_BAR:
             return Text(f"{epoch} {text}", no_wrap=True, overflow="crop")
         row = Table.grid(padding=(0, 1))
-        row.add_row(
-            epoch, ProgressBar(self._epochs * self._steps, self._done, width=min(room, MOST_BAR)), Text(text)
-        )
+        row.add_row(epoch, ProgressBar(self._total, self._done, width=min(room, MOST_BAR)), Text(text))
         return row
 
     def _warn_of_waiting(self, status: StepStatus) -> None:
@@ -225,7 +245,7 @@ class TrainProgress:
             self._has_warned
             or status.data_wait <= MOST_WAITING
             or self._epoch_steps < WARNING_STEPS
-            or self._last_step - self._epoch_start < WARNING_SECONDS
+            or self._last_advance - self._epoch_start < WARNING_SECONDS
         ):
             return
         self._has_warned = True
@@ -235,7 +255,7 @@ class TrainProgress:
             advice = (
                 "there are as many workers as cores: store smaller images, use a faster disk, or augment less"
             )
-        self._print(f"the model waits for images {status.data_wait:.0%} of the time; {advice}")
+        self.line(f"the model waits for images {status.data_wait:.0%} of the time; {advice}")
 
 
 def enough_workers(workers: int, data_wait: float, cores: int) -> int:
@@ -247,55 +267,3 @@ def enough_workers(workers: int, data_wait: float, cores: int) -> int:
     model = max(1 - data_wait, 1e-3)
     needed = data_wait / model if workers == 0 else workers / model
     return min(cores, max(workers + 1, math.ceil(needed)))
-
-
-class StudyProgress:
-    """Shows which runs of a study are done and which are running, and the time left.
-
-    Args:
-        console: Where to write.
-        runs: Runs of the study.
-        epochs: Epochs of all these runs.
-        done: Epochs done before this process started.
-    """
-
-    def __init__(self, console: Console, runs: int, epochs: int, done: int) -> None:
-        self._console, self._runs, self._epochs, self._first = console, runs, epochs, done
-        self._done = done
-        self._bar = Progress(
-            BarColumn(bar_width=14),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=epochs, completed=done)
-
-    def __enter__(self) -> "StudyProgress":
-        self._start = self._last_epoch = self._last_line = time.monotonic()
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def update(self, runs: int, running: Sequence[str], epochs: int) -> None:
-        """Tell how many runs are done, what is running, and the epochs done of all runs."""
-        now = time.monotonic()
-        status = f"runs {runs}/{self._runs}  running {', '.join(running) or '-'}"
-        if epochs > self._done:
-            self._done, self._last_epoch = epochs, now
-        if epochs > self._first:
-            pace = (self._last_epoch - self._start) / (epochs - self._first)
-            left = max(0.0, pace * (self._epochs - epochs) - (now - self._last_epoch))
-            status += f"  {timedelta(seconds=round(left))} left"
-        self._bar.update(self._task, completed=epochs, description=shown(status))
-        if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
-            self.line(status)
-
-    def line(self, text: str) -> None:
-        """Write a line that stays."""
-        self._last_line = time.monotonic()
-        print_line(self._console, text)

@@ -1,4 +1,8 @@
-"""The training loop: timm's tasks in accelerate's processes."""
+"""The training loop: epochs, evaluation, what is saved and what is told. Nothing here knows tensors.
+
+What an epoch's images are, and in which order, is ``v2m.data.loading.TrainLoader``'s; one step is the
+``Learner``'s; files are the ``RunFolder``'s.
+"""
 
 import math
 import time
@@ -13,24 +17,25 @@ from accelerate.utils import set_seed
 from rich.console import Console
 
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
-from v2m.engine import parallel
+from v2m.engine import parallel, sharding
 from v2m.engine.checkpoint import read_checkpoint
+from v2m.engine.device import memory_mb
 from v2m.engine.evaluate import Evaluation, evaluate
-from v2m.engine.learner import Learner, Place, StepResult
-from v2m.engine.memory import memory_mb
+from v2m.engine.learner import Learner, StepIndex
 from v2m.engine.progress import StepStatus, TrainProgress, print_line
 from v2m.engine.resolve import resolve
-from v2m.engine.run import Metrics, RunFolder
+from v2m.engine.run_folder import Metrics, RunFolder
+from v2m.engine.run_state import EpochSums, changed_classes, check_state
 from v2m.engine.stopping import Interrupted, stop_requests
 from v2m.engine.trackers import Trackers
-from v2m.system.errors import DataError, few, same_name
+from v2m.system.errors import DataError, same_name
 from v2m.system.names import shell_word
 from v2m.tasks import Task, find_task
 from v2m.tasks.config import TrainConfig, settings
 from v2m.tasks.task import is_finite
 
 STEPS_BETWEEN_LOGS = 20
-LESS = "Try a lower --optimizer.lr or --optimizer.clip_grad"
+ADVICE = "Try a lower --optimizer.lr or --optimizer.clip_grad"
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -45,7 +50,7 @@ class TrainResult:
         run: Its folder.
         evaluation: The last evaluation.
         task: Its task, with the data.
-        is_main: Whether this process is the one that writes and tells.
+        is_main: Whether this process is the one that writes and prints.
     """
 
     run: RunFolder
@@ -58,19 +63,19 @@ def train(
     config: TrainConfig,
     console: Console,
     resume: bool = False,
-    on_epoch: Callable[[RunFolder], None] = lambda run: None,
+    on_epoch: Callable[[RunFolder], None] | None = None,
 ) -> TrainResult:
     """Train a model and keep everything in its run folder.
 
-    In several processes (torchrun) each calls this; the main one writes. The moving average of the weights
-    is evaluated after every epoch, and saved whatever its score: the last score is of weights that were
-    not chosen by looking at the validation images.
+    In several processes (torchrun) each one calls this, and the main one writes. The moving average of the
+    weights is evaluated after every epoch. It is saved whatever its score, so the last score is of weights
+    that nobody chose by looking at the validation images.
 
     Args:
         config: The run.
         console: Where progress goes.
         resume: Continue in ``config.output`` from what was saved last.
-        on_epoch: Called with the run folder after each epoch, by the main process.
+        on_epoch: Called with the run folder after each epoch that was saved, by the main process.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
@@ -87,6 +92,16 @@ def train(
 
 
 class _Trainer:
+    """One run, in one of its processes.
+
+    Args:
+        config: The run.
+        console: Where progress goes.
+        accelerator: The processes.
+        resume: Whether to continue from what was saved last.
+        held: What stays open until the run ends: the lock of the run folder.
+    """
+
     def __init__(
         self,
         config: TrainConfig,
@@ -97,22 +112,34 @@ class _Trainer:
     ) -> None:
         self.accelerator, self.is_main = accelerator, accelerator.is_main_process
         self.console = console if self.is_main else Console(quiet=True)
+        # The order matters: each step needs those before it, and nothing is written until settings, data and
+        # model are known to be good. A mistake leaves no folder behind.
+
+        # 1. One configuration for all processes: each would name the folder by another time.
         config, resume = parallel.from_main(accelerator, lambda: (_resolved(config, resume), resume))
         self.config = config
         self.task: Task[Any] = find_task(config.task)(config)
         self.run = RunFolder(config.output or "")
         set_seed(config.seed)
+
+        # 2. The data, which say how many classes and steps there are.
         self._open_data()
+
+        # 3. What learns, and where in the run it is: at the start.
         steps = config.epochs * self.steps
         self.learner = Learner(self.task, accelerator, steps, None if resume else config.pretrained)
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
-        self.sums, self.skipped_in_row = _Sums(), 0
+        self.sums, self.skipped_in_row = EpochSums(), 0
         self.history: list[Metrics] = []
         self.unreadable: list[tuple[str, Unreadable]] = []  # since the last save, by split
+
+        # 4. The folder. It is locked before a checkpoint is looked for, since damaged ones are renamed.
         if self.is_main and not resume:
             self.run.create()
         if self.is_main and self.run.path.is_dir():
             held.enter_context(self.run.locked())
+
+        # 5. What was saved last. A run that cannot go on keeps its train.yaml, so that is written at the end.
         if resume:
             self._restore()
         if self.is_main:
@@ -140,31 +167,31 @@ class _Trainer:
             **share,
         )
         self.images, self.steps = len(task.train_data), self.train_batches.steps
-        part = self.train_batches.batch_size // self.accelerator.num_processes // config.accumulate
+        micro_batch = self.train_batches.batch_size // self.accelerator.num_processes // config.accumulate
         self.val_batches = EvalLoader(
-            task.val_data, task.eval_parts * part, collate=task.evaluator.collate, **share
+            task.val_data, task.eval_parts * micro_batch, collate=task.evaluator.collate, **share
         )
 
     @property
     def _steps_done(self) -> int:
         return (self.epoch - 1) * self.steps + self.step
 
-    def fit(self, on_epoch: Callable[[RunFolder], None]) -> TrainResult:
-        """Train what is left."""
-        evaluation = None
+    def fit(self, on_epoch: Callable[[RunFolder], None] | None) -> TrainResult:
+        """Train what is left of the run."""
         progress = TrainProgress(
             self.console,
             self.config.epochs,
             self.steps,
             self._steps_done,
             self.config.workers,
-            parallel.local_processes(),
+            parallel.local_world_size(),
             self.task.train_metric,
             self.task.val_metrics,
         )
         trackers = Trackers(
             self.config.trackers, self.run.path, settings(self.config), self._steps_done, self.console
         )
+        evaluation, is_saved = None, True
         with stop_requests() as stop_requested, progress, trackers:
             while self.epoch <= self.config.epochs:
                 self._train_epoch(progress, trackers, stop_requested)
@@ -173,53 +200,34 @@ class _Trainer:
                 trackers.log({f"epoch/{name}": value for name, value in row.items()}, self._steps_done)
                 if self.is_main:
                     progress.epoch(row)
-                    if is_saved:
+                    if is_saved and on_epoch:
                         on_epoch(self.run)
-                if not is_saved and self.epoch > self.config.epochs:
-                    name, value = next(
-                        item for item in evaluation.scores.metrics.items() if not math.isfinite(item[1])
-                    )
-                    raise NonFiniteLossError(
-                        f"{name} on the validation images is {value} after the last epoch; "
-                        f"kept: {self._kept}. {LESS}"
-                    )
             if evaluation is None:  # all epochs were done, but files may have been lost since then
                 evaluation = self._evaluate()
                 self._save(evaluation)
+            elif not is_saved:  # no later epoch can make this good
+                raise NonFiniteLossError(
+                    f"{_first_nonfinite(evaluation)} after the last epoch; kept: {self._kept}. {ADVICE}"
+                )
         return TrainResult(self.run, evaluation, self.task, self.is_main)
-
-    def _end_epoch(self, evaluation: Evaluation) -> tuple[Metrics, bool]:
-        """The metrics of the epoch that was trained, and whether it could be saved."""
-        sums, scores = self.sums, evaluation.scores
-        self._list_unreadable()
-        row = dict(epoch=self.epoch, lr=self.learner.lr, train_loss=sums.loss / sums.images)
-        if self.task.train_metric:
-            row[f"train_{self.task.train_metric.key}"] = sums.right / max(sums.counted, 1)
-        row |= {f"val_{name}": value for name, value in scores.metrics.items()}
-        row |= dict(
-            val_images=scores.images,
-            images_per_s=sums.images / sums.seconds,
-            seconds=sums.seconds,
-            data_wait=sums.waited / sums.seconds,
-            skipped=sums.skipped,
-            unreadable=len(self.run.read_unreadable()),
-        )
-        score = next(name for key, _ in self.task.val_metrics if (name := f"val_{key}") in row)
-        is_best = all(row[score] > before.get(score, -math.inf) for before in self.history)
-        self.history.append(row)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, _Sums()
-        return row, self._save(evaluation, is_best)
 
     def _train_epoch(
         self, progress: TrainProgress, trackers: Trackers, stop_requested: Callable[[], bool]
     ) -> None:
+        """Train what is left of the epoch.
+
+        Raises:
+            Interrupted: a process was asked to stop.
+        """
         self.learner.train()
         last = time.monotonic()
-        for parts in self.train_batches.epoch(self.epoch, self.step):
+        for micro_batches in self.train_batches.epoch(self.epoch, self.step):
             waited = time.monotonic() - last
             lr = self.learner.lr
-            is_stopped, is_due = self._train_step(parts, stop_requested, self._is_late)
+            is_stopped, is_due = self._train_step(micro_batches, stop_requested, self._is_save_due)
             self.step += 1
+
+            # Tell. The time of a step goes from the end of the one before, so waiting is a part of it.
             now = time.monotonic()
             self.sums.seconds += now - last
             self.sums.waited += waited
@@ -228,6 +236,8 @@ class _Trainer:
             progress.step(status)
             if self._steps_done % STEPS_BETWEEN_LOGS == 0:
                 trackers.log({f"step/{name}": v for name, v in asdict(status).items()}, self._steps_done)
+
+            # Save or stop, if any process voted for it. Saving needs all of them.
             if is_stopped or is_due:
                 self._list_unreadable()
                 saved = "and saved" if self._save() else "without saving, since steps are being skipped,"
@@ -238,40 +248,77 @@ class _Trainer:
                     f"continue with: v2m train --resume {shell_word(str(self.run.path))}"
                 )
 
-    def _is_late(self) -> bool:
-        return self.is_main and time.monotonic() - self.saved_at > 60 * self.config.checkpoint.minutes
+    def _train_step(self, micro_batches: list[Batch], *questions: Callable[[], bool]) -> list[bool]:
+        """Do a step.
 
-    def _train_step(self, parts: list[Batch], *questions: Callable[[], bool]) -> list[bool]:
-        """Train on the parts of a step; returns whether any process says yes to each of the questions."""
-        self.unreadable += [("train", item) for batch in parts for item in batch.unreadable]
-        place = Place(self.epoch, self.step, self._steps_done)
-        result = self.learner.step(parts, place, questions)
+        Returns:
+            For each question, whether any process voted yes.
+
+        Raises:
+            NonFiniteLossError: too many steps in a row were skipped.
+        """
+        self.unreadable += [("train", item) for batch in micro_batches for item in batch.unreadable]
+        index = StepIndex(self.epoch, self.step, self._steps_done)
+        result = self.learner.step(micro_batches, index, questions)
         if result.is_finite:
             self.sums.add(result)
             self.skipped_in_row = 0
         else:
             self.sums.skipped += 1
             self.skipped_in_row += 1
-        has_trained = self.sums.images or self.step + 1 < self.steps
+        has_trained = self.sums.images or self.step + 1 < self.steps  # or may do so in this epoch
         if self.skipped_in_row > self.config.skip_limit or not has_trained:
+            where = self.learner.find_nonfinite(micro_batches, index)
             raise NonFiniteLossError(
                 f"loss or gradient was NaN or infinite in {self.skipped_in_row} steps in a row, until epoch "
                 f"{self.epoch}, step {self.step + 1} (learning rate {self.learner.lr:.2g}); "
-                f"where it began: {self.learner.find_nonfinite(parts, place)}; kept: {self._kept}. {LESS}"
+                f"where it began: {where}; kept: {self._kept}. {ADVICE}"
             )
-        return [number > 0 for number in result.answers]
+        return [number > 0 for number in result.votes]
+
+    def _is_save_due(self) -> bool:
+        return self.is_main and time.monotonic() - self.saved_at > 60 * self.config.checkpoint.minutes
 
     @property
     def _kept(self) -> str:
         return str(self.run.path) if self.run.has_checkpoint else "nothing"
 
     def _evaluate(self) -> Evaluation:
-        parallel.share_buffers(self.learner.model, self.accelerator)  # for the scores of what is saved
-        with parallel.gathered(self.learner.model):
+        sharding.broadcast_buffers(
+            self.learner.model, self.accelerator
+        )  # so that scores are of what is saved
+        with sharding.unsharded(self.learner.model):
             results = self.task.evaluator.results(self.task.val_data)
             found = evaluate(self.learner.model, self.val_batches, results, self.accelerator)
         self.unreadable += [("val", item) for item in found.unreadable if self.is_main]
         return found
+
+    def _end_epoch(self, evaluation: Evaluation) -> tuple[Metrics, bool]:
+        """The metrics of the epoch that was trained, and whether it could be saved."""
+        self._list_unreadable()
+        row = self._metrics(evaluation)
+        # The first metric that is measured says which weights are the best.
+        score = next(name for key, _ in self.task.val_metrics if (name := f"val_{key}") in row)
+        is_best = all(row[score] > before.get(score, -math.inf) for before in self.history)
+        # The checkpoint says "at the start of the next epoch", so that comes before saving.
+        self.history.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, EpochSums()
+        return row, self._save(evaluation, is_best)
+
+    def _metrics(self, evaluation: Evaluation) -> Metrics:
+        sums, scores = self.sums, evaluation.scores
+        row = dict(epoch=self.epoch, lr=self.learner.lr, train_loss=sums.loss / sums.images)
+        if self.task.train_metric:
+            row[f"train_{self.task.train_metric.key}"] = sums.right / max(sums.counted, 1)
+        row |= {f"val_{name}": value for name, value in scores.metrics.items()}
+        return row | dict(
+            val_images=scores.images,
+            images_per_s=sums.images / sums.seconds,
+            seconds=sums.seconds,
+            data_wait=sums.waited / sums.seconds,
+            skipped=sums.skipped,
+            unreadable=len(self.run.read_unreadable()),
+        )
 
     def _status(self, lr: float) -> StepStatus:
         sums = self.sums
@@ -294,21 +341,23 @@ class _Trainer:
             self.run.write_unreadable([(split, *item) for split, item in found])
 
     def _save(self, evaluation: Evaluation | None = None, is_best: bool = False) -> bool:
-        """Save everything; the checkpoint last, since it commits to it.
+        """Save everything, and say whether that was done.
 
-        Weights that give no finite loss are not saved. Without an evaluation, skipped steps tell.
+        Weights that give no finite loss are not saved. Without an evaluation, skipped steps tell of these.
         """
         self.saved_at = time.monotonic()
-        if not is_finite(evaluation.scores) if evaluation else self.skipped_in_row:
+        has_finite_loss = is_finite(evaluation.scores) if evaluation else not self.skipped_in_row
+        if not has_finite_loss:
             return False
-        learnt, save = self.learner.state(), partial(self.task.save_model, self.learner.plain_model())
+        # Sharded tensors are gathered here, by all processes. The rest is for the one that writes.
+        learner_state, save = self.learner.state(), partial(self.task.save_model, self.learner.plain_model())
         if not self.is_main:
             return True
         self.run.write_model(save)
         if is_best and self.config.checkpoint.keep_best:
             self.run.write_best(save)
         self.run.write_metrics(self.history)
-        place = dict(
+        state = dict(
             epoch=self.epoch,
             step=self.step,
             steps=self.steps,
@@ -318,31 +367,35 @@ class _Trainer:
             skipped_in_row=self.skipped_in_row,
             history=self.history,
         )
-        state = place | learnt
-        self.run.write_checkpoint(state, self.config.checkpoint.keep_last)
+        # The checkpoint is last. If saving is interrupted before, all of it is done again on resuming.
+        self.run.write_checkpoint(state | learner_state, self.config.checkpoint.keep_last)
         return True
 
     def _restore(self) -> None:
-        """Go on from what was saved last; settings that changed since then count."""
-        path = parallel.from_main(
-            self.accelerator, lambda: self.run.find_checkpoint(self._warn, _check_state)
-        )
-        state = read_checkpoint(path)
+        """Go on from what was saved last. Settings that changed since then count."""
+        # The main process chooses the checkpoint; the others read the same one.
+        if self.is_main:
+            found = self.run.find_checkpoint(self._warn, check_state)
+        path = parallel.from_main(self.accelerator, lambda: found.path)
+        state = found.state if self.is_main else read_checkpoint(path)
+
+        # The data may have changed: other classes end the run, other images have another order.
         before, now = ([*map(same_name, names)] for names in (state["classes"], self.task.classes))
         if before != now:
-            raise DataError(f"resume: {_changed_classes(before, now)}")
+            raise DataError(f"resume: {changed_classes(before, now)}")
         self.epoch, self.history = state["epoch"], state["history"]
         if state["images"] != self.images:
             self._warn(
                 f"data: {self.images:,} training images now, {state['images']:,} before: another order"
             )
         if state["steps"] == self.steps:
-            self.step, self.sums = state["step"], _Sums(**state["sums"])
+            self.step, self.sums = state["step"], EpochSums(**state["sums"])
             self.skipped_in_row = state["skipped_in_row"]
         elif state["step"]:
             self._warn(
                 f"epoch {self.epoch} starts again: it has {self.steps} steps now, not {state['steps']}"
             )
+
         try:
             self.learner.load(state, self._steps_done)
         except ValueError as error:
@@ -358,78 +411,13 @@ class _Trainer:
 
 
 def _resolved(config: TrainConfig, resume: bool) -> TrainConfig:
-    """The resolved configuration; a run that goes on needs nothing of what it started from."""
+    """The resolved configuration. A run that goes on needs nothing of what it started from."""
     if not resume:
         return resolve(config)
     return replace(resolve(replace(config, pretrained=None)), pretrained=config.pretrained)
 
 
-STATE: dict[str, Any] = dict(
-    epoch=int,
-    step=int,
-    steps=int,
-    images=int,
-    classes=list,
-    sums=dict,
-    skipped_in_row=int,
-    history=list,
-    model=dict,
-    ema=dict | None,
-    optimizer=dict,
-    scaler=dict | None,
-)
-"""What a checkpoint holds."""
-
-
-def _check_state(state: Any) -> None:
-    """See that a checkpoint holds what resuming needs; whether weights fit is seen where they are loaded.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not isinstance(state, dict):
-        raise ValueError("holds no state of a run")
-    for name, kind in STATE.items():
-        if name not in state:
-            raise ValueError(f"holds no {name}")
-        if not isinstance(state[name], kind):
-            raise ValueError(f"holds {name} of type {type(state[name]).__name__}")
-    sums, rows = state["sums"], state["history"]
-    is_plain = (
-        state["epoch"] >= 1
-        and 0 <= state["step"] <= state["steps"]
-        and all(isinstance(name, str) for name in state["classes"])
-        and sums.keys() == asdict(_Sums()).keys()
-        and all(isinstance(row, dict) and {"epoch", "train_loss", "seconds"} <= row.keys() for row in rows)
-        and all(isinstance(value, int | float) for row in [sums, *rows] for value in row.values())
-    )
-    if not is_plain:
-        raise ValueError("holds a place in the run, classes or metrics that cannot be")
-
-
-def _changed_classes(before: list[str], now: list[str]) -> str:
-    """How the classes of a dataset differ from those it had, in words."""
-    gone = [name for name in before if name not in now]
-    new = [name for name in now if name not in before]
-    changes = [f"{what}: {few(names)}" for what, names in (("gone", gone), ("new", new)) if names]
-    return f"the classes are not those it was trained on ({'; '.join(changes) or 'in another order'})"
-
-
-@dataclass
-class _Sums:
-    """What the steps of an epoch add up to, over all processes; times are those of the main one."""
-
-    images: int = 0
-    right: int = 0
-    counted: int = 0
-    loss: float = 0.0
-    seconds: float = 0.0
-    waited: float = 0.0
-    skipped: int = 0
-
-    def add(self, result: StepResult) -> None:
-        """Add a step."""
-        self.loss += result.loss
-        self.right += result.right
-        self.counted += result.counted
-        self.images += result.images
+def _first_nonfinite(evaluation: Evaluation) -> str:
+    metrics = evaluation.scores.metrics
+    name = next(name for name, value in metrics.items() if not math.isfinite(value))
+    return f"{name} on the validation images is {metrics[name]}"

@@ -16,10 +16,10 @@ from typing import Any
 from rich.console import Console
 
 import v2m
-from v2m.engine.progress import StudyProgress
 from v2m.engine.resolve import resolve
-from v2m.engine.run import RunFolder
+from v2m.engine.run_folder import RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.studies.progress import StudyProgress
 from v2m.system.machine import cores
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, settings

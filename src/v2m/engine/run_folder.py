@@ -11,7 +11,7 @@ from typing import IO, Any, TypeAlias
 
 import yaml
 
-from v2m.engine.checkpoint import Checkpoints
+from v2m.engine.checkpoint import Checkpoint, Checkpoints
 from v2m.system.errors import first_line
 from v2m.system.files import check_lock, clear_partial, read_file, refuse_link, replace_file
 from v2m.system.names import shell_word
@@ -158,14 +158,9 @@ class RunFolder:
             raise _unsaved(checkpoints.folder, error) from None
 
     def find_checkpoint(
-        self, warn: Callable[[str], None], check: Callable[[Any], None] = lambda state: None
-    ) -> Path:
-        """The last checkpoint that is whole, and whose state ``check`` does not refuse by a ValueError.
-
-        Raises:
-            FileNotFoundError: there is none.
-            OSError: all are damaged.
-        """
+        self, warn: Callable[[str], None], check: Callable[[Any], None] | None = None
+    ) -> Checkpoint:
+        """The last checkpoint that is whole, as ``Checkpoints.last_whole`` finds it."""
         return self._checkpoints(1).last_whole(warn, check)
 
     def _checkpoints(self, keep_last: int) -> Checkpoints:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v2m.engine.finite import find_nonfinite
+from v2m.engine.nonfinite import find_nonfinite
 
 INF, NAN = math.inf, math.nan
 
