@@ -22,13 +22,13 @@ from v2m.data.check import (
 )
 from v2m.data.check_annotated import AnnotatedSplit, find_annotated_problems
 from v2m.data.coco.check import ObjectsCheck
+from v2m.data.errors import UnreadableImageError
 from v2m.data.masks.check import MasksCheck
 from v2m.engine.progress import track
 from v2m.pictures import plot_classes
 from v2m.pictures.objects import Drawn, draw_objects
 from v2m.pictures.samples import plot_samples
 from v2m.pictures.segments import overlay
-from v2m.system.errors import UnreadableImageError
 
 PROBLEMS = "problems.jsonl"
 OBJECTS, OBJECT_COUNTS = "objects.png", "classes.png"

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from v2m.data.classes.dataset import EncodedImages, LabelledImages
 from v2m.data.depth import find_depth, is_deep
+from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.images import load_pixels, opened_image
-from v2m.system.errors import DecompressionBombError, UnreadableImageError, shown
+from v2m.system.errors import shown
 from v2m.system.files import replace_file
 from v2m.system.open_files import reserve_files
 

@@ -14,9 +14,9 @@ from v2m.data.check import (
     unreadable,
     worst_first,
 )
+from v2m.data.errors import UnreadableImageError
 from v2m.data.images import opened_image
 from v2m.data.orientation import find_orientation
-from v2m.system.errors import UnreadableImageError
 
 
 class Look(NamedTuple):

@@ -10,10 +10,11 @@ from typing import BinaryIO, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from v2m.data.depth import is_deep, to_8_bits
+from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.image_files import formats, is_other_image
 from v2m.data.orientation import find_turn, is_hidden_turn
 from v2m.data.transforms import apply
-from v2m.system.errors import DataError, DecompressionBombError, UnreadableImageError, first_line, shown
+from v2m.system.errors import DataError, first_line, shown
 from v2m.system.files import open_file
 from v2m.system.open_files import is_limit
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 from v2m.system.open_files import end_without_files, reserve_files
 
 MOST_REPLACEMENTS = 20

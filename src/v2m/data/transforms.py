@@ -15,7 +15,8 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 from torchvision import transforms
 
-from v2m.system.errors import TransformError, first_line
+from v2m.data.errors import TransformError
+from v2m.system.errors import first_line
 
 T = TypeVar("T")
 

@@ -6,7 +6,8 @@ from torch.utils.data import DataLoader
 
 from tests.data.formats import as_parquet, as_tar_shards, as_tars, as_webdataset, contents, write_tar
 from v2m.data import LabelledImages, find_splits, open_dataset
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 FORMATS = {
     "folder": lambda source, root: shutil.copytree(source, root),

@@ -12,7 +12,8 @@ from tests.data.formats import as_parquet, contents
 from tests.data.servers import slow_server
 from v2m.data import find_splits, open_dataset, read_image
 from v2m.data.classes import tables
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 
 @pytest.fixture

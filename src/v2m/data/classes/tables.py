@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from v2m.data.classes.dataset import EncodedImages, place_labels, read_class_names
+from v2m.data.errors import UnreadableImageError
 from v2m.system import network
-from v2m.system.errors import DataError, UnreadableImageError, first_line, shown
+from v2m.system.errors import DataError, first_line, shown
 from v2m.system.files import open_file
 from v2m.system.network import bounded
 from v2m.system.open_files import is_limit

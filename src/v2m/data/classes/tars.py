@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from v2m.data.classes.dataset import EncodedImages, place_labels, read_class_names
+from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, tell_other_images
 from v2m.data.images import MOST_BYTES
-from v2m.system.errors import DataError, UnreadableImageError, first_line, same_name, shown
+from v2m.system.errors import DataError, first_line, same_name, shown
 from v2m.system.files import open_file
 from v2m.system.open_files import is_limit
 

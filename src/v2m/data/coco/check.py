@@ -9,8 +9,8 @@ from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.coco.files import find_all_annotations
 from v2m.data.coco.paths import list_files
+from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import is_image
-from v2m.system.errors import UnreadableImageError
 
 
 class ObjectsCheck:

@@ -18,9 +18,10 @@ from v2m.data.coco.paths import describe_missing, describe_moved, describe_share
 from v2m.data.coco.plausible import describe_misfits, describe_repeated, fit_as_corners, refuse_shares
 from v2m.data.coco.table import Fault, make_table
 from v2m.data.coco.values import ID, cut
+from v2m.data.errors import UnreadableImageError
 from v2m.data.images import fit_annotations, read_image, tell_hidden_turns
 from v2m.data.transforms import apply
-from v2m.system.errors import DataError, UnreadableImageError, few, first_line, shown
+from v2m.system.errors import DataError, few, first_line, shown
 
 MOST_OBJECTS = 2**15
 """Objects of an image: with more, a detector runs out of memory."""

@@ -12,6 +12,7 @@ from v2m.data.check import Problem
 from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
 from v2m.data.classes.formats import VAL_SPLITS
 from v2m.data.coco.paths import list_files
+from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import is_image
 from v2m.data.masks.dataset import (
     IMAGES,
@@ -22,7 +23,7 @@ from v2m.data.masks.dataset import (
     read_mask,
     read_mask_size,
 )
-from v2m.system.errors import UnreadableImageError, same_name
+from v2m.system.errors import same_name
 
 IGNORED = 255
 """Value of pixels without a label, unless training is told another one."""

@@ -12,12 +12,13 @@ from torch import Tensor
 from v2m.data.classes.dataset import read_class_names
 from v2m.data.classes.formats import VAL_SPLITS
 from v2m.data.classes.named import Split
+from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import is_image, tell_other_images, walk_files
 from v2m.data.images import fit_annotations, opened_image, read_image, tell_hidden_turns
 from v2m.data.layouts import IMAGES, MASKS
 from v2m.data.orientation import find_turn
 from v2m.data.transforms import apply
-from v2m.system.errors import DataError, UnreadableImageError, few, same_name
+from v2m.system.errors import DataError, few, same_name
 from v2m.system.files import read_lines
 
 MASK_SUFFIX = ".png"

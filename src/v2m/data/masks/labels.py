@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from v2m.data.errors import UnreadableImageError
 from v2m.data.images import opened_image
 from v2m.data.masks.dataset import VALUES, MaskedImages
-from v2m.system.errors import DataError, UnreadableImageError, few
+from v2m.system.errors import DataError, few
 
 SAMPLE = 128
 """Masks that are looked at, of a split that has more; all are where these show less than two classes."""
