@@ -1,10 +1,11 @@
 """Labelled images, by name or by folder, and their transforms."""
 
 from v2m.data.classes.dataset import LabelledImages
-from v2m.data.classes.formats import find_splits, open_dataset
-from v2m.data.classes.named import DATASETS, DatasetInfo, Split
+from v2m.data.classes.named import DATASETS, DatasetInfo
+from v2m.data.classes.open import find_splits, open_dataset
 from v2m.data.image_files import find_images
 from v2m.data.images import read_image
+from v2m.data.splits import Split
 from v2m.data.transforms import AugmentConfig, ImageSpec, eval_transform, train_transform
 
 __all__ = [

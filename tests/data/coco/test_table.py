@@ -16,7 +16,7 @@ from tests.data.coco.made import (
     write,
 )
 from tests.data.coco.made import content as content
-from v2m.data.coco.dataset import open_coco
+from v2m.data.coco.open import open_coco
 from v2m.data.errors import UnreadableImageError
 from v2m.system.errors import DataError
 

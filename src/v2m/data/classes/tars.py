@@ -10,23 +10,39 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from v2m.data.classes.dataset import EncodedImages, place_labels, read_class_names
+from v2m.data.class_names import read_class_names
+from v2m.data.classes.dataset import EncodedImages
+from v2m.data.classes.labels import index_labels
+from v2m.data.classes.source import Opener, SplitSource
 from v2m.data.errors import UnreadableImageError
-from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, tell_other_images
+from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, subfolders, tell_other_images
 from v2m.data.images import MOST_BYTES
-from v2m.system.errors import DataError, first_line, same_name, shown
+from v2m.data.splits import SPLITS
+from v2m.system.errors import DataError, first_line, same_name
 from v2m.system.files import open_file
 from v2m.system.open_files import is_limit
 
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Ends of names of tars; those of compressed ones are known to refuse them."""
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 LONGEST_LABEL = 1000
 LONGEST_HEADER = 2**20
 """Bytes of the headers of a file in a tar, with those that only say more of it."""
 LONG_NUMBER = re.compile(rb"[0-9]{512}")
+
+
+def find_tars(source: SplitSource) -> Opener | None:
+    """Tars of a split; class folders go before the tar that they may come from."""
+    tars = [] if subfolders(source.folder) else source.files(SUFFIXES)
+    if not tars:
+        return None
+    plain = [path for path in tars if path.suffix == ".tar"]
+    return partial(TarImages, plain or tars, source.root, SPLITS)
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ class TarImages(EncodedImages):
         if not labels:
             raise DataError("; ".join([f"data: {source} holds no images ({READ})", *warnings]))
         names = read_class_names(root) if keyed[0] else sorted(folders)
-        classes, targets = place_labels(labels, names, self.name)
+        classes, targets = index_labels(labels, names, self.name)
         super().__init__(source, classes, targets, declared=keyed[0])
         self.warnings = warnings
 
@@ -149,12 +165,12 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
                     if entry.isdir():
                         folders.append(name)
                     elif name in files:
-                        raise DataError(f"data: {path} has {shown(name)} twice")
+                        raise DataError(f"data: {path} has {name} twice")
                     elif entry.isreg() and not entry.issparse():
                         files[name] = Member(name, entry.offset_data, entry.size)
                     elif is_image(name):
                         raise DataError(
-                            f"data: {path} has {shown(name)} as a link or in pieces, expected plain files"
+                            f"data: {path} has {name} as a link or in pieces, expected plain files"
                         )
                 end = tar.offset
             _check_end(file, end)

@@ -7,17 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from v2m.data.coco.files import Records
-from v2m.data.coco.masks import read_mask
+from v2m.data.coco.faults import ROUNDING, Fault, Flags, Problems, list_faults
+from v2m.data.coco.records import Records
+from v2m.data.coco.segmentations import read_segmentation
 from v2m.data.coco.values import AREA, BOX, FLAG, ID, MOST_SHOWN, WHOLE, Field, cut
-from v2m.system.errors import few, shown
-
-ROUNDING = 0.05
-"""Pixels that a box may reach beyond its image unnoticed: boxes are written with two decimals."""
+from v2m.system.errors import few
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 class Table(NamedTuple):
@@ -54,28 +51,6 @@ class Table(NamedTuple):
         return pickle.loads(self.segments[start : int(self.ends[place])])
 
 
-class Fault(NamedTuple):
-    """What is wrong with an annotation.
-
-    Attributes:
-        where: The annotation and its image, in words.
-        image: Place of its image; None if that is not known.
-        field: What is wrong of it.
-        problem: How, such as "has category_id 99, known: 1, 2".
-        is_left_out: Whether it is left out, and not only cut.
-    """
-
-    where: str
-    image: int | None
-    field: str
-    problem: str
-    is_left_out: bool
-
-
-Problems = dict[int, tuple[str, str]]
-"""The field and the problem of annotations that cannot be used, by their places in the file."""
-
-
 def make_table(
     records: Records, category_ids: Sequence[int], masks: bool = True
 ) -> tuple[Table, list[Fault]]:
@@ -90,12 +65,13 @@ def make_table(
         The table, and what is wrong with annotations, in their order.
     """
     problems: Problems = {}
-    images = _places(records, "image_id", ID, [image["id"] for image in records.images], problems)
-    labels = _places(records, "category_id", WHOLE, category_ids, problems)
+    images = _indices(records, "image_id", ID, [image["id"] for image in records.images], problems)
+    labels = _indices(records, "category_id", WHOLE, category_ids, problems)
     crowd = np.array(_column(records, "iscrowd", FLAG, False, problems), np.bool_)
     boxes, is_cut = _cut_boxes(records, images, problems)
     areas = _areas(records, boxes, problems)
     segments = _pack(records, images, problems) if masks else {}
+    # What cannot be used goes, the rest is put in order of the images, and of the file within an image.
     order = np.array([place for place in range(len(images)) if place not in problems], np.int64)
     order = order[np.argsort(images[order], kind="stable")]
     pieces = [segments[place] for place in order.tolist()] if segments else []
@@ -109,13 +85,15 @@ def make_table(
         segments=b"".join(pieces),
         ends=np.cumsum([len(piece) for piece in pieces], dtype=np.int64),
     )
-    return table, _faults(records, problems, is_cut)
+    return table, list_faults(records, problems, is_cut)
 
 
 def _column(records: Records, name: str, field: Field, other: Any, problems: Problems) -> list[Any]:
     """A field of every annotation; ``other`` where it is not what it should be."""
     values = [field.read(annotation.get(name)) for annotation in records.annotations]
-    for place in (place for place, value in enumerate(values) if value is None):
+    for place, value in enumerate(values):
+        if value is not None:
+            continue
         values[place] = other
         given = records.annotations[place]
         found = f"{name} {cut(given[name])}" if name in given else f"no {name}"
@@ -123,19 +101,19 @@ def _column(records: Records, name: str, field: Field, other: Any, problems: Pro
     return values
 
 
-def _places(
+def _indices(
     records: Records, name: str, field: Field, ids: Sequence[int | str], problems: Problems
 ) -> Integers:
     """Where in ``ids`` a field of every annotation is; 0 where it is not."""
-    place_of = {id: place for place, id in enumerate(ids)}
+    index_of = {id: index for index, id in enumerate(ids)}
     values = _column(records, name, field, None, problems)
-    places = [place_of.get(value, -1) for value in values]
-    unknown = [place for place, found in enumerate(places) if found < 0]
+    indices = [index_of.get(value, -1) for value in values]
+    unknown = [place for place, index in enumerate(indices) if index < 0]
     known = few([str(id)[:MOST_SHOWN] for id in ids]) if unknown else ""
     for place in unknown:
-        places[place] = 0
+        indices[place] = 0
         problems.setdefault(place, (name, f"has {name} {cut(values[place])}, known: {known}"))
-    return np.array(places, np.int64)
+    return np.array(indices, np.int64)
 
 
 def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[Floats, Flags]:
@@ -146,7 +124,9 @@ def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[
     corners = np.stack([given[:, :2], given[:, :2] + given[:, 2:]], 1)
     within = corners.clip(0, sizes[:, None])
     moved = np.abs(within - corners).max((1, 2), initial=0)
+    # A box that was not cut stays exactly as it is in the file.
     boxes = np.where(moved[:, None] > 0, np.hstack([within[:, 0], within[:, 1] - within[:, 0]]), given)
+    # Detectors take boxes in single precision: a very thin one may have no area there.
     rounded = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
     for place in np.flatnonzero((rounded[:, 2:] <= rounded[:, :2]).any(1)).tolist():
         box = cut(records.annotations[place].get("bbox"))
@@ -178,27 +158,9 @@ def _pack(records: Records, images: Integers, problems: Problems) -> dict[int, b
             continue
         image = records.images[images[place]]
         try:
-            mask = read_mask(segmentation, image["height"], image["width"])
+            # As bytes, since millions of lists would be copied by every process that reads images.
+            mask = read_segmentation(segmentation, image["height"], image["width"])
             pieces[place] = pickle.dumps(mask, pickle.HIGHEST_PROTOCOL)
         except ValueError as error:
             problems[place] = "segmentation", str(error)
     return pieces
-
-
-def _faults(records: Records, problems: Problems, is_cut: Flags) -> list[Fault]:
-    """The annotations that are left out, and those whose boxes were cut, in words."""
-    if not problems and not is_cut.any():
-        return []
-    place_of = {image["id"]: place for place, image in enumerate(records.images)}
-    faults = []
-    for place in sorted({*problems, *np.flatnonzero(is_cut).tolist()}):
-        annotation = records.annotations[place]
-        beyond = f"has bbox {cut(annotation.get('bbox'))}, which reaches beyond its image"
-        field, problem = problems.get(place, ("bbox", beyond))
-        image_id = annotation.get("image_id")
-        image = place_of.get(ID.read(image_id))
-        name = "" if image is None else f" ({shown(records.images[image]['file_name'])})"
-        which = cut(annotation["id"]) if "id" in annotation else f"number {place + 1}"
-        where = f"annotation {which} of image {cut(image_id)}{name}"
-        faults.append(Fault(where, image, field, problem, place in problems))
-    return faults

@@ -1,8 +1,7 @@
 """What a look at masks says of their labels: whether there is anything to learn from them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from v2m.data.errors import UnreadableImageError
 from v2m.data.images import opened_image
 from v2m.data.masks.dataset import VALUES, MaskedImages
+from v2m.data.sample import sample, sample_first
 from v2m.system.errors import DataError, few
 
 SAMPLE = 128
@@ -43,7 +43,7 @@ def count_labels(data: MaskedImages) -> LabelCounts:
     ignored = np.zeros(VALUES, np.int64)
     masks = usable = 0
     unusable = None
-    for index in _spread(len(data)):
+    for index in sample_first(len(data), SAMPLE):
         masks += 1
         try:
             values, labels = data.read_mask(index)
@@ -57,13 +57,6 @@ def count_labels(data: MaskedImages) -> LabelCounts:
         if masks >= SAMPLE and np.count_nonzero(classes) > 1:
             break
     return LabelCounts(masks, classes, ignored, unusable, usable)
-
-
-def _spread(count: int) -> Iterator[int]:
-    """The numbers below ``count``: first ``SAMPLE`` of them in even steps, then the others."""
-    first = [place * count // SAMPLE for place in range(SAMPLE)] if count > SAMPLE else range(count)
-    yield from first
-    yield from sorted(set(range(count)).difference(first))
 
 
 def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], None]) -> None:
@@ -123,7 +116,7 @@ def _remedy(data: MaskedImages, counts: LabelCounts) -> str:
 def _tell_other_colours(data: MaskedImages) -> list[str]:
     """A line where a value has a colour of its own in some mask, as in colours that were made a palette."""
     palettes: dict[Path, list[int]] = {}
-    for path in map(data.mask, islice(_spread(len(data)), SAMPLE)):
+    for path in map(data.mask, sample(len(data), SAMPLE)):
         with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:
             if mask.mode == "P":
                 palettes[path] = mask.getpalette() or []

@@ -1,4 +1,4 @@
-"""Masks in COCO files: polygons, run lengths, and run lengths as text."""
+"""Segmentations in COCO files: polygons, run lengths, and run lengths as text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ LONGEST_OUTLINE = 2**23
 Mask = npt.NDArray[np.uint8]
 
 
-def read_mask(segmentation: Any, height: int, width: int) -> Any:
+def read_segmentation(segmentation: Any, height: int, width: int) -> Any:
     """A mask as ``decode_mask`` takes it. Text of runs is not looked into, since that is to decode it.
 
     Raises:
