@@ -30,7 +30,7 @@ def shown(name: str) -> str:
     Bytes that are no text are shown by their numbers. So are line breaks, the escapes that steer a terminal,
     and marks that nobody sees or that turn the direction of writing.
     """
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = name.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
     return "".join(letter if _is_harmless(letter) else _escaped(letter) for letter in text)
 
 

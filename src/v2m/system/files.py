@@ -98,6 +98,7 @@ def check_lock(path: Path) -> None:
 
 def put_in_place(partial: Path, path: Path) -> None:
     """Rename a complete file once it is on the disk, so that a power cut leaves the old one or the new."""
+    # Some systems rename before the bytes are on the disk, and a power cut would leave an empty file.
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -123,6 +124,7 @@ def open_file(path: str | Path) -> BinaryIO:
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise DataError(f"{path} is no regular file, expected one")
+    # Opened without waiting: since the look above, it may have become a pipe that nobody writes to.
     file = _File(path, opener=_open_at_once)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # where it was exchanged since
         file.close()
@@ -162,7 +164,7 @@ def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
         OSError: it cannot be read.
     """
     with open_file(path) as file:
-        content = file.read(most + 1)
+        content = file.read(most + 1)  # a size from the system may be that of a moment ago
     if len(content) > most:
         raise DataError(f"{path} has more than {most:,} bytes, expected a smaller file")
     return content
@@ -209,6 +211,7 @@ def check_plain(value: Any, deepest: int = DEEPEST) -> None:
     Raises:
         ValueError: they hold something else, or are nested too deeply; the message is the reason.
     """
+    # Level by level: recursion would itself fail on what is nested too deeply.
     level = [value]
     for _ in range(deepest):
         if not level:

@@ -75,6 +75,7 @@ def look_at(path: str) -> Look:
 def fits(look: Look, size: tuple[int, int]) -> bool:
     """Whether annotations of this width and height are of an image, as it is stored or upright."""
     is_on_its_side = look.orientation in range(5, 9)
+    # Annotations may count in the stored pixels or in the upright ones.
     return size == look.facts.size or (is_on_its_side and size == look.facts.size[::-1])
 
 

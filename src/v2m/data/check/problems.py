@@ -152,17 +152,18 @@ def class_problems(split: str, counts: Mapping[str, int], known: Collection[str]
 
 
 def find_twins(splits: Sequence[S]) -> Iterator[tuple[Problem, tuple[S, int], tuple[S, int]]]:
-    """Every image that is there before, with its place and that of the first one of its pixels."""
+    """Every image whose pixels were there before: the problem, the image, and the first one of its pixels."""
     first: dict[bytes, tuple[S, int]] = {}
     for split in splits:
         for index, facts in enumerate(split.facts):
             if not facts.digest:  # it cannot be read
                 continue
-            other, place = first.setdefault(facts.digest, (split, index))
-            if other is not split or place != index:
-                kind, twin = "duplicate" if other is split else "leak", other.data.name(place)
-                problem = Problem(split.name, split.data.name(index), kind, f"same as {twin}")
-                yield problem, (split, index), (other, place)
+            other, twin = first.setdefault(facts.digest, (split, index))
+            if other is split and twin == index:  # the first of its pixels
+                continue
+            kind = "duplicate" if other is split else "leak"
+            detail = f"same as {other.data.name(twin)}"
+            yield Problem(split.name, split.data.name(index), kind, detail), (split, index), (other, twin)
 
 
 def summarise_facts(facts: Sequence[Facts], counts: dict[str, int]) -> Summary:

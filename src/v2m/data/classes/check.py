@@ -42,7 +42,7 @@ def inspect_images(data: LabelledImages, workers: int) -> Iterator[Facts]:
 def _inspect_image(data: LabelledImages, index: int) -> Facts:
     """Decode an image and say what it is."""
     try:
-        if not isinstance(data, EncodedImages):
+        if not isinstance(data, EncodedImages):  # images in memory have no file to be damaged
             return inspect_decoded(data.read(index))
         with opened_image(data.file(index), data.name(index)) as image:
             return inspect_opened(image)
@@ -84,6 +84,7 @@ def _mixed_ranges(splits: Sequence[CheckedSplit]) -> Iterator[Problem]:
     ]
     if not deep:
         return
+    # A file that is dark may have been taken for one of fewer bits than the others.
     [(usual, _)] = Counter(mode for *_, mode in deep).most_common(1)
     for split, index, mode in deep:
         if mode != usual:

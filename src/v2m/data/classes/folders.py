@@ -39,6 +39,7 @@ class FolderImages(EncodedImages):
         folders = _class_folders(root)
         classes = sorted({same_name(name) for name in folders})
         target_of = {name: target for target, name in enumerate(classes)}
+        # No folder is looked into twice, so a link into another class does not take its images.
         seen = {os.path.realpath(folder) for folder in (root, *(root / name for name in folders))}
         files = []
         # Two folders may be of one class, where their names differ in Unicode's form only.
@@ -79,7 +80,8 @@ class ListedImages(EncodedImages):
         files = {same_name(path.name): str(path) for path in images.iterdir() if is_image(path.name)}
         labels: dict[str, str] = {}
         for number, line in enumerate(read_lines(listed), 1):
-            name, label, *_ = [*line.split("\t"), "", ""]
+            name, _, rest = line.partition("\t")
+            label = rest.partition("\t")[0]
             if not name or not label:
                 raise DataError(f"data: {listed}, line {number} is {line[:40]!r}, expected IMAGE<tab>CLASS")
             if name in labels:

@@ -87,6 +87,7 @@ def _open_fashion_relations(split: Split, data_dir: Path) -> ArrayImages:
 
 
 def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
+    # Debian has the files as a package: unpacked, they are where torchvision looks for its download.
     raw = data_dir / "FashionMNIST" / "raw"
     names = [archive for archive, _ in FashionMNIST.resources]
     files = [raw / archive.removesuffix(".gz") for archive in names]
@@ -94,13 +95,14 @@ def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
     if not all(path.is_file() for path in files) and all(path.is_file() for path in archives):
         raw.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=raw, prefix=".unpacking-") as partial:
+            # One by one and whole, since other processes may be reading or unpacking them.
             for archive, path in zip(archives, files, strict=True):
                 put_in_place(Path(extract_archive(str(archive), partial)), path)
     try:
         with bounded(network.DOWNLOAD):
             return FashionMNIST(str(data_dir), train=split == "train", download=True)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())  # torchvision lists its mirrors in several lines
         if all(path.is_file() for path in files):
             raise DataError(
                 f"data: fashion-mnist in {raw} is damaged ({reason}); delete that folder to have it anew"

@@ -40,6 +40,7 @@ def open_dataset(
     if split not in get_args(Split):
         raise DataError(f"data: split is {split!r}, expected 'train' or 'val'")
     splits = find_splits(source, data_dir, allow_outside=allow_outside)
+    # A folder of another task would pass for one of two classes, images and masks.
     if source not in DATASETS and not source.startswith(PREFIX):
         for name in split_names(split):
             refuse_other_tasks(Path(source), name)
@@ -50,10 +51,12 @@ def open_dataset(
     classes = [same_name(name) for name in classes]
     if source in DATASETS and classes != data.classes:
         raise DataError(f"data: the classes of {source} are {few(data.classes)}, the model's {few(classes)}")
+    # Names go into JSON, which is UTF-8.
     unreadable = [name for name in data.classes if not is_text(name)]
     if unreadable:
         raise DataError(f"data: {data.source} has classes whose names are not UTF-8: {few(unreadable)}")
     if split == "train":
+        # A list of classes may have some without images; a folder without any was meant to hold some.
         empty = [] if data.declared else data.empty_classes()
         missing = [name for name in classes if name not in data.classes]
         if empty or missing:

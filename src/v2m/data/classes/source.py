@@ -43,6 +43,7 @@ class SplitSource:
         Args:
             suffixes: Ends of their names, in lower case.
         """
+        # A folder of the split goes before files that are named after it.
         if found := _files(self.folder, suffixes):
             return found
         for folder in (self.root, self.root / "data"):

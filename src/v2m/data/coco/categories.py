@@ -11,6 +11,7 @@ from v2m.system.errors import DataError, few
 def name_classes_apart(records: Records) -> list[str]:
     """Add their ids to names of categories that are there twice; a line that says so."""
     counts = Counter(category["name"] for category in records.categories)
+    # Data sets that were joined often have "car" twice, and annotations tell them apart by id.
     twice = [category for category in records.categories if counts[category["name"]] > 1]
     for category in twice:
         category["name"] += f" ({cut(category['id'])})"
@@ -27,10 +28,10 @@ def match_classes(records: Records, classes: Sequence[str] | None) -> tuple[list
     id_of = {c["name"]: c["id"] for c in sorted(records.categories, key=lambda category: category["id"])}
     if classes is None:
         classes = list(id_of)
-    unknown, missing = ([n for n in a if n not in b] for a, b in ((id_of, classes), (classes, id_of)))
+    unknown = [name for name in id_of if name not in classes]
+    missing = [name for name in classes if name not in id_of]
     if unknown or missing:
-        found = [
-            f"{what}: {few(names)}" for what, names in (("unknown", unknown), ("missing", missing)) if names
-        ]
+        found = [f"unknown: {few(unknown)}"] if unknown else []
+        found += [f"missing: {few(missing)}"] if missing else []
         raise DataError(f"data: {records.path} has other categories than expected ({'; '.join(found)})")
     return list(classes), [id_of[name] for name in classes]

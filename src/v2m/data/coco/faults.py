@@ -42,7 +42,7 @@ Problems = dict[int, tuple[str, str]]
 
 def list_faults(records: Records, problems: Problems, is_cut: Flags) -> list[Fault]:
     """The annotations that are left out, and those whose boxes were cut, in words."""
-    if not problems and not is_cut.any():
+    if not problems and not is_cut.any():  # as in most files, whose ids need no look-up then
         return []
     index_of = {image["id"]: index for index, image in enumerate(records.images)}
     faults = []
@@ -72,6 +72,7 @@ def refuse_faults(path: Path, faults: Sequence[Fault]) -> None:
 
 def describe_faults(records: Records, faults: Sequence[Fault]) -> list[str]:
     """A line for each kind: how many annotations have it, and the first."""
+    # A file may have a million faults of one kind: each kind is one line.
     kinds: dict[tuple[str, bool], list[Fault]] = {}
     for fault in faults:
         kinds.setdefault((fault.field, fault.is_left_out), []).append(fault)
@@ -82,6 +83,7 @@ def describe_faults(records: Records, faults: Sequence[Fault]) -> list[str]:
         if is_left_out:
             what = f"annotations are left out for their {field}"
         line = f"{records.path}: {count} {what}, the first: {found[0].where} {found[0].problem}"
+        # The likeliest reason is another convention, by which all boxes would fit.
         if not is_left_out and _fit_as_corners(records):
             line += (
                 "; all boxes fit when read as left, top, right and bottom, but COCO's are left, top, width "

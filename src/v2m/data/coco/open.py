@@ -49,6 +49,7 @@ def _check_learnable(data: CocoImages) -> list[str]:
     Raises:
         DataError: there is nothing.
     """
+    # Nothing to learn at all is an error, with whatever was left out as the likely reason.
     counts, crowds = data.count_by_class(), sum(data.count_by_class(crowds=True))
     objects, images = sum(counts), data.count_images_with_objects()
     if not objects:
@@ -56,6 +57,7 @@ def _check_learnable(data: CocoImages) -> list[str]:
         left_out = [line.removeprefix(f"{data.source}: ") for line in data.warnings if data.faults]
         found = "; ".join([*(reasons if crowds else []), *left_out])
         raise DataError(f"data: {data.source} has no objects to train on{': ' if found else ''}{found}")
+    # Little to learn is a warning.
     lines = []
     if crowds > objects:
         lines.append(
@@ -113,7 +115,7 @@ def _find_split(root: Path, name: str) -> tuple[Path, Path] | None:
     if len(files) > 1:
         found = few([path.name for path in files])
         raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
-    if files:
+    if files:  # COCO's own layout: instances_train2017.json goes with train2017/
         folder = files[0].stem.removeprefix("instances_")
         return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
     beside = root / name / BESIDE_IMAGES

@@ -47,9 +47,11 @@ def read_segmentation(segmentation: Any, height: int, width: int) -> Any:
 
 def _outline(polygons: Sequence[Sequence[float]]) -> float:
     """Pixels along polygons, or a bound that is quickly found where that is within the limit."""
+    # A quick bound is enough for usual polygons: all sides as long as the whole extent.
     most = sum(len(points) * (max(points) - min(points)) for points in polygons if points)
     if most <= LONGEST_OUTLINE:
         return most
+    # Along each side the longer of its two extents, as the library steps from pixel to pixel.
     corners = [np.array(points, np.float64).reshape(-1, 2) for points in polygons if points]
     return float(sum(np.abs(places - np.roll(places, 1, 0)).max(1).sum() for places in corners))
 
@@ -60,7 +62,7 @@ def _read_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     if size != [height, width]:
         raise ValueError(f"has a mask of size {cut(size)}, expected that of its image, [{height}, {width}]")
     read = dict(size=[height, width], counts=counts)
-    if isinstance(counts, str):
+    if isinstance(counts, str):  # only decoding shows whether it is damaged
         return read
     if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("has a mask whose counts are no list of whole numbers, nor text")

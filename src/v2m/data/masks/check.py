@@ -130,6 +130,7 @@ class MasksCheck:
 
     def finish(self, looks: list[Look]) -> AnnotatedSplit:
         """The split, with what was seen of all images."""
+        # Values of a mask are few, so labels are looked up for the totals and not for every pixel.
         by_value: Counter[int] = Counter()
         for look in looks:
             by_value.update(look.values)

@@ -54,6 +54,7 @@ def count_labels(data: MaskedImages) -> LabelCounts:
             is_labelled = labels != data.ignore_index
             classes += np.bincount(labels[is_labelled], minlength=len(classes))
             ignored += np.bincount(values[~is_labelled], minlength=VALUES)
+        # One class in a sample may be chance, so it takes all masks to say that there is no other.
         if masks >= SAMPLE and np.count_nonzero(classes) > 1:
             break
     return LabelCounts(masks, classes, ignored, unusable, usable)
@@ -79,6 +80,8 @@ def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], No
     is_whole = counts.masks == len(data)
     looked = f"{counts.masks:,} in all" if is_whole else f"{counts.masks:,} of {len(data):,} looked at"
     where = f"the masks of {data.source} ({looked})"
+
+    # Nothing to learn from is an error.
     if not counts.usable:
         raise DataError(
             f"data: none of {where} can be used, the first is {counts.unusable}; values get other labels by "
@@ -91,6 +94,8 @@ def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], No
             f"data: every labelled pixel of {where} is of the class {data.classes[seen[0]]}, so there is "
             f"nothing to learn{_remedy(data, counts)}"
         )
+
+    # What is only odd is a warning.
     if missing and (is_whole or 2 * len(missing) >= len(data.classes)):
         lost = "they cannot be learned" if is_training else "scores say nothing of them"
         warn(f"{where} have no pixel of the classes {few(missing)}: {lost}{_remedy(data, counts)}")
@@ -122,6 +127,7 @@ def _tell_other_colours(data: MaskedImages) -> list[str]:
                 palettes[path] = mask.getpalette() or []
     if len({*map(tuple, palettes.values())}) < 2:
         return []
+    # Palettes may differ in colours that no pixel has, so pixels are looked at too.
     first: dict[int, tuple[tuple[int, ...], Path]] = {}
     for path, palette in palettes.items():
         with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:

@@ -61,6 +61,8 @@ def open_masks(
             f"data: {source!r} is no folder, expected one with {IMAGES}/train and {MASKS[0]}/train"
         )
     folders = _find_folders(root, split)
+
+    # A list beside the masks goes before what a model knows: values count in the order of that list.
     names = mask_class_names(root) or (list(classes) if classes is not None else None)
     if names is None:
         raise DataError(
@@ -76,6 +78,8 @@ def open_masks(
         )
     if label_map is None:
         label_map = find_label_map(root, names, ignore_index)
+
+    # Listed once, for the images and for the files that only look like some.
     files = list(walk_files(folders.images))
     others = tell_other_images(folders.images, files)
     data = MaskedImages(
@@ -173,6 +177,7 @@ def mask_class_names(root: Path) -> list[str] | None:
     file = root / ADE_OBJECTS
     if not file.is_file():
         return None
+    # Below a line of headings the last column has the synonyms of a class, the usual name first.
     names = [row.split("\t")[-1].split(",")[0].strip() for row in read_lines(file)[1:]]
     if not all(names) or not names:
         which = f"line {names.index('') + 2} has no class" if names else "it has no classes"

@@ -41,6 +41,8 @@ def build_scenes(config: ScenesConfig, output: Path, data_dir: Path) -> Iterator
     garments = {split: open_dataset("fashion-mnist", split, data_dir) for split in get_args(Split)}
     classes = garments["train"].classes
     _claim(output, config)
+
+    # All is made in a folder beside, and only moved once it is complete.
     partial = output / PARTIAL
     for split, data in garments.items():
         annotated = _Annotations(classes)
@@ -57,6 +59,7 @@ def build_scenes(config: ScenesConfig, output: Path, data_dir: Path) -> Iterator
     _write(output / CLASSES, "\n".join(["background", *classes]) + "\n")
     if hasattr(os, "sync"):  # not on Windows
         os.sync()  # one by one it would take as long as making them
+    # Annotations come last: without them the folder is no dataset of objects.
     for kind in (IMAGES, MASKS, ANNOTATIONS):
         (partial / kind).rename(output / kind)
     partial.rmdir()
@@ -121,6 +124,7 @@ def _claim(output: Path, config: ScenesConfig) -> None:
     except OSError as error:
         raise OSError(f"output: {output} cannot be made ({error.strerror})") from None
     _write(settings, text)
+    # No link is followed to delete what it leads to. Annotations go first, as they came last.
     kinds = (ANNOTATIONS, MASKS, IMAGES, PARTIAL)
     for kind in kinds:
         refuse_link(output / kind, "delete it")

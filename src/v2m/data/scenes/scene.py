@@ -89,27 +89,30 @@ def make_scene(config: ScenesConfig, garments: LabelledImages, split: Split, ind
         split: Which; the scenes of another one differ.
         index: Number of the scene.
     """
+    # Every draw of a scene is from this generator, in an order that must stay: it makes the same files.
     random = np.random.default_rng((config.seed, get_args(Split).index(split), index))
     size = config.sizes[random.integers(len(config.sizes))]
     image = make_ground(random, *size)
     mean = image.mean((0, 1))
-    owner = np.zeros(size, np.int64)  # of each pixel: 1 for the first garment
+    owner = np.zeros(size, np.int64)  # of each pixel: 1 for the first garment, 0 for the ground
     labels: list[int] = []
-    whole = np.zeros(1)  # pixels of each garment, and those that are seen now
+    # Pixels of the ground and of each garment: all of them, and those that are seen now.
+    whole = np.zeros(1)
     seen = np.zeros(1)
     for chosen in random.integers(len(garments), size=random.integers(*config.objects, endpoint=True)):
         colours, alpha = _dress(random, config, np.asarray(garments.read(int(chosen))), mean)
         mask = alpha >= 0.5
         height, width = mask.shape
+        # A garment goes on top of the others, where none of them is covered too much.
         for _ in range(ATTEMPTS):
             top, left = random.integers(0, (size[0] - height, size[1] - width), endpoint=True)
-            place = (slice(top, top + height), slice(left, left + width))
-            left_over = seen - np.bincount(owner[place][mask], minlength=len(seen))
-            if (left_over >= (1 - config.hidden) * whole)[1:].all():
+            window = (slice(top, top + height), slice(left, left + width))
+            still_seen = seen - np.bincount(owner[window][mask], minlength=len(seen))
+            if (still_seen >= (1 - config.hidden) * whole)[1:].all():
                 labels.append(garments.targets[chosen])
-                owner[place][mask] = len(labels)
-                image[place] += alpha[..., None] * (colours - image[place])
-                whole, seen = np.append(whole, mask.sum()), np.append(left_over, mask.sum())
+                owner[window][mask] = len(labels)
+                image[window] += alpha[..., None] * (colours - image[window])
+                whole, seen = np.append(whole, mask.sum()), np.append(still_seen, mask.sum())
                 break
     masks = owner == np.arange(1, len(labels) + 1)[:, None, None]
     pixels = image.round().clip(0, 255).astype(np.uint8)
@@ -125,13 +128,14 @@ def _dress(
     alpha = resize(mask, side, side)
     # Divided by the mask, or the black around the garment would run into its edges.
     shade = resize(mask * garment, side, side) / np.maximum(alpha, 1e-3)
-    alpha = (
-        alpha / alpha.max()
-    )  # less than 1 for what is as thin as a line, which would be left with no pixel
+    # What is as thin as a line has less than 1 throughout, and would be left with no pixel.
+    alpha = alpha / alpha.max()
     if random.integers(2):
         shade, alpha = shade[:, ::-1], alpha[:, ::-1]
+    # Of three colours the one that stands out most from the ground.
     tint = max((random_tint(random) for _ in range(3)), key=lambda tint: float(np.abs(tint - ground).sum()))
     colours = (0.3 + 0.7 * shade / shade.max())[..., None] * tint
+    # Cut to what is seen, since the margin of an image is not the garment's.
     rows, columns = (np.flatnonzero((alpha >= 0.5).any(axis)) for axis in (1, 0))
     whole = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     return colours[whole], alpha[whole]
