@@ -51,6 +51,7 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     openers = find_splits(source, data_dir, allow_outside=settings.allow_outside)
     if not openers:
         raise missing_split(source, "train")
+    # A split at a time, with the classes that it has itself: the check goes on where training would stop.
     splits = []
     for name, opener in openers.items():
         data = opener()

@@ -1,4 +1,10 @@
-"""Labelled images, by name or by folder, and their transforms."""
+"""Images and what is known of them: found, read, checked and prepared.
+
+Rooms by kind: ``classes`` has images with a class each, ``coco`` images with objects, ``masks`` images with a
+label for every pixel. In each of them ``open`` finds the splits of a folder, and ``check`` looks at every
+image; what the checks share is in the room ``check``. ``scenes`` makes a set of scenes. All else is for every
+kind.
+"""
 
 from v2m.data.classes.dataset import LabelledImages
 from v2m.data.classes.named import DATASETS, DatasetInfo

@@ -159,25 +159,25 @@ class CocoImages(Dataset[Any]):
             UnreadableImageError: a mask is damaged, or they are too many; a DataError where that is strict.
             ValueError: the library that decodes masks is not installed.
         """
-        table, places = self._table, self._table.of_image(index)
-        self._refuse_crowded(index, places.stop - places.start)
-        boxes = table.boxes[places]
+        table, rows = self._table, self._table.of_image(index)
+        self._refuse_crowded(index, rows.stop - rows.start)
+        boxes = table.boxes[rows]
         return Objects(
             boxes=torch.from_numpy(np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])).float(),
-            labels=torch.from_numpy(table.labels[places].copy()),
-            masks=self._decode(index, places) if self.has_masks else None,
-            crowd=torch.from_numpy(table.crowd[places].copy()),
-            areas=torch.from_numpy(table.areas[places]).float(),
+            labels=torch.from_numpy(table.labels[rows].copy()),
+            masks=self._decode(index, rows) if self.has_masks else None,
+            crowd=torch.from_numpy(table.crowd[rows].copy()),
+            areas=torch.from_numpy(table.areas[rows]).float(),
         )
 
-    def _decode(self, index: int, places: slice) -> Tensor:
+    def _decode(self, index: int, rows: slice) -> Tensor:
         api, (height, width) = mask_api(), self.size(index)
-        masks = torch.zeros(places.stop - places.start, height, width, dtype=torch.uint8)
-        for place, mask in enumerate(masks.numpy(), places.start):
+        masks = torch.zeros(rows.stop - rows.start, height, width, dtype=torch.uint8)
+        for row, mask in enumerate(masks.numpy(), rows.start):
             try:
-                mask[:] = decode_mask(api, self._table.segmentation(place), height, width)
+                mask[:] = decode_mask(api, self._table.segmentation(row), height, width)
             except (ValueError, RuntimeError) as error:
-                which = f"annotation {cut(self._table.ids[place])}"
+                which = f"annotation {cut(self._table.ids[row])}"
                 raise self._unusable(index, f"{which} has a damaged mask: {first_line(error)}") from None
         return masks
 
@@ -231,8 +231,8 @@ class CocoImages(Dataset[Any]):
             for id, image, label, box, area, crowd in zip(table.ids, *columns, strict=True)
         ]
         if self.has_masks:  # each is unpacked from bytes, so only where they are wanted
-            for place, annotation in enumerate(annotations):
-                annotation["segmentation"] = table.segmentation(place)
+            for row, annotation in enumerate(annotations):
+                annotation["segmentation"] = table.segmentation(row)
         categories = [
             dict(id=id, name=name) for id, name in zip(self.category_ids, self.classes, strict=True)
         ]

@@ -23,7 +23,7 @@ class Fault(NamedTuple):
 
     Attributes:
         where: The annotation and its image, in words.
-        image: Place of its image; None if that is not known.
+        image: Index of its image; None if that is not known.
         field: What is wrong of it.
         problem: How, such as "has category_id 99, known: 1, 2".
         is_left_out: Whether it is left out, and not only cut.
@@ -37,7 +37,7 @@ class Fault(NamedTuple):
 
 
 Problems = dict[int, tuple[str, str]]
-"""The field and the problem of annotations that cannot be used, by their places in the file."""
+"""The field and the problem of annotations that cannot be used, by their index in the file."""
 
 
 def list_faults(records: Records, problems: Problems, is_cut: Flags) -> list[Fault]:
@@ -46,16 +46,16 @@ def list_faults(records: Records, problems: Problems, is_cut: Flags) -> list[Fau
         return []
     index_of = {image["id"]: index for index, image in enumerate(records.images)}
     faults = []
-    for place in sorted({*problems, *np.flatnonzero(is_cut).tolist()}):
-        annotation = records.annotations[place]
+    for row in sorted({*problems, *np.flatnonzero(is_cut).tolist()}):
+        annotation = records.annotations[row]
         beyond = f"has bbox {cut(annotation.get('bbox'))}, which reaches beyond its image"
-        field, problem = problems.get(place, ("bbox", beyond))
+        field, problem = problems.get(row, ("bbox", beyond))
         image_id = annotation.get("image_id")
         image = index_of.get(ID.read(image_id))
         name = "" if image is None else f" ({shown(records.images[image]['file_name'])})"
-        which = cut(annotation["id"]) if "id" in annotation else f"number {place + 1}"
+        which = cut(annotation["id"]) if "id" in annotation else f"number {row + 1}"
         where = f"annotation {which} of image {cut(image_id)}{name}"
-        faults.append(Fault(where, image, field, problem, place in problems))
+        faults.append(Fault(where, image, field, problem, row in problems))
     return faults
 
 

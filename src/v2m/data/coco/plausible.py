@@ -81,20 +81,20 @@ def describe_misfits(source: str, table: Table, sizes: Integers) -> list[str]:
     large = np.flatnonzero((table.boxes[:, 2:].min(1) >= LEAST_SIDE) & ~table.crowd)
     looked = large[sample(len(large), SAMPLE)].tolist()
     odd = []
-    for place in looked:
-        height, width = sizes[table.images[place]].tolist()
+    for row in looked:
+        height, width = sizes[table.images[row]].tolist()
         try:
-            spans = mask_box(api, table.segmentation(place), height, width)
+            spans = mask_box(api, table.segmentation(row), height, width)
         except (ValueError, RuntimeError):  # told where the image is read
             continue
-        if _overlap(table.boxes[place], spans) < LEAST_OVERLAP:
-            odd.append((place, spans))
+        if _overlap(table.boxes[row], spans) < LEAST_OVERLAP:
+            odd.append((row, spans))
     if len(odd) <= max(1, FEW * len(looked)):
         return []
-    place, spans = odd[0]
+    row, spans = odd[0]
     return [
         f"{source}: {len(odd):,} of {len(looked):,} masks that were looked at do not fit their boxes, the "
-        f"first: annotation {cut(table.ids[place])} has bbox {_listed(table.boxes[place])}, its mask spans "
+        f"first: annotation {cut(table.ids[row])} has bbox {_listed(table.boxes[row])}, its mask spans "
         f"{_listed(spans)}; boxes are left, top, width and height, polygons x and y, all in pixels, and runs "
         "go down columns"
     ]

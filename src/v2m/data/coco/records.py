@@ -88,16 +88,16 @@ def _no_collection() -> Iterator[None]:
 
 
 def _read_fields(path: Path, kind: str, records: Sequence[Any], fields: dict[str, Field]) -> None:
-    """Put what was read in place of what is in the file."""
+    """Check fields of all records; what is in the file is replaced by what was read."""
     if not {*map(type, records)} <= {dict}:
         odd = next(record for record in records if not isinstance(record, dict))
         raise DataError(f"data: {path}: {kind} hold {cut(odd)}, expected objects{_with(fields)}")
     for name, field in fields.items():
-        for place, record in enumerate(records):
+        for index, record in enumerate(records):
             value = field.read(record.get(name))
             if value is None:
                 found = f"{name} {cut(record[name])}" if name in record else f"no {name}"
-                which = f"id {cut(record['id'])}" if name != "id" else f"number {place + 1}"
+                which = f"id {cut(record['id'])}" if name != "id" else f"number {index + 1}"
                 raise DataError(f"data: {path}: {kind} {which} has {found}, expected {field.expected}")
             record[name] = value
     ids = [record["id"] for record in records] if fields else []  # those of annotations are names only

@@ -53,7 +53,7 @@ def _outline(polygons: Sequence[Sequence[float]]) -> float:
         return most
     # Along each side the longer of its two extents, as the library steps from pixel to pixel.
     corners = [np.array(points, np.float64).reshape(-1, 2) for points in polygons if points]
-    return float(sum(np.abs(places - np.roll(places, 1, 0)).max(1).sum() for places in corners))
+    return float(sum(np.abs(points - np.roll(points, 1, 0)).max(1).sum() for points in corners))
 
 
 def _read_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, Any]:

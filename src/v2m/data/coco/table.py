@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
     Attributes:
         ids: COCO's id of each: whole numbers or texts, as they are in the file.
-        images: Places of their images ``[N]``.
+        images: Indices of their images ``[N]``.
         labels: Class indices ``[N]``.
         boxes: Left, top, width and height ``[N, 4]``.
         areas: Pixels ``[N]``.
@@ -40,15 +40,15 @@ class Table(NamedTuple):
     segments: bytes
     ends: Integers
 
-    def of_image(self, place: int) -> slice:
-        """Where the annotations of an image are."""
-        first, end = np.searchsorted(self.images, (place, place + 1)).tolist()
+    def of_image(self, image: int) -> slice:
+        """The rows of an image, which are next to each other."""
+        first, end = np.searchsorted(self.images, (image, image + 1)).tolist()
         return slice(first, end)
 
-    def segmentation(self, place: int) -> Any:
+    def segmentation(self, row: int) -> Any:
         """The mask of an annotation, as in the file."""
-        start = int(self.ends[place - 1]) if place else 0
-        return pickle.loads(self.segments[start : int(self.ends[place])])
+        start = int(self.ends[row - 1]) if row else 0
+        return pickle.loads(self.segments[start : int(self.ends[row])])
 
 
 def make_table(
@@ -72,11 +72,11 @@ def make_table(
     areas = _areas(records, boxes, problems)
     segments = _pack(records, images, problems) if masks else {}
     # What cannot be used goes, the rest is put in order of the images, and of the file within an image.
-    order = np.array([place for place in range(len(images)) if place not in problems], np.int64)
+    order = np.array([row for row in range(len(images)) if row not in problems], np.int64)
     order = order[np.argsort(images[order], kind="stable")]
-    pieces = [segments[place] for place in order.tolist()] if segments else []
+    pieces = [segments[row] for row in order.tolist()] if segments else []
     table = Table(
-        ids=[records.annotations[place].get("id") for place in order.tolist()],
+        ids=[records.annotations[row].get("id") for row in order.tolist()],
         images=images[order],
         labels=labels[order],
         boxes=boxes[order],
@@ -91,13 +91,13 @@ def make_table(
 def _column(records: Records, name: str, field: Field, other: Any, problems: Problems) -> list[Any]:
     """A field of every annotation; ``other`` where it is not what it should be."""
     values = [field.read(annotation.get(name)) for annotation in records.annotations]
-    for place, value in enumerate(values):
+    for row, value in enumerate(values):
         if value is not None:
             continue
-        values[place] = other
-        given = records.annotations[place]
+        values[row] = other
+        given = records.annotations[row]
         found = f"{name} {cut(given[name])}" if name in given else f"no {name}"
-        problems.setdefault(place, (name, f"has {found}, expected {field.expected}"))
+        problems.setdefault(row, (name, f"has {found}, expected {field.expected}"))
     return values
 
 
@@ -108,11 +108,11 @@ def _indices(
     index_of = {id: index for index, id in enumerate(ids)}
     values = _column(records, name, field, None, problems)
     indices = [index_of.get(value, -1) for value in values]
-    unknown = [place for place, index in enumerate(indices) if index < 0]
+    unknown = [row for row, index in enumerate(indices) if index < 0]
     known = few([str(id)[:MOST_SHOWN] for id in ids]) if unknown else ""
-    for place in unknown:
-        indices[place] = 0
-        problems.setdefault(place, (name, f"has {name} {cut(values[place])}, known: {known}"))
+    for row in unknown:
+        indices[row] = 0
+        problems.setdefault(row, (name, f"has {name} {cut(values[row])}, known: {known}"))
     return np.array(indices, np.int64)
 
 
@@ -128,9 +128,9 @@ def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[
     boxes = np.where(moved[:, None] > 0, np.hstack([within[:, 0], within[:, 1] - within[:, 0]]), given)
     # Detectors take boxes in single precision: a very thin one may have no area there.
     rounded = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
-    for place in np.flatnonzero((rounded[:, 2:] <= rounded[:, :2]).any(1)).tolist():
-        box = cut(records.annotations[place].get("bbox"))
-        problems.setdefault(place, ("bbox", f"has bbox {box}, which has no area in its image"))
+    for row in np.flatnonzero((rounded[:, 2:] <= rounded[:, :2]).any(1)).tolist():
+        box = cut(records.annotations[row].get("bbox"))
+        problems.setdefault(row, ("bbox", f"has bbox {box}, which has no area in its image"))
     return boxes, moved > ROUNDING
 
 
@@ -138,29 +138,29 @@ def _areas(records: Records, boxes: Floats, problems: Problems) -> Floats:
     """The area of every annotation: that of its box where the file says none, or 0."""
     of_boxes = (boxes[:, 2] * boxes[:, 3]).tolist()
     areas = []
-    for place, annotation in enumerate(records.annotations):
+    for row, annotation in enumerate(records.annotations):
         given = annotation.get("area")
         area = 0.0 if given is None else AREA.read(given)
         if area is None:
-            problems.setdefault(place, ("area", f"has area {cut(given)}, expected {AREA.expected}"))
-        areas.append(area or of_boxes[place])
+            problems.setdefault(row, ("area", f"has area {cut(given)}, expected {AREA.expected}"))
+        areas.append(area or of_boxes[row])
     return np.array(areas, np.float64)
 
 
 def _pack(records: Records, images: Integers, problems: Problems) -> dict[int, bytes]:
-    """The masks of annotations without problems, by their places; none if no annotation has one."""
+    """The masks of annotations without problems, by their index in the file; none where there are none."""
     found = [annotation.get("segmentation") for annotation in records.annotations]
     if not any(segmentation and segmentation != [[]] for segmentation in found):
         return {}
     pieces = {}
-    for place, segmentation in enumerate(found):
-        if place in problems:
+    for row, segmentation in enumerate(found):
+        if row in problems:
             continue
-        image = records.images[images[place]]
+        image = records.images[images[row]]
         try:
             # As bytes, since millions of lists would be copied by every process that reads images.
             mask = read_segmentation(segmentation, image["height"], image["width"])
-            pieces[place] = pickle.dumps(mask, pickle.HIGHEST_PROTOCOL)
+            pieces[row] = pickle.dumps(mask, pickle.HIGHEST_PROTOCOL)
         except ValueError as error:
-            problems[place] = "segmentation", str(error)
+            problems[row] = "segmentation", str(error)
     return pieces

@@ -1,4 +1,4 @@
-"""What a look at masks says of their labels: whether there is anything to learn from them."""
+"""Whether there is anything to learn from masks, by a look at their labels."""
 
 from collections.abc import Callable
 from contextlib import suppress

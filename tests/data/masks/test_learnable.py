@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.data.masks.test_dataset import write_image, write_mask
-from v2m.data.masks.labels import SAMPLE, check_labels, count_labels
+from v2m.data.masks.learnable import SAMPLE, check_labels, count_labels
 from v2m.data.masks.open import open_masks
 from v2m.system.errors import DataError
 
