@@ -10,7 +10,7 @@ from tests.data.classes.test_named import fashion_archives  # noqa: F401 - a fix
 from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.cli import main
 from v2m.data.classes import named
-from v2m.data.coco.dataset import open_coco
+from v2m.data.coco.open import open_coco
 
 
 def check(capsys, source, output, *arguments):
@@ -129,6 +129,19 @@ def test_objects_and_masks_are_checked_and_drawn(fashion_archives, tmp_path, cap
     path.write_text(path.read_text().replace('"bbox": [', '"bbox": ["wide", '))
     code, rows, *_ = check(capsys, scenes, tmp_path / "out")
     assert (code, rows["annotation"][0]) == (1, "0")
+
+
+def test_masks_are_checked_with_the_labels_of_training(tmp_path, capsys):
+    for kind, mode, colours in (("images", "RGB", ("red", "blue")), ("masks", "L", (9, 9))):
+        for split, colour in zip(("train", "val"), colours, strict=True):
+            (tmp_path / kind / split).mkdir(parents=True)
+            Image.new(mode, (10, 20), colour).save(tmp_path / kind / split / "a.png")
+    (tmp_path / "classes.txt").write_text("grass\n")
+    code, _, problems, _ = check(capsys, tmp_path, tmp_path / "out")
+    assert (code, {problem["kind"] for problem in problems}) == (1, {"value", "empty class"})
+    assert check(capsys, tmp_path, tmp_path / "out", "--input.label_map={9: 0}")[0] == 0
+    code, error = fails(capsys, "data", "check", str(tmp_path), "--input.label_map={70000: 0}")
+    assert (code, "input.label_map has the value 70000, masks have 0 to 65535" in error) == (1, True)
 
 
 @pytest.mark.parametrize("pack", [as_tars, as_webdataset, as_parquet])

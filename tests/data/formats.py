@@ -1,6 +1,7 @@
 """The image folder of the fixture in other formats."""
 
 import io
+import shutil
 import tarfile
 
 import datasets
@@ -81,6 +82,16 @@ def as_parquet(source, root, folder="data", validation="validation"):
             )
             rows = datasets.Dataset.from_dict(columns, features)
             rows.to_parquet(root / folder / f"{name}-{shard:05}-of-{shards:05}.parquet")
+
+
+FORMATS = {
+    "folder": shutil.copytree,
+    "tars": as_tars,
+    "tar shards": as_tar_shards,
+    "webdataset": as_webdataset,
+    "parquet": as_parquet,
+}
+"""Functions that write the image folder in each format."""
 
 
 def contents(source, split, data_dir, classes=None):

@@ -4,7 +4,7 @@ from PIL import Image
 
 from v2m.data import read_image
 from v2m.data.depth import find_depth
-from v2m.system.errors import UnreadableImageError
+from v2m.data.errors import UnreadableImageError
 
 RAMP = np.arange(0, 256, 5, dtype=np.uint8).reshape(4, 13)
 

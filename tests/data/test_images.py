@@ -12,11 +12,12 @@ from PIL import Image, ImageOps, features
 
 from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.data import open_dataset, read_image
-from v2m.data.check import inspect_images
+from v2m.data.classes.check import inspect_images
+from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.image_files import formats
 from v2m.data.images import decode_image, fit_annotations, tell_hidden_turns
 from v2m.data.masks.dataset import read_mask
-from v2m.system.errors import DataError, DecompressionBombError, UnreadableImageError
+from v2m.system.errors import DataError
 
 
 def test_decompression_bombs_are_refused_and_large_images_read_without_a_warning(tmp_path, monkeypatch):

@@ -9,9 +9,9 @@ from timm.data import create_transform
 from timm.data.auto_augment import NAME_TO_OP
 
 from v2m.data import AugmentConfig, ImageSpec, eval_transform, train_transform
+from v2m.data.errors import TransformError, UnreadableImageError
 from v2m.data.transforms import apply, check_scaled, posterize
 from v2m.recipes import RECIPES
-from v2m.system.errors import TransformError, UnreadableImageError
 
 GRAY = ImageSpec((8, 8), 1, (0.25,), (0.5,), crop_pct=1.0, interpolation="bicubic")
 COLOUR = ImageSpec((12, 20), 3, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3), crop_pct=0.9, interpolation="bilinear")

@@ -25,10 +25,10 @@ from v2m.cli import main
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments, train_config
 from v2m.data import ImageSpec
+from v2m.data.errors import UnreadableImageError
 from v2m.data.images import read_image
 from v2m.engine.resolve import resolve
 from v2m.features.files import Features, write_features
-from v2m.system.errors import UnreadableImageError
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.head import save_model

@@ -2,7 +2,7 @@
 
 import pytest
 
-from v2m.system.errors import DataError, TransformError, UnreadableImageError, shown
+from v2m.system.errors import DataError, shown
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,5 @@ def test_a_name_is_shown_without_what_steers_a_terminal(name, harmless):
     assert shown(name) == harmless
 
 
-@pytest.mark.parametrize(
-    "error",
-    [DataError("a\nb\x1b: no"), UnreadableImageError("a\nb\x1b", "no"), TransformError("a\nb\x1b", "no")],
-)
-def test_errors_are_one_harmless_line(error):
-    assert str(error).startswith(r"a\nb\x1b: ")
-    assert str(error).endswith(("no", "(no)"))
+def test_an_error_is_one_harmless_line():
+    assert str(DataError("a\nb\x1b: no")) == r"a\nb\x1b: no"

@@ -1,40 +1,61 @@
 """``v2m data check`` for images with objects or masks: tables, pictures and a list of what was found."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from v2m.data import read_image
-from v2m.data.check import (
+from v2m.data.check.annotated import AnnotatedSplit, find_annotated_problems
+from v2m.data.check.facts import inspect_all
+from v2m.data.check.problems import (
     KINDS,
     SERIOUS,
     Problem,
-    inspect_all,
     summarise_facts,
     worst_first,
     write_problems,
 )
-from v2m.data.check_annotated import AnnotatedSplit, find_annotated_problems
 from v2m.data.coco.check import ObjectsCheck
+from v2m.data.errors import UnreadableImageError
 from v2m.data.masks.check import MasksCheck
+from v2m.data.sample import sample_first
 from v2m.engine.progress import track
 from v2m.pictures import plot_classes
 from v2m.pictures.objects import Drawn, draw_objects
 from v2m.pictures.samples import plot_samples
 from v2m.pictures.segments import overlay
-from v2m.system.errors import UnreadableImageError
 
 PROBLEMS = "problems.jsonl"
-OBJECTS, OBJECT_COUNTS = "objects.png", "classes.png"
-MASKS, MASK_COUNTS = "masks.png", "pixels.png"
 SAMPLES, SIDE = 12, 480
 """Images of the picture, and pixels of their longer sides."""
+
+Picture: TypeAlias = Image.Image | npt.NDArray[np.uint8]
+
+
+class _Kind(NamedTuple):
+    """What differs between a check of objects and one of masks.
+
+    Attributes:
+        name: What is checked.
+        unit: What is counted of each class.
+        counts: Picture of the classes.
+        sheet: Picture of some images.
+        draw: Makes the images of that picture.
+    """
+
+    name: str
+    unit: str
+    counts: str
+    sheet: str
+    draw: Callable[[Any], Iterator[Picture]]
 
 
 class AnnotatedSettings(NamedTuple):
@@ -74,21 +95,20 @@ def run(
     problems: list[Problem] = []
     files: list[str] = []
     names: dict[str, None] = {}
-    for checks, what in ((objects, "objects"), (masks, "masks")):
+    for checks, kind in ((objects, OBJECTS), (masks, MASKS)):
         if not checks:
             continue
-        splits = [_look(check, what, settings.workers, errors) for check in checks]
+        splits = [_look(check, kind.name, settings.workers, errors) for check in checks]
         problems += find_annotated_problems(splits, settings.tiny)
         names |= dict.fromkeys(split.name for split in splits)
-        out.print(_table(splits, what))
+        out.print(_table(splits, kind.name))
         out.print()
         counts = {split.name: split.counts for split in splits}
-        counted, sheet = (OBJECT_COUNTS, OBJECTS) if what == "objects" else (MASK_COUNTS, MASKS)
-        unit = "objects" if what == "objects" else "pixels"
-        plot_classes(counts, output / counted, f"Classes of {title}", unit)
-        pictures = _draw_objects(objects[0]) if what == "objects" else _draw_masks(masks[0])
-        plot_samples(pictures, list(splits[0].counts), output / sheet, f"{title}: {splits[0].name}")
-        files += [counted, sheet]
+        plot_classes(counts, output / kind.counts, f"Classes of {title}", kind.unit)
+        pictures = list(islice(kind.draw(checks[0]), SAMPLES))
+        plot_samples(pictures, list(splits[0].counts), output / kind.sheet, f"{title}: {splits[0].name}")
+        files += [kind.counts, kind.sheet]
+    # A folder that is checked as both has its images' problems twice: each is told once.
     problems = worst_first(problems)
     write_problems(problems, output / PROBLEMS)
     out.print(problem_table(problems, list(names)) if problems else "no problems found")
@@ -117,10 +137,7 @@ def _table(splits: Sequence[AnnotatedSplit], what: str) -> Table:
 def _cells(split: AnnotatedSplit) -> dict[str, str]:
     summary = summarise_facts(split.facts, split.counts)
     counts, images = summary.counts, sum(summary.modes.values())
-    largest, smallest = (
-        f"{counts[name]:,} {name}" if (name := choose(counts, key=counts.__getitem__, default="")) else "-"
-        for choose in (max, min)
-    )
+    largest, smallest = extremes(counts)
     turned = sum(look.orientation > 1 for look in split.looks)
     return {
         "images": f"{len(split.looks):,}",
@@ -135,14 +152,10 @@ def _cells(split: AnnotatedSplit) -> dict[str, str]:
     }
 
 
-def _draw_objects(check: ObjectsCheck) -> list[Any]:
-    """Images with their objects, as training has them."""
-    return list(islice(_drawn_objects(check), SAMPLES))
-
-
-def _drawn_objects(check: ObjectsCheck) -> Any:
+def _draw_objects(check: ObjectsCheck) -> Iterator[Picture]:
+    """Images with their objects, as training has them, first some from all over the split."""
     data = check.data
-    for index in _spread_out(len(data)):
+    for index in sample_first(len(data), SAMPLES):
         try:
             image, objects = data.read(index), data.objects(index)
         except UnreadableImageError:
@@ -154,13 +167,9 @@ def _drawn_objects(check: ObjectsCheck) -> Any:
         yield draw_objects(image, Drawn(objects.boxes, objects.labels, captions, objects.masks), SIDE)
 
 
-def _draw_masks(check: MasksCheck) -> list[Any]:
-    """Images with their labels in colour."""
-    return list(islice(_drawn_masks(check), SAMPLES))
-
-
-def _drawn_masks(check: MasksCheck) -> Any:
-    for index in _spread_out(len(check)):
+def _draw_masks(check: MasksCheck) -> Iterator[Picture]:
+    """Images with their labels in colour, likewise."""
+    for index in sample_first(len(check), SAMPLES):
         try:
             image = read_image(check.data.name(index))
             labels = check.labels(index, image.size)
@@ -174,11 +183,16 @@ def _drawn_masks(check: MasksCheck) -> Any:
         yield np.ascontiguousarray(picture[::step, ::step])
 
 
-def _spread_out(count: int) -> list[int]:
-    """All numbers, first some that are far apart."""
-    step = max(1, count // SAMPLES)
-    first = list(range(0, count, step))
-    return first + [number for number in range(count) if number % step]
+OBJECTS = _Kind("objects", "objects", "classes.png", "objects.png", _draw_objects)
+MASKS = _Kind("masks", "pixels", "pixels.png", "masks.png", _draw_masks)
+
+
+def extremes(counts: Mapping[str, int]) -> tuple[str, str]:
+    """The class of which there is most, and that of which there is least, with their numbers."""
+    if not counts:
+        return "-", "-"
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    return f"{counts[largest]:,} {largest}", f"{counts[smallest]:,} {smallest}"
 
 
 def spread(values: Sequence[int]) -> str:

@@ -7,24 +7,18 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.cli import annotated, scenes
-from v2m.cli.annotated import AnnotatedSettings, problem_table, spread
+from v2m.cli.annotated import AnnotatedSettings, extremes, problem_table, spread
 from v2m.data import find_splits
-from v2m.data.check import (
-    SERIOUS,
-    CheckedSplit,
-    Summary,
-    find_problems,
-    inspect_images,
-    summarise,
-    write_problems,
-)
+from v2m.data.check.problems import SERIOUS, Summary, write_problems
+from v2m.data.classes.check import CheckedSplit, find_problems, inspect_images, summarise
+from v2m.data.classes.formats import missing_split
 from v2m.data.coco.check import find_object_checks
 from v2m.data.masks.check import find_mask_checks
 from v2m.engine.progress import track
 from v2m.pictures import plot_classes
-from v2m.system.errors import DataError
 from v2m.system.machine import cores
 from v2m.system.names import safe_name
+from v2m.tasks.segmentation.config import InputConfig
 
 PICTURE = "classes.png"
 
@@ -48,14 +42,16 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     output = Path(settings.output or Path("runs", safe_name(f"data-check-{title}")))
     workers = cores() if settings.workers is None else settings.workers
     objects = find_object_checks(source, allow_outside=settings.allow_outside)
-    masks = find_mask_checks(source)
+    labels = InputConfig(ignore_index=settings.input.ignore_index, label_map=settings.input.label_map)
+    masks = find_mask_checks(source, labels.ignore_index, labels.label_map)
     if objects or masks:
         return annotated.run(
             objects, masks, AnnotatedSettings(title, output, workers, settings.tiny), out, errors
         )
     openers = find_splits(source, data_dir, allow_outside=settings.allow_outside)
     if not openers:
-        raise DataError(f"data: {source} has no folder train/, nor train*.tar, nor train*.parquet")
+        raise missing_split(source, "train")
+    # A split at a time, with the classes that it has itself: the check goes on where training would stop.
     splits = []
     for name, opener in openers.items():
         data = opener()
@@ -90,14 +86,15 @@ def _summary_table(summaries: dict[str, Summary]) -> Table:
 def _summary_cells(summary: Summary) -> list[str]:
     counts = summary.counts
     images = sum(counts.values())
-    largest, smallest = (choose(counts, key=counts.__getitem__) for choose in (max, min))
-    ratio = f"{counts[largest] / counts[smallest]:.1f}" if counts[smallest] else "-"
+    largest, smallest = extremes(counts)
+    most, least = max(counts.values()), min(counts.values())
+    ratio = f"{most / least:.1f}" if least else "-"
     modes = (f"{mode} {count / images:.0%}" for mode, count in summary.modes.items())
     return [
         f"{images:,}",
         f"{len(counts):,}",
-        f"{counts[largest]:,} {largest}",
-        f"{counts[smallest]:,} {smallest}",
+        largest,
+        smallest,
         ratio,
         spread(summary.widths),
         spread(summary.heights),

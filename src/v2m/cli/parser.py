@@ -17,7 +17,7 @@ from jsonargparse.typing import (
 from v2m import __version__
 from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
 from v2m.cli.settings import config_type
-from v2m.data.scenes.dataset import ScenesConfig
+from v2m.data.scenes.scene import ScenesConfig
 from v2m.engine import parallel
 from v2m.recipes import RECIPES
 from v2m.studies.catalogue import describe_studies
@@ -289,6 +289,14 @@ def _add_check(actions: Any) -> None:
         "--workers", type=NonNegativeInt | None, help="Processes that read images; by default a core each."
     )
     check.add_argument("--tiny", type=NonNegativeInt, default=8, help="Pixels that a side should have.")
+    check.add_argument(
+        "--input.ignore_index", type=int, default=255, help="Label of pixels that have none, as in training."
+    )
+    check.add_argument(
+        "--input.label_map",
+        type=dict[int, int] | None,
+        help="Labels of values in mask files, as in training.",
+    )
     check.add_argument("--output", type=str | None, help="Folder; by default runs/data-check-NAME.")
     actions.add_subcommand("check", check, help="look at every image")
 

@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from v2m.data.scenes.dataset import CLASSES, ScenesConfig, build_scenes
+from v2m.cli.annotated import extremes
+from v2m.data.scenes.files import CLASSES, build_scenes
+from v2m.data.scenes.scene import ScenesConfig
 from v2m.engine.progress import track
 from v2m.pictures.scenes import DrawnScene, plot_scenes
 from v2m.recipes.scenes import BACKBONE
@@ -40,9 +42,8 @@ def run(settings: Any, out: Console, errors: Console) -> int:
 
     table = Table("split", "images", "objects", "fewest", "most", box=None, header_style="bold")
     for split, counts in garments.items():
-        least, most = (choose(range(len(names)), key=counts.__getitem__) for choose in (min, max))
-        extremes = (f"{counts[label]:,} {names[label]}" for label in (least, most))
-        table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", *extremes)
+        most, least = extremes({name: counts[label] for label, name in enumerate(names)})
+        table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", least, most)
     out.print(table)
     out.print()
     out.print(f"folder: {output}")

@@ -1,10 +1,17 @@
-"""Labelled images, by name or by folder, and their transforms."""
+"""Images and what is known of them: found, read, checked and prepared.
+
+Rooms by kind: ``classes`` has images with a class each, ``coco`` images with objects, ``masks`` images with a
+label for every pixel. In each of them ``open`` finds the splits of a folder, and ``check`` looks at every
+image; what the checks share is in the room ``check``. ``scenes`` makes a set of scenes. All else is for every
+kind.
+"""
 
 from v2m.data.classes.dataset import LabelledImages
-from v2m.data.classes.formats import find_splits, open_dataset
-from v2m.data.classes.named import DATASETS, DatasetInfo, Split
+from v2m.data.classes.named import DATASETS, DatasetInfo
+from v2m.data.classes.open import find_splits, open_dataset
 from v2m.data.image_files import find_images
 from v2m.data.images import read_image
+from v2m.data.splits import Split
 from v2m.data.transforms import AugmentConfig, ImageSpec, eval_transform, train_transform
 
 __all__ = [

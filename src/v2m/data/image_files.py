@@ -105,6 +105,21 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
+def list_files(folder: Path) -> set[str]:
+    """Paths of the files in a folder and below, with slashes, counted from the folder."""
+    if not folder.is_dir():
+        return set()
+    start = len(str(folder)) + 1
+    return {path[start:].replace(os.sep, "/") for path in walk_files(folder)}
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
+
+
 def tell_other_images(source: str | Path, names: Iterable[str]) -> list[str]:
     """A line on files that look like images, but cannot be read; none where there are none."""
     others = list(filter(is_other_image, names))
@@ -139,7 +154,7 @@ def sort_images(path: Path) -> tuple[list[Path], list[str]]:
         return [path], []
     if not path.is_dir():
         found = "neither a regular file nor a folder" if path.exists() else "no such file or folder"
-        raise DataError(f"{shown(str(path))}: {found}")
+        raise DataError(f"{path}: {found}")
     files = list(walk_files(path))
     images = sorted(Path(file) for file in files if is_image(file) or not os.path.exists(file))
     others = tell_other_images(path, files)

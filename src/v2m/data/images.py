@@ -10,10 +10,12 @@ from typing import BinaryIO, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from v2m.data.depth import is_deep, to_8_bits
+from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.image_files import formats, is_other_image
 from v2m.data.orientation import find_turn, is_hidden_turn
+from v2m.data.sample import sample
 from v2m.data.transforms import apply
-from v2m.system.errors import DataError, DecompressionBombError, UnreadableImageError, first_line, shown
+from v2m.system.errors import DataError, first_line, shown
 from v2m.system.files import open_file
 from v2m.system.open_files import is_limit
 
@@ -79,16 +81,16 @@ def tell_hidden_turns(source: str, count: int, name: Callable[[int], str]) -> li
         count: Number of images, of which some are looked at.
         name: Path of an image by number.
     """
-    places = range(0, count, -(-count // LOOKED_AT) or 1)
+    looked = sample(count, LOOKED_AT)
     turned = []
-    for path in map(name, places):
+    for path in map(name, looked):
         with suppress(UnreadableImageError), opened_image(path, path) as image:
             if is_hidden_turn(image):
                 turned.append(path)
     if not turned:
         return []
     return [
-        f"{source}: {len(turned)} of {len(places)} images that were looked at have an EXIF orientation that "
+        f"{source}: {len(turned)} of {len(looked)} images that were looked at have an EXIF orientation that "
         f"their size does not show (180 degrees, mirrored, or square), first {shown(turned[0])}; "
         "annotations are taken to be of the upright image"
     ]

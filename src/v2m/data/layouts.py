@@ -1,41 +1,42 @@
-"""Folders of images for other tasks, which would be taken for classes."""
+"""Where images and what is known of them lie in a folder, for tasks other than classes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from v2m.data.classes.folders import subfolders
+from v2m.data.image_files import subfolders
 from v2m.system.errors import DataError
 
 IMAGES, MASKS = "images", ("masks", "annotations", "labels")
 """Folders of images and of their masks, for segmentation."""
+BESIDE_IMAGES = "_annotations.coco.json"
+"""Annotations in COCO format in the folder of their images."""
+
+
+def mask_folders(root: Path, split: str) -> list[tuple[Path, list[Path]]]:
+    """Folders where the images of a split may be, each with those where their masks may be."""
+    return [
+        (root / IMAGES / split, [root / masks / split for masks in MASKS]),
+        (root / split / IMAGES, [root / split / masks for masks in MASKS]),
+    ]
 
 
 def refuse_other_tasks(root: Path, split: str) -> None:
-    """Raise where a split of a folder is for detection or segmentation.
+    """Raise where a split of a folder is for detection or segmentation: its folders are no classes.
 
     Raises:
         DataError: it is; the message says which task to give.
     """
     folder = root / split
     if set(subfolders(folder)) - {IMAGES, *MASKS} or any(root.glob(f"{split}*.tar*")):
-        return
-    for images, labels in _pairs(root, split):
-        if any(labels.glob("*.txt")):
-            raise DataError(
-                f"data: {images} has boxes in YOLO's format in {labels}, which is not read; export them in "
-                "COCO format and give --task detection"
-            )
-        raise DataError(f"data: {images} has masks in {labels}: give --task segmentation")
-    for file in (*root.glob(f"annotations/instances_{split}*.json"), *folder.glob("_annotations.coco.json")):
+        return  # there are classes
+    for images, beside in mask_folders(root, split):
+        for labels in beside:
+            if not (images.is_dir() and labels.is_dir()):
+                continue
+            if any(labels.glob("*.txt")):
+                raise DataError(
+                    f"data: {images} has boxes in YOLO's format in {labels}, which is not read; export them "
+                    "in COCO format and give --task detection"
+                )
+            raise DataError(f"data: {images} has masks in {labels}: give --task segmentation")
+    for file in (*root.glob(f"annotations/instances_{split}*.json"), *folder.glob(BESIDE_IMAGES)):
         raise DataError(f"data: {root} has objects in COCO format in {file}: give --task detection")
-
-
-def _pairs(root: Path, split: str) -> Iterator[tuple[Path, Path]]:
-    """Folders of images beside one of masks or boxes."""
-    for name in MASKS:
-        for images, labels in (
-            (f"{split}/{IMAGES}", f"{split}/{name}"),
-            (f"{IMAGES}/{split}", f"{name}/{split}"),
-        ):
-            if (root / images).is_dir() and (root / labels).is_dir():
-                yield root / images, root / labels

@@ -1,6 +1,6 @@
-"""Loaders whose every random number follows from the seed, the epoch and the place in it.
+"""Loaders whose random numbers follow from the seed, the epoch and an image's position in the epoch.
 
-So a run can go on from any step: no states of generators are kept, and it does not matter which process or
+So a run can go on from any step. No states of generators are kept, and it does not matter which process or
 which worker reads an image.
 """
 
@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 from v2m.system.open_files import end_without_files, reserve_files
 
 MOST_REPLACEMENTS = 20
+"""Images that are tried for one position before training gives up."""
 
 T = TypeVar("T")
-
 
 Collate: TypeAlias = Callable[[Sequence[tuple[Any, Any]]], tuple[Any, Any]]
 
@@ -59,7 +60,7 @@ class Batch(NamedTuple):
     Attributes:
         images: ``[B, C, H, W]``, or a list where sizes differ; empty if none could be read.
         targets: Class indices ``[B]``, or what else the task has for each image.
-        indices: Their places in the dataset ``[B]``.
+        indices: Their numbers in the dataset ``[B]``.
         unreadable: What could not be read; evaluation leaves it out, training takes the next image instead.
     """
 
@@ -93,6 +94,7 @@ def _leave_stopping(worker: int) -> None:
     """Leave it to the process that trains: Ctrl-C and schedulers signal all processes at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_without_files()
+    # A scheduler's SIGTERM is not for workers, but PyTorch ends them by one: they tell by its sender.
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told, daemon=True).start()
@@ -145,6 +147,7 @@ class TrainLoader:
         collate: Collate = collate_tensors,
     ) -> None:
         reserve_files(workers)
+        # A step is cut evenly, into parts that are even themselves where mixup pairs their images.
         parts = processes * accumulate
         unit = parts * (2 if even else 1)
         if batch_size % unit:
@@ -153,6 +156,8 @@ class TrainLoader:
         if len(dataset) < (least := max(2, unit)):
             images = f"{len(dataset)} training image" + ("s" if len(dataset) != 1 else "")
             raise DataError(f"data: {images}, expected at least {least}")
+        # A dataset that is smaller than a step makes a smaller step. Images beyond whole steps wait for
+        # another epoch, in which the order differs.
         self.batch_size = min(batch_size, len(dataset) // unit * unit)
         self.steps = len(dataset) // self.batch_size
         self._accumulate = accumulate
@@ -175,15 +180,15 @@ class TrainLoader:
         return _grouped(iter(self._loader), self._accumulate)
 
 
-class _Place(NamedTuple):
-    """An image of the dataset at a place of an epoch."""
+class _Draw(NamedTuple):
+    """An image of the dataset, and the position of an epoch that it was drawn for."""
 
     image: int
     epoch: int
     position: int
 
 
-class _TrainSampler(Sampler[list[_Place]]):
+class _TrainSampler(Sampler[list[_Draw]]):
     """The parts of this process: steps are pieces of a permutation, shares are pieces of steps."""
 
     def __init__(
@@ -193,31 +198,33 @@ class _TrainSampler(Sampler[list[_Place]]):
         self._seed, self._rank, self._processes = seed, rank, processes
         self.epoch, self.first_step = 1, 0
 
-    def __iter__(self) -> Iterator[list[_Place]]:
+    def __iter__(self) -> Iterator[list[_Draw]]:
+        # All processes draw the same order, so none has to tell the others.
         generator = np.random.default_rng((self._seed, self.epoch))
         order = generator.permutation(self._images).repeat(self._repeats)
         share = self._batch_size // self._processes
         for step in range(self.first_step, self._images // self._batch_size):
             first = step * self._batch_size + self._rank * share
             for start in range(first, first + share, self._part):
-                yield [_Place(int(order[p]), self.epoch, p) for p in range(start, start + self._part)]
+                yield [_Draw(int(order[p]), self.epoch, p) for p in range(start, start + self._part)]
 
     def __len__(self) -> int:
         return self._images // self._batch_size * (self._batch_size // self._processes // self._part)
 
 
 class _Augmented(Dataset[Any]):
-    """Images by place, with random numbers by place; the next one instead of one that cannot be used."""
+    """Images with random numbers by position; the next image instead of one that cannot be used."""
 
     def __init__(self, dataset: Images, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, place: _Place) -> tuple[Any, Any, int, list[Unreadable]]:
+    def __getitem__(self, drawn: _Draw) -> tuple[Any, Any, int, list[Unreadable]]:
         unreadable: list[Unreadable] = []
         for offset in range(min(MOST_REPLACEMENTS, len(self._dataset))):
-            index = (place.image + offset) % len(self._dataset)
-            draw = (offset,) if offset else ()  # a new one: augmentation may fail for what was drawn
-            seed_everything(self._seed, place.epoch, place.position, *draw)
+            index = (drawn.image + offset) % len(self._dataset)
+            # Another image gets other random numbers: augmentation may have failed because of those.
+            attempt = (offset,) if offset else ()
+            seed_everything(self._seed, drawn.epoch, drawn.position, *attempt)
             try:
                 return *self._dataset[index], index, unreadable
             except UnreadableImageError as error:
@@ -285,7 +292,7 @@ class EvalLoader:
 
 
 class _Whole(Dataset[Any]):
-    """Images by number; what cannot be read is said."""
+    """Images by number, or what kept one from being read: an error would end the worker's whole batch."""
 
     def __init__(self, dataset: Images) -> None:
         self._dataset = dataset
@@ -303,5 +310,6 @@ class _Whole(Dataset[Any]):
 def _collate_eval(collate: Collate, samples: Sequence[tuple[Any, Any, int] | Unreadable]) -> Batch:
     unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
     read = [sample for sample in samples if not isinstance(sample, Unreadable)]
+    # A batch without a single readable image is an empty one, so that it is counted all the same.
     images, targets = collate([sample[:2] for sample in read]) if read else (torch.empty(0), torch.empty(0))
     return Batch(images, targets, torch.tensor([sample[2] for sample in read], dtype=torch.long), unreadable)

@@ -1,4 +1,4 @@
-"""From a PIL image to a normalised tensor: thin, over timm's transforms."""
+"""From a PIL image to a normalised tensor, by timm's transforms."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -15,7 +15,8 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 from torchvision import transforms
 
-from v2m.system.errors import TransformError, first_line
+from v2m.data.errors import TransformError
+from v2m.system.errors import first_line
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ MODES = {1: "L", 3: "RGB"}
 
 @dataclass(frozen=True)
 class _InMode:
-    """Convert to gray or colour, then apply a transform (a class, since workers take no closures)."""
+    """Convert to gray or colour, then apply a transform. Worker processes take objects, but no closures."""
 
     mode: str
     transform: Transform
@@ -118,7 +119,7 @@ class NamedStep:
         """What the transform makes of an image, and perhaps of what comes with it."""
         try:
             return self.transform(*parts)
-        except MemoryError:
+        except MemoryError:  # is not the image's fault, which would be left out
             raise
         except Exception as error:  # Pillow, timm and torchvision raise all kinds
             raise ValueError(f"{self.setting}: {first_line(error)}") from error
@@ -154,7 +155,7 @@ def apply(transform: Callable[..., T], name: str, *parts: Any) -> T:
             return transform(*parts)
     except MemoryError:
         raise
-    except Exception as error:
+    except Exception as error:  # of all kinds, as above
         raise TransformError(name, first_line(error)) from error
 
 
@@ -188,13 +189,22 @@ def check_scaled(height: int, width: int) -> None:
     Raises:
         ValueError: it will.
     """
+    # Pillow warns from its limit on, and refuses from twice that on.
     most = 2 * (Image.MAX_IMAGE_PIXELS or height * width)
     if height * width > most:
         raise ValueError(f"it would be resized to {width:,}x{height:,} pixels, more than {most:,}")
 
 
 def train_transform(spec: ImageSpec, augment: AugmentConfig) -> Transform:
-    """Random crop and flip, the policy and erasing of ``augment`` (nothing of it None), normalise."""
+    """Random crop and flip, the policy and the erasing of ``augment``, then normalise.
+
+    Args:
+        spec: The images that the model takes.
+        augment: The augmentation; what suits the dataset has been filled in for None.
+
+    Raises:
+        ValueError: timm does not know the policy.
+    """
     try:
         transform = create_transform(
             **spec.timm_config,
@@ -207,7 +217,7 @@ def train_transform(spec: ImageSpec, augment: AugmentConfig) -> Transform:
             re_prob=augment.random_erasing,
             re_mode="pixel",
         )
-    except (AssertionError, ValueError):
+    except (AssertionError, ValueError):  # what timm raises for a policy that it cannot parse
         raise ValueError(
             f"augment.auto_augment is {augment.auto_augment!r}, expected a policy such as 'rand-m9-mstd0.5'"
         ) from None
@@ -217,7 +227,7 @@ def train_transform(spec: ImageSpec, augment: AugmentConfig) -> Transform:
 
 def _named(step: Any, augment: AugmentConfig) -> Any:
     """A step of timm's that works with any Pillow, and names its setting where it fails."""
-    for op in _ops(step):
+    for op in _ops(step):  # timm keeps the function in each operation of a policy
         if op.aug_fn is timm_posterize:
             op.aug_fn = posterize
     setting = SETTINGS.get(type(step))

@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 LONGEST = 300
 """Letters of each of a few names."""
@@ -13,34 +12,6 @@ class DataError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shown(message))
-
-
-class UnreadableImageError(DataError):
-    """One image of a dataset, or one file, cannot be read.
-
-    Attributes:
-        name: Where the image is.
-        reason: What is wrong with it; empty where PyTorch made a worker's error anew, from its text.
-    """
-
-    def __init__(self, name: str, reason: str = "") -> None:
-        super().__init__(f"{shown(name)}: not a readable image ({reason})" if reason else name)
-        self.name, self.reason = name, reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.reason)
-
-
-class TransformError(UnreadableImageError):
-    """One image that was read, but that its transform fails on."""
-
-    def __init__(self, name: str, reason: str = "") -> None:
-        super().__init__(name, reason)
-        self.args = (f"{shown(name)}: cannot be prepared ({reason})" if reason else name,)
-
-
-class DecompressionBombError(UnreadableImageError):
-    """An image that would have more pixels than PIL allows."""
 
 
 def first_line(error: Exception) -> str:
@@ -59,7 +30,7 @@ def shown(name: str) -> str:
     Bytes that are no text are shown by their numbers. So are line breaks, the escapes that steer a terminal,
     and marks that nobody sees or that turn the direction of writing.
     """
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = name.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
     return "".join(letter if _is_harmless(letter) else _escaped(letter) for letter in text)
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from v2m.system.errors import DataError, first_line, same_name, shown
+from v2m.system.errors import DataError, first_line, same_name
 
 SETTINGS_BYTES = 2**26
 """The largest file of settings or names that is read."""
@@ -82,7 +82,7 @@ def refuse_link(path: Path, remedy: str) -> None:
         DataError: it is one; the message ends with the remedy.
     """
     if path.is_symlink() or getattr(path, "is_junction", bool)():
-        raise DataError(f"{shown(str(path))} is a link, and nothing is written through it; {remedy}")
+        raise DataError(f"{path} is a link, and nothing is written through it; {remedy}")
 
 
 def check_lock(path: Path) -> None:
@@ -93,11 +93,12 @@ def check_lock(path: Path) -> None:
     """
     refuse_link(path, "delete it")
     if path.exists() and not path.is_file():
-        raise DataError(f"{shown(str(path))} is no regular file, expected one or none; delete it")
+        raise DataError(f"{path} is no regular file, expected one or none; delete it")
 
 
 def put_in_place(partial: Path, path: Path) -> None:
     """Rename a complete file once it is on the disk, so that a power cut leaves the old one or the new."""
+    # Some systems rename before the bytes are on the disk, and a power cut would leave an empty file.
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -122,11 +123,12 @@ def open_file(path: str | Path) -> BinaryIO:
         OSError: it cannot be opened.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise DataError(f"{shown(str(path))} is no regular file, expected one")
+        raise DataError(f"{path} is no regular file, expected one")
+    # Opened without waiting: since the look above, it may have become a pipe that nobody writes to.
     file = _File(path, opener=_open_at_once)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # where it was exchanged since
         file.close()
-        raise DataError(f"{shown(str(path))} is no regular file, expected one")
+        raise DataError(f"{path} is no regular file, expected one")
     return io.BufferedReader(file, BUFFER_BYTES)
 
 
@@ -162,9 +164,9 @@ def read_file(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
         OSError: it cannot be read.
     """
     with open_file(path) as file:
-        content = file.read(most + 1)
+        content = file.read(most + 1)  # a size from the system may be that of a moment ago
     if len(content) > most:
-        raise DataError(f"{shown(str(path))} has more than {most:,} bytes, expected a smaller file")
+        raise DataError(f"{path} has more than {most:,} bytes, expected a smaller file")
     return content
 
 
@@ -196,11 +198,11 @@ def read_json(path: str | Path, most: int = SETTINGS_BYTES) -> Any:
     try:
         return json.loads(read_file(path, most))
     except RecursionError:
-        raise DataError(f"{shown(str(path))} is no JSON that can be read (nested too deeply)") from None
+        raise DataError(f"{path} is no JSON that can be read (nested too deeply)") from None
     except DataError:
         raise
     except ValueError as error:
-        raise DataError(f"{shown(str(path))} is no JSON ({first_line(error)})") from None
+        raise DataError(f"{path} is no JSON ({first_line(error)})") from None
 
 
 def check_plain(value: Any, deepest: int = DEEPEST) -> None:
@@ -209,6 +211,7 @@ def check_plain(value: Any, deepest: int = DEEPEST) -> None:
     Raises:
         ValueError: they hold something else, or are nested too deeply; the message is the reason.
     """
+    # Level by level: recursion would itself fail on what is nested too deeply.
     level = [value]
     for _ in range(deepest):
         if not level:

@@ -22,8 +22,10 @@ def safe_name(name: str) -> str:
     dashes, and their end where they are long. They end with a hash of the name instead, so that no two
     become one.
     """
+    # Separators and what steers a terminal first, then what a system drops or hides at either end.
     letters = "".join("_" if letter in "/\\" or shown(letter) != letter else letter for letter in name)
     safe = re.sub(r"^[.\-\s]+|[.\s]+$|^$", "_", letters)
+    # Bytes and not letters, since systems limit those; half a letter at the end goes.
     safe = safe.encode()[:LONGEST].decode(errors="ignore")
     if safe == name and not DEVICES.fullmatch(safe):
         return name

@@ -30,6 +30,7 @@ def bounded(seconds: float) -> Iterator[None]:
     Raises:
         TimeoutError: it took longer.
     """
+    # A limit for every answer, and one for the whole: a server may send a byte a minute for ever.
     silence = socket.getdefaulttimeout()
     socket.setdefaulttimeout(min(SILENCE, seconds))
     is_timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
@@ -38,7 +39,7 @@ def bounded(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
-    except _OverdueError:
+    except _OverdueError:  # only here does it become an error that others may catch
         raise TimeoutError(f"the server did not finish within {seconds:,.0f} seconds") from None
     finally:
         socket.setdefaulttimeout(silence)

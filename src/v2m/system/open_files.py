@@ -5,6 +5,7 @@ import os
 import sys
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from v2m.system.errors import shown
@@ -34,6 +35,7 @@ def reserve_files(workers: int) -> None:
         return
     import resource
 
+    # Processes inherit the limit, so it is raised before they start.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -53,7 +55,12 @@ def end_without_files() -> None:
     Python's queues go on without the batch, for which the process that trains would wait for ever.
     """
     Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
-    sys.excepthook = lambda kind, error, traceback: _end(error)
+    sys.excepthook = _end_of_process
+
+
+def _end_of_process(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """End, as Python's hook for errors that nobody caught."""
+    _end(error)
 
 
 def _end(error: BaseException, item: Any = None) -> None:

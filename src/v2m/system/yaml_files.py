@@ -82,6 +82,7 @@ def _check_size(text: str) -> None:
     total = documents = 0
     opened: list[tuple[str | None, int]] = []
     sizes: dict[str | None, int | None] = {}  # None while the value of an anchor is open
+    # Events are read before any value is built: nine aliases in nine would soon be a billion values.
     for event in yaml.parse(text, _Loader):
         before = total
         if isinstance(event, yaml.DocumentStartEvent):
@@ -127,6 +128,7 @@ RESOLVED_OTHERWISE = "timestamp", "float", "value"
 FLOAT = r"[-+]?(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?|[-+]?\d[\d_]*[eE][-+]?\d+"
 SPECIAL = r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 
+# Only tags of plain data have constructors. Numbers are those of JSON too, and dates stay text.
 _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (*PLAIN, None)}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.yaml_implicit_resolvers = {

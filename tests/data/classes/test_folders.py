@@ -7,7 +7,8 @@ from PIL import Image
 
 from tests.data.formats import as_parquet, as_tars, as_webdataset, contents, write_tar
 from v2m.data import find_splits, open_dataset
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 
 def test_links_to_a_folder_above_give_no_image_twice(image_folder):

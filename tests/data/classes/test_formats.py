@@ -4,17 +4,10 @@ import shutil
 import pytest
 from torch.utils.data import DataLoader
 
-from tests.data.formats import as_parquet, as_tar_shards, as_tars, as_webdataset, contents, write_tar
+from tests.data.formats import FORMATS, as_tars, contents, write_tar
 from v2m.data import LabelledImages, find_splits, open_dataset
-from v2m.system.errors import DataError, UnreadableImageError
-
-FORMATS = {
-    "folder": lambda source, root: shutil.copytree(source, root),
-    "tars": as_tars,
-    "tar shards": as_tar_shards,
-    "webdataset": as_webdataset,
-    "parquet": as_parquet,
-}
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 
 @pytest.fixture(params=FORMATS)

@@ -8,7 +8,8 @@ from PIL import Image
 
 from tests.data.formats import as_tars, as_webdataset, contents, write_tar
 from v2m.data import open_dataset
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 
 @pytest.fixture

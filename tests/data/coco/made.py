@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from v2m.data.coco.dataset import open_coco
+from v2m.data.coco.open import open_coco
 from v2m.system.errors import DataError
 
 HEIGHT, WIDTH = 20, 30

@@ -6,9 +6,10 @@ from PIL import Image
 
 from tests.data.coco.made import HEIGHT, WIDTH, write
 from tests.data.coco.made import content as content
-from v2m.data.check import inspect_all
-from v2m.data.check_annotated import find_annotated_problems
+from v2m.data.check.annotated import find_annotated_problems
+from v2m.data.check.facts import inspect_all
 from v2m.data.coco.check import find_object_checks
+from v2m.data.image_files import walk_files
 
 
 def check(root, workers=0):
@@ -45,6 +46,19 @@ def test_files_that_are_missing_left_over_or_of_another_size_are_named(content, 
         ("train", "train/9.png", "size", "is 20x30 pixels, the annotations say 30x20"),
         ("train", "train/more.png", "left-over image", "not in the annotations"),
     ]
+
+
+def test_the_folder_is_listed_once(content, tmp_path, monkeypatch):
+    write(tmp_path, content)
+    listed = []
+
+    def walk(folder):
+        listed.append(folder)
+        return walk_files(folder)
+
+    monkeypatch.setattr("v2m.data.image_files.walk_files", walk)
+    check(tmp_path)
+    assert listed == [tmp_path / "train"]
 
 
 @pytest.mark.parametrize("size", [(WIDTH, HEIGHT), (HEIGHT, WIDTH)])

@@ -15,8 +15,9 @@ from pycocotools.coco import COCO
 
 from tests.data.coco.made import BLOB, GONE, HEIGHT, POLYGONS, WIDTH, changed, opening_fails, write
 from tests.data.coco.made import content as content
-from v2m.data.coco.dataset import open_coco
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.coco.open import open_coco
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 

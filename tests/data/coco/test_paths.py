@@ -7,8 +7,9 @@ from PIL import Image
 
 from tests.data.coco.made import HEIGHT, WIDTH, write
 from tests.data.coco.made import content as content
-from v2m.data.coco.dataset import open_coco
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.coco.open import open_coco
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 
 def rename(content, root, names, files, **options):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.data.coco.made import HEIGHT, WIDTH, opening_fails, write
 from tests.data.coco.made import content as content
-from v2m.data.coco.dataset import open_coco
+from v2m.data.coco.open import open_coco
 
 
 def lines(content, tmp_path, **options):

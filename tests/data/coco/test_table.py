@@ -16,8 +16,9 @@ from tests.data.coco.made import (
     write,
 )
 from tests.data.coco.made import content as content
-from v2m.data.coco.dataset import open_coco
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.coco.open import open_coco
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 DAMAGE = [
     (dict(category_id=99), "category_id", "has category_id 99, known: 10, 30"),

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from v2m.data.check import inspect_all
-from v2m.data.check_annotated import find_annotated_problems
+from v2m.data.check.annotated import find_annotated_problems
+from v2m.data.check.facts import inspect_all
 from v2m.data.masks.check import find_mask_checks
 
 
-def check(root, workers=0):
+def check(root, workers=0, **options):
     """All splits, and the problems as (split, name in its folder, kind, detail)."""
-    splits = [c.finish(list(inspect_all(c.look, len(c), workers))) for c in find_mask_checks(str(root))]
+    checks = find_mask_checks(str(root), **options)
+    splits = [c.finish(list(inspect_all(c.look, len(c), workers))) for c in checks]
     found = [
         (p.split, p.image and p.image.removeprefix(f"{root}/"), p.kind, p.detail.replace(f"{root}/", ""))
         for p in find_annotated_problems(splits, 8)
@@ -128,6 +129,17 @@ def test_ade20k_counts_from_1(folder):
     splits, _ = check(folder)
     assert [split.name for split in splits] == ["training", "val"]
     assert (splits[0].counts["class 1"], splits[0].numbers["ignored pixels"]) == (100, 300)
+
+
+def test_values_have_the_labels_that_training_gives_them(folder):
+    for mask in folder.glob("masks/*/*.png"):
+        Image.fromarray(np.repeat(np.uint8([[0], [255], [9], [7]]), 10, 1).repeat(5, 0)).save(mask)
+    splits, problems = check(folder, label_map={255: 1, 9: 254}, ignore_index=254)
+    assert splits[0].counts == dict(grass=100, sky=100)
+    assert splits[0].numbers == {"labelled pixels": 200, "ignored pixels": 100, "pixels of no class": 100}
+    assert problems[0][2:] == ("value", "7 in 25.0% of the pixels of masks/train/a.png")
+    labels = find_mask_checks(str(folder), 254, {255: 1, 9: 254})[0].labels(0, (10, 20))
+    assert np.unique(labels).tolist() == [-1, 0, 1, 7]
 
 
 def test_folders_per_split_and_others(folder, image_folder):

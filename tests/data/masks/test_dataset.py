@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from v2m.data.masks.dataset import open_masks
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.errors import UnreadableImageError
+from v2m.data.masks.open import open_masks
+from v2m.system.errors import DataError
 
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
 

@@ -1,7 +1,6 @@
-"""What every dataset is: images by index, each with a name and the index of its class."""
+"""What every dataset of classes is: images by index, each with a name and the index of its class."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,7 +11,6 @@ from torchvision.datasets import VisionDataset
 from v2m.data.images import decode_image
 from v2m.data.transforms import apply
 from v2m.system.errors import DataError, few, same_name
-from v2m.system.files import read_names
 
 
 class LabelledImages(VisionDataset):
@@ -70,14 +68,14 @@ class LabelledImages(VisionDataset):
         Raises:
             DataError: it lacks one of the classes.
         """
-        places = {same_name(name): place for place, name in enumerate(classes)}
-        unknown = [name for name in self.classes if name not in places]
+        target_of = {same_name(name): target for target, name in enumerate(classes)}
+        unknown = [name for name in self.classes if name not in target_of]
         if unknown:
             raise DataError(
                 f"data: {self.source} has classes that are not known: {few(unknown)} (known: {few(classes)})"
             )
-        moved = [places[name] for name in self.classes]
-        self.classes, self.targets = list(classes), [moved[target] for target in self.targets]
+        new_targets = [target_of[name] for name in self.classes]
+        self.classes, self.targets = list(classes), [new_targets[target] for target in self.targets]
 
 
 class ArrayImages(LabelledImages):
@@ -123,59 +121,3 @@ class EncodedImages(LabelledImages):
     def read(self, index: int) -> Image.Image:
         """The decoded image."""
         return decode_image(self.file(index), self.name(index))
-
-
-MOST_UNLISTED = 2**16
-"""Classes that indices may count without a list of their names, even where there are fewer images."""
-
-
-def read_class_names(root: Path) -> list[str] | None:
-    """The lines of ``classes.txt`` or ``labels.txt`` in a folder; None where there is neither.
-
-    Raises:
-        DataError: a line is no name or there twice, or the file is not in UTF-8.
-    """
-    path = next((root / name for name in ("classes.txt", "labels.txt") if (root / name).exists()), None)
-    if path is None:
-        return None
-    names = read_names(path)
-    first: dict[str, int] = {}
-    for line, name in enumerate(names, 1):
-        if first.setdefault(name, line) < line:
-            raise DataError(f"{path}, line {line} has {name} twice, as line {first[name]} has it")
-    return names
-
-
-def place_labels(
-    labels: Sequence[int | str], names: Sequence[str] | None, where: Any
-) -> tuple[list[str], list[int]]:
-    """Classes and targets from labels that are indices or names.
-
-    Args:
-        labels: Of every image; indices are of ``names``.
-        names: The list of classes; None to take the indices, or the sorted names that there are.
-        where: Function of an image's index that says where it is.
-
-    Raises:
-        DataError: a label is not one of the classes.
-    """
-    labels = [same_name(label) if isinstance(label, str) else label for label in labels]
-    if names is None:
-        found = set(labels)
-        numbers = {label for label in found if isinstance(label, int)}
-        if numbers and (highest := max(numbers)) >= (most := max(MOST_UNLISTED, len(labels))):
-            raise DataError(
-                f"data: {where(labels.index(highest))} has label {highest}, expected one below {most:,}; "
-                "where there are more classes than that and images, list them in classes.txt"
-            )
-        names = [str(i) for i in range(max(numbers) + 1)] if found == numbers else sorted(map(str, found))
-        if found != numbers:
-            labels = [str(label) for label in labels]
-    places = {same_name(name): place for place, name in enumerate(names)}
-    targets = []
-    for index, label in enumerate(labels):
-        target = label if isinstance(label, int) else places.get(label, -1)
-        if not 0 <= target < len(names):
-            raise DataError(f"data: {where(index)} has label {label!r}, expected one of {len(names)} classes")
-        targets.append(target)
-    return list(names), targets

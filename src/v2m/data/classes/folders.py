@@ -1,12 +1,32 @@
 """Images in one folder per class, or beside a list of their classes."""
 
 import os
+from functools import partial
 from pathlib import Path
 
-from v2m.data.classes.dataset import EncodedImages, place_labels
-from v2m.data.image_files import READ, is_hidden, is_image, tell_other_images, walk_files
+from v2m.data.classes.dataset import EncodedImages
+from v2m.data.classes.labels import index_labels
+from v2m.data.classes.source import Opener, SplitSource
+from v2m.data.image_files import READ, is_image, subfolders, tell_other_images, walk_files
+from v2m.data.layouts import IMAGES
 from v2m.system.errors import DataError, few, same_name
 from v2m.system.files import read_lines
+
+TINY_IMAGENET = "wnids.txt"
+"""A file by which Tiny ImageNet is known."""
+
+
+def find_folders(source: SplitSource) -> Opener | None:
+    """A folder of class folders. Images of Tiny ImageNet to test on have no classes, and are left alone."""
+    if (source.root / TINY_IMAGENET).is_file() and subfolders(source.folder) == [IMAGES]:
+        return None
+    return partial(FolderImages, source.folder) if source.folder.is_dir() else None
+
+
+def find_listed(source: SplitSource) -> Opener | None:
+    """A folder of images with a list of their classes."""
+    listed = source.folder / f"{source.split}_annotations.txt"
+    return partial(ListedImages, source.folder, listed) if listed.is_file() else None
 
 
 class FolderImages(EncodedImages):
@@ -16,14 +36,16 @@ class FolderImages(EncodedImages):
     """
 
     def __init__(self, root: Path) -> None:
-        folders = class_folders(root)
+        folders = _class_folders(root)
         classes = sorted({same_name(name) for name in folders})
-        places = {name: target for target, name in enumerate(classes)}
+        target_of = {name: target for target, name in enumerate(classes)}
+        # No folder is looked into twice, so a link into another class does not take its images.
         seen = {os.path.realpath(folder) for folder in (root, *(root / name for name in folders))}
         files = []
-        for folder in sorted(folders, key=lambda name: places[same_name(name)]):
+        # Two folders may be of one class, where their names differ in Unicode's form only.
+        for target, folder in sorted((target_of[same_name(folder)], folder) for folder in folders):
             seen.discard(os.path.realpath(root / folder))
-            files += [(places[same_name(folder)], path) for path in walk_files(root / folder, seen)]
+            files += [(target, path) for path in walk_files(root / folder, seen)]
         images = [(target, path) for target, path in files if is_image(path)]
         warnings = tell_other_images(root, [path for _, path in files])
         if not images:
@@ -58,7 +80,8 @@ class ListedImages(EncodedImages):
         files = {same_name(path.name): str(path) for path in images.iterdir() if is_image(path.name)}
         labels: dict[str, str] = {}
         for number, line in enumerate(read_lines(listed), 1):
-            name, label, *_ = [*line.split("\t"), "", ""]
+            name, _, rest = line.partition("\t")
+            label = rest.partition("\t")[0]
             if not name or not label:
                 raise DataError(f"data: {listed}, line {number} is {line[:40]!r}, expected IMAGE<tab>CLASS")
             if name in labels:
@@ -71,7 +94,7 @@ class ListedImages(EncodedImages):
             if lone:
                 raise DataError(f"data: {what}: {few(sorted(lone))}")
         self._paths = [files[name] for name in labels]
-        classes, targets = place_labels(list(labels.values()), None, self.name)
+        classes, targets = index_labels(list(labels.values()), None, self.name)
         super().__init__(str(images), classes, targets, declared=False)
 
     def name(self, index: int) -> str:
@@ -83,32 +106,17 @@ class ListedImages(EncodedImages):
         return self._paths[index]
 
 
-def find_list(folder: Path) -> Path | None:
-    """The list of the classes of the images in the folder of a split, if there is one."""
-    path = folder / f"{folder.name}_annotations.txt"
-    return path if path.is_file() else None
-
-
-def class_folders(folder: Path) -> list[str]:
+def _class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted.
 
     Raises:
         DataError: there are none.
     """
-    names = subfolders(folder)
-    if not names:
-        found = (
-            "images, but no class folders" if any(map(is_image, os.listdir(folder))) else "no class folders"
-        )
-        raise DataError(
-            f"data: {folder} has {found}, expected {folder.name}/<class>/<image>, or a list "
-            f"{folder.name}/{folder.name}_annotations.txt with a line IMAGE<tab>CLASS for each image"
-        )
-    return names
-
-
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
+    if names := subfolders(folder):
+        return names
+    has_images = any(is_image(name) for name in os.listdir(folder))
+    found = "images, but no class folders" if has_images else "no class folders"
+    raise DataError(
+        f"data: {folder} has {found}, expected {folder.name}/<class>/<image>, or a list "
+        f"{folder.name}/{folder.name}_annotations.txt with a line IMAGE<tab>CLASS for each image"
+    )

@@ -3,20 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, TypeAlias
 
 import numpy as np
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.utils import extract_archive
 
 from v2m.data.classes.dataset import ArrayImages
-from v2m.data.classes.relations import RELATIONS, build_scenes
+from v2m.data.classes.fashion_relations import RELATIONS, build_relations
+from v2m.data.splits import Split
 from v2m.system import network
 from v2m.system.errors import DataError
 from v2m.system.files import put_in_place
 from v2m.system.network import bounded
-
-Split: TypeAlias = Literal["train", "val"]
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -84,11 +82,12 @@ def _open_fashion_relations(split: Split, data_dir: Path) -> ArrayImages:
     """20,000 scenes of Fashion-MNIST's training images, 4,000 of its test images."""
     garments = _open_fashion_mnist(split, data_dir)
     count, seed = (20_000, 0) if split == "train" else (4_000, 1)
-    images, targets = build_scenes(garments.data.numpy(), garments.targets.numpy(), count, seed)
+    images, targets = build_relations(garments.data.numpy(), garments.targets.numpy(), count, seed)
     return ArrayImages(f"fashion-relations {split}", images, targets, RELATIONS)
 
 
 def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
+    # Debian has the files as a package: unpacked, they are where torchvision looks for its download.
     raw = data_dir / "FashionMNIST" / "raw"
     names = [archive for archive, _ in FashionMNIST.resources]
     files = [raw / archive.removesuffix(".gz") for archive in names]
@@ -96,13 +95,14 @@ def _open_fashion_mnist(split: Split, data_dir: Path) -> FashionMNIST:
     if not all(path.is_file() for path in files) and all(path.is_file() for path in archives):
         raw.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=raw, prefix=".unpacking-") as partial:
+            # One by one and whole, since other processes may be reading or unpacking them.
             for archive, path in zip(archives, files, strict=True):
                 put_in_place(Path(extract_archive(str(archive), partial)), path)
     try:
         with bounded(network.DOWNLOAD):
             return FashionMNIST(str(data_dir), train=split == "train", download=True)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())  # torchvision lists its mirrors in several lines
         if all(path.is_file() for path in files):
             raise DataError(
                 f"data: fashion-mnist in {raw} is damaged ({reason}); delete that folder to have it anew"

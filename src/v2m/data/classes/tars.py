@@ -10,22 +10,39 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from v2m.data.classes.dataset import EncodedImages, place_labels, read_class_names
-from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, tell_other_images
+from v2m.data.class_names import read_class_names
+from v2m.data.classes.dataset import EncodedImages
+from v2m.data.classes.labels import index_labels
+from v2m.data.classes.source import Opener, SplitSource
+from v2m.data.errors import UnreadableImageError
+from v2m.data.image_files import READ, is_hidden, is_image, is_other_image, subfolders, tell_other_images
 from v2m.data.images import MOST_BYTES
-from v2m.system.errors import DataError, UnreadableImageError, first_line, same_name, shown
+from v2m.data.splits import SPLITS
+from v2m.system.errors import DataError, first_line, same_name
 from v2m.system.files import open_file
 from v2m.system.open_files import is_limit
 
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Ends of names of tars; those of compressed ones are known to refuse them."""
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 LONGEST_LABEL = 1000
 LONGEST_HEADER = 2**20
 """Bytes of the headers of a file in a tar, with those that only say more of it."""
 LONG_NUMBER = re.compile(rb"[0-9]{512}")
+
+
+def find_tars(source: SplitSource) -> Opener | None:
+    """Tars of a split; class folders go before the tar that they may come from."""
+    tars = [] if subfolders(source.folder) else source.files(SUFFIXES)
+    if not tars:
+        return None
+    plain = [path for path in tars if path.suffix == ".tar"]
+    return partial(TarImages, plain or tars, source.root, SPLITS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class Member:
 
 
 class _Headers:
-    """A tar of which only headers are read: Python's reader would take them of any size that they claim.
+    """A tar of which headers are read up to a size. Python's reader takes whatever size a header claims.
 
     Args:
         file: The tar.
@@ -92,14 +109,18 @@ class TarImages(EncodedImages):
             for member, label in pairs:
                 self._images.append((str(path), member))
                 labels.append(label)
+
+        # What is read must be of one kind: labels of folders and of .cls files do not mix.
         source = str(shards[0]) if len(shards) == 1 else f"{shards[0]} (and {len(shards) - 1} more)"
         if any(keyed) != all(keyed):
             raise DataError(f"data: {shards[keyed.index(False)]} has no .cls files, unlike other shards")
         warnings = tell_other_images(source, others)
         if not labels:
             raise DataError("; ".join([f"data: {source} holds no images ({READ})", *warnings]))
+
+        # Folders are their own list, empty ones too; indices count in a list beside the tars.
         names = read_class_names(root) if keyed[0] else sorted(folders)
-        classes, targets = place_labels(labels, names, self.name)
+        classes, targets = index_labels(labels, names, self.name)
         super().__init__(source, classes, targets, declared=keyed[0])
         self.warnings = warnings
 
@@ -138,8 +159,8 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
             with tarfile.open(fileobj=headers, mode="r:") as tar:  # type: ignore[call-overload]
                 while entry := tar.next():
                     headers.left = LONGEST_HEADER
-                    tar.members.clear()  # they would add up
-                    if tar.offset <= end:
+                    tar.members.clear()  # Python keeps every entry, which adds up to gigabytes
+                    if tar.offset <= end:  # it would be read again and again
                         raise tarfile.ReadError(f"a negative size at byte {end:,}")
                     end = tar.offset
                     name = posixpath.normpath(entry.name).lstrip("/")
@@ -148,12 +169,12 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
                     if entry.isdir():
                         folders.append(name)
                     elif name in files:
-                        raise DataError(f"data: {path} has {shown(name)} twice")
+                        raise DataError(f"data: {path} has {name} twice")
                     elif entry.isreg() and not entry.issparse():
                         files[name] = Member(name, entry.offset_data, entry.size)
-                    elif is_image(name):
+                    elif is_image(name):  # a link may lead anywhere, and pieces have no one position
                         raise DataError(
-                            f"data: {path} has {shown(name)} as a link or in pieces, expected plain files"
+                            f"data: {path} has {name} as a link or in pieces, expected plain files"
                         )
                 end = tar.offset
             _check_end(file, end)
@@ -183,6 +204,7 @@ def _foldered_samples(
 ) -> Iterator[tuple[Member, str]]:
     """Images with the names of their class folders; adds those of all class folders to ``classes``."""
     images = [member for member in files if is_image(member.name)]
+    # One folder around all classes, named after the split or the tar, is not a class itself.
     tops = {member.name.partition("/")[0] for member in images}
     wrapped = len(tops) == 1 and tops <= set(wrappers) and all(m.name.count("/") > 1 for m in images)
     depth = 1 if wrapped else 0
@@ -207,7 +229,7 @@ def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member
         key = same_name(posixpath.join(folder, stem))
         if suffix == "cls":
             labels[key] = member
-        elif "." not in suffix and is_image(name):
+        elif "." not in suffix and is_image(name):  # KEY.seg.png is something else of the sample
             if key in images:
                 raise DataError(f"data: {path} has two images for {key}: {images[key].name}, {member.name}")
             images[key] = member
@@ -215,7 +237,7 @@ def _keyed_samples(path: Path, files: Sequence[Member]) -> Iterator[tuple[Member
         found = (labels.get(key) or images[key]).name
         raise DataError(f"data: {path} has {found} without its {'.cls' if key in images else 'image'}")
     with open_file(path) as file:
-        for key, member in images.items():
+        for key, member in images.items():  # in the order of the tar, so the file is read forwards
             yield member, _read_label(file, path, labels[key])
 
 

@@ -4,13 +4,12 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from v2m.data.check import Facts, Problem
-from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
+from v2m.data.check.annotated import AnnotatedSplit, Look, fits, look_at
+from v2m.data.check.facts import Facts
+from v2m.data.check.problems import Problem
 from v2m.data.coco.dataset import CocoImages
-from v2m.data.coco.files import find_all_annotations
-from v2m.data.coco.paths import list_files
-from v2m.data.image_files import is_image
-from v2m.system.errors import UnreadableImageError
+from v2m.data.coco.open import find_all_annotations
+from v2m.data.errors import UnreadableImageError
 
 
 class ObjectsCheck:
@@ -33,10 +32,11 @@ class ObjectsCheck:
     def __init__(self, name: str, annotations: Path, folder: Path, *, allow_outside: bool = False) -> None:
         self.name = name
         self.data = CocoImages(annotations, folder, allow_outside=allow_outside)
+        # Files may also have gone since the annotations were opened.
         self._missing = {
             index for index in range(len(self.data)) if not os.path.isfile(self.data.name(index))
         }
-        if find_spec("faster_coco_eval") is None:
+        if find_spec("faster_coco_eval") is None:  # boxes are checked without it
             self.data.has_masks = False
 
     def __len__(self) -> int:
@@ -69,10 +69,9 @@ class ObjectsCheck:
             image = None if fault.image is None else data.name(fault.image)
             kind = "annotation" if fault.is_left_out else "beyond"
             problems.append(Problem(name, image, kind, f"{fault.where} {fault.problem}"))
-        known = {data.name(index) for index in range(len(data))}
-        for path in (str(data.folder / file) for file in sorted(list_files(data.folder))):
-            if path not in known and is_image(Path(path).name):
-                problems.append(Problem(name, path, "left-over image", "not in the annotations"))
+        for file in data.left_over:
+            path = str(data.folder / file)
+            problems.append(Problem(name, path, "left-over image", "not in the annotations"))
         counts, crowds = data.count_by_class(), sum(data.count_by_class(crowds=True))
         empty = len(data) - data.count_images_with_objects()
         numbers = {"objects": sum(counts), "crowds": crowds, "images without objects": empty}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from v2m.data.image_files import walk_files
+from v2m.data.image_files import is_image, list_files
 from v2m.system.errors import DataError, few, same_name, shown
 
 
@@ -19,6 +19,7 @@ class Found(NamedTuple):
         missing: Names of those that are not there.
         shared: Paths of those that are the file of an image before them, too.
         outside: Names of the missing ones that lead out of the folder, where that is not allowed.
+        left_over: Image files in the folder that are of no image, in order.
     """
 
     names: list[str]
@@ -26,6 +27,7 @@ class Found(NamedTuple):
     missing: list[str]
     shared: list[str]
     outside: list[str]
+    left_over: list[str]
 
 
 def find_files(
@@ -49,13 +51,15 @@ def find_files(
     there = list_files(folder)
     paths = [name if name in there else None for name in names]
     if None not in paths:
-        return Found(list(names), [], [], _repeated(folder, names), [])
+        return Found(list(names), [], [], _repeated(folder, names), [], _left_over(there, names))
+    # Files by what may be compared: their path, and their name in any folder.
     by_key: dict[str, set[str]] = defaultdict(set)
     for path in there:
         key = _key(path)
         by_key[key].add(path)
         by_key[f"**/{key.rsplit('/', 1)[-1]}"].add(path)
     guesses = [None if path else _guess(name, by_key) for name, path in zip(names, paths, strict=True)]
+    # A guess counts where it is the only image that means the file.
     pairs = {*zip(names, paths, strict=True), *zip(names, guesses, strict=True)}
     taken = Counter(path for _, path in pairs if path)
     sure = [guess if guess and taken[guess] == 1 else None for guess in guesses]
@@ -70,12 +74,18 @@ def find_files(
             f"file_name should be the path of an image in that folder{_tell_outside(outside)}"
         )
     return Found(
+        # Of a missing image a path where nothing is, so that it is unreadable and not another image.
         names=[file or _nowhere(name, there) for name, file in zip(names, files, strict=True)],
         moved=[name for name, guess in zip(names, sure, strict=True) if guess],
         missing=missing,
         shared=_repeated(folder, [file for file in files if file]),
         outside=outside,
+        left_over=_left_over(there, files),
     )
+
+
+def _left_over(there: set[str], files: Sequence[str | None]) -> list[str]:
+    return sorted(filter(is_image, there.difference(file for file in files if file)))
 
 
 def leads_outside(name: str) -> bool:
@@ -94,14 +104,6 @@ def _tell_outside(names: Sequence[str]) -> str:
         return ""
     count = f"{len(names):,} of them {'lead' if len(names) > 1 else 'leads'} out of it"
     return f"; {count}, the first is {shown(names[0])}: --allow_outside true reads them"
-
-
-def list_files(folder: Path) -> set[str]:
-    """Paths of the files in a folder and below, with slashes, counted from the folder."""
-    if not folder.is_dir():
-        return set()
-    start = len(str(folder)) + 1
-    return {path[start:].replace(os.sep, "/") for path in walk_files(folder)}
 
 
 def _guess(name: str, by_key: dict[str, set[str]]) -> str | None:
@@ -128,37 +130,36 @@ def _nowhere(name: str, there: set[str]) -> str:
 def _repeated(folder: Path, files: Sequence[str]) -> list[str]:
     """Those that are there before, in order."""
     paths = [os.path.normpath(os.path.join(folder, file)) for file in files]
-    first = {path: place for place, path in reversed([*enumerate(paths)])}
-    return [file for place, file in enumerate(files) if first[paths[place]] < place]
+    seen: set[str] = set()
+    repeated = []
+    for file, path in zip(files, paths, strict=True):
+        if path in seen:
+            repeated.append(file)
+        seen.add(path)
+    return repeated
 
 
-def describe_moved(annotations: Path, folder: Path, found: Found) -> list[str]:
-    """A line for the files that were looked for."""
-    if not found.moved:
-        return []
+def describe_renamed(annotations: Path, folder: Path, found: Found) -> list[str]:
+    """A line on images whose files were looked for, and one on those that share a file, if any."""
+    looked_for = f"have a file_name that is no path in {folder}; files of that name were taken"
+    remedy = "; objects of the one are background in the other: give them one image_id"
     return [
-        f"{annotations}: {len(found.moved):,} of {len(found.names):,} images have a file_name that is no "
-        f"path in {folder}; files of that name were taken, the first is {shown(found.moved[0])}"
+        *_describe(annotations, found, found.moved, looked_for),
+        *_describe(annotations, found, found.shared, "have the file of another one", remedy),
     ]
 
 
 def describe_missing(annotations: Path, folder: Path, found: Found) -> list[str]:
-    """A line for the files that are missing."""
-    if not found.missing:
-        return []
-    return [
-        f"{annotations}: {len(found.missing):,} of {len(found.names):,} images are not in {folder}, the "
-        f"first is {shown(found.missing[0])}; file_name should be the path of an image in that folder"
-        f"{_tell_outside(found.outside)}"
-    ]
+    """A line on the files that are missing, if there are any."""
+    remedy = f"; file_name should be the path of an image in that folder{_tell_outside(found.outside)}"
+    return _describe(annotations, found, found.missing, f"are not in {folder}", remedy)
 
 
-def describe_shared(annotations: Path, found: Found) -> list[str]:
-    """A line for the images that have the file of another one."""
-    if not found.shared:
+def _describe(
+    annotations: Path, found: Found, names: Sequence[str], what: str, remedy: str = ""
+) -> list[str]:
+    """A line on some of the images: how many there are of them, and the first."""
+    if not names:
         return []
-    return [
-        f"{annotations}: {len(found.shared):,} of {len(found.names):,} images have the file of another one, "
-        f"the first is {shown(found.shared[0])}; objects of the one are background in the other: give them "
-        "one image_id"
-    ]
+    count = f"{len(names):,} of {len(found.names):,} images"
+    return [f"{annotations}: {count} {what}, the first is {shown(names[0])}{remedy}"]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from v2m.data.coco.files import Records
-from v2m.data.coco.masks import mask_api, mask_box
-from v2m.data.coco.table import ROUNDING, Floats, Integers, Table
-from v2m.data.coco.values import BOX, ID, cut
+from v2m.data.coco.segmentations import mask_api, mask_box
+from v2m.data.coco.table import Floats, Integers, Table
+from v2m.data.coco.values import cut
+from v2m.data.sample import sample
 from v2m.system.errors import DataError
 
 CORNER = 2
@@ -45,19 +45,6 @@ def refuse_shares(path: Path, table: Table, sizes: Integers) -> None:
     )
 
 
-def fit_as_corners(records: Records) -> bool:
-    """Whether all boxes are within their images when they are read as left, top, right and bottom."""
-    sizes = {image["id"]: (image["width"], image["height"]) for image in records.images}
-    for annotation in records.annotations:
-        box, size = BOX.read(annotation.get("bbox")), sizes.get(ID.read(annotation.get("image_id")))
-        if box is None or size is None:
-            continue
-        left, top, right, bottom = box
-        if not (0 <= left < right <= size[0] + ROUNDING and 0 <= top < bottom <= size[1] + ROUNDING):
-            return False
-    return True
-
-
 def describe_repeated(source: str, table: Table) -> list[str]:
     """A line on objects that are there twice, if they are many, as where lists were joined.
 
@@ -66,6 +53,7 @@ def describe_repeated(source: str, table: Table) -> list[str]:
         table: What is used of them.
     """
     rows = np.column_stack([table.images, table.labels, table.boxes])
+    # Equal rows have equal sums; rows that are next to each other in that order are compared.
     mixed = (rows * np.sqrt([2, 3, 5, 7, 11, 13])).sum(1)  # sorted in a tenth of the time that rows take
     order = np.argsort(mixed, kind="stable")
     repeated = order[1:][(rows[order[1:]] == rows[order[:-1]]).all(1)]
@@ -91,22 +79,22 @@ def describe_misfits(source: str, table: Table, sizes: Integers) -> list[str]:
     except ValueError:
         return []
     large = np.flatnonzero((table.boxes[:, 2:].min(1) >= LEAST_SIDE) & ~table.crowd)
-    looked = large[:: -(-len(large) // SAMPLE) or 1].tolist()
+    looked = large[sample(len(large), SAMPLE)].tolist()
     odd = []
-    for place in looked:
-        height, width = sizes[table.images[place]].tolist()
+    for row in looked:
+        height, width = sizes[table.images[row]].tolist()
         try:
-            spans = mask_box(api, table.segmentation(place), height, width)
+            spans = mask_box(api, table.segmentation(row), height, width)
         except (ValueError, RuntimeError):  # told where the image is read
             continue
-        if _overlap(table.boxes[place], spans) < LEAST_OVERLAP:
-            odd.append((place, spans))
+        if _overlap(table.boxes[row], spans) < LEAST_OVERLAP:
+            odd.append((row, spans))
     if len(odd) <= max(1, FEW * len(looked)):
         return []
-    place, spans = odd[0]
+    row, spans = odd[0]
     return [
         f"{source}: {len(odd):,} of {len(looked):,} masks that were looked at do not fit their boxes, the "
-        f"first: annotation {cut(table.ids[place])} has bbox {_listed(table.boxes[place])}, its mask spans "
+        f"first: annotation {cut(table.ids[row])} has bbox {_listed(table.boxes[row])}, its mask spans "
         f"{_listed(spans)}; boxes are left, top, width and height, polygons x and y, all in pixels, and runs "
         "go down columns"
     ]

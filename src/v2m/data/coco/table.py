@@ -7,17 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from v2m.data.coco.files import Records
-from v2m.data.coco.masks import read_mask
+from v2m.data.coco.faults import ROUNDING, Fault, Flags, Problems, list_faults
+from v2m.data.coco.records import Records
+from v2m.data.coco.segmentations import read_segmentation
 from v2m.data.coco.values import AREA, BOX, FLAG, ID, MOST_SHOWN, WHOLE, Field, cut
-from v2m.system.errors import few, shown
-
-ROUNDING = 0.05
-"""Pixels that a box may reach beyond its image unnoticed: boxes are written with two decimals."""
+from v2m.system.errors import few
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 class Table(NamedTuple):
@@ -25,7 +22,7 @@ class Table(NamedTuple):
 
     Attributes:
         ids: COCO's id of each: whole numbers or texts, as they are in the file.
-        images: Places of their images ``[N]``.
+        images: Indices of their images ``[N]``.
         labels: Class indices ``[N]``.
         boxes: Left, top, width and height ``[N, 4]``.
         areas: Pixels ``[N]``.
@@ -43,37 +40,15 @@ class Table(NamedTuple):
     segments: bytes
     ends: Integers
 
-    def of_image(self, place: int) -> slice:
-        """Where the annotations of an image are."""
-        first, end = np.searchsorted(self.images, (place, place + 1)).tolist()
+    def of_image(self, image: int) -> slice:
+        """The rows of an image, which are next to each other."""
+        first, end = np.searchsorted(self.images, (image, image + 1)).tolist()
         return slice(first, end)
 
-    def segmentation(self, place: int) -> Any:
+    def segmentation(self, row: int) -> Any:
         """The mask of an annotation, as in the file."""
-        start = int(self.ends[place - 1]) if place else 0
-        return pickle.loads(self.segments[start : int(self.ends[place])])
-
-
-class Fault(NamedTuple):
-    """What is wrong with an annotation.
-
-    Attributes:
-        where: The annotation and its image, in words.
-        image: Place of its image; None if that is not known.
-        field: What is wrong of it.
-        problem: How, such as "has category_id 99, known: 1, 2".
-        is_left_out: Whether it is left out, and not only cut.
-    """
-
-    where: str
-    image: int | None
-    field: str
-    problem: str
-    is_left_out: bool
-
-
-Problems = dict[int, tuple[str, str]]
-"""The field and the problem of annotations that cannot be used, by their places in the file."""
+        start = int(self.ends[row - 1]) if row else 0
+        return pickle.loads(self.segments[start : int(self.ends[row])])
 
 
 def make_table(
@@ -90,17 +65,18 @@ def make_table(
         The table, and what is wrong with annotations, in their order.
     """
     problems: Problems = {}
-    images = _places(records, "image_id", ID, [image["id"] for image in records.images], problems)
-    labels = _places(records, "category_id", WHOLE, category_ids, problems)
+    images = _indices(records, "image_id", ID, [image["id"] for image in records.images], problems)
+    labels = _indices(records, "category_id", WHOLE, category_ids, problems)
     crowd = np.array(_column(records, "iscrowd", FLAG, False, problems), np.bool_)
     boxes, is_cut = _cut_boxes(records, images, problems)
     areas = _areas(records, boxes, problems)
     segments = _pack(records, images, problems) if masks else {}
-    order = np.array([place for place in range(len(images)) if place not in problems], np.int64)
+    # What cannot be used goes, the rest is put in order of the images, and of the file within an image.
+    order = np.array([row for row in range(len(images)) if row not in problems], np.int64)
     order = order[np.argsort(images[order], kind="stable")]
-    pieces = [segments[place] for place in order.tolist()] if segments else []
+    pieces = [segments[row] for row in order.tolist()] if segments else []
     table = Table(
-        ids=[records.annotations[place].get("id") for place in order.tolist()],
+        ids=[records.annotations[row].get("id") for row in order.tolist()],
         images=images[order],
         labels=labels[order],
         boxes=boxes[order],
@@ -109,33 +85,35 @@ def make_table(
         segments=b"".join(pieces),
         ends=np.cumsum([len(piece) for piece in pieces], dtype=np.int64),
     )
-    return table, _faults(records, problems, is_cut)
+    return table, list_faults(records, problems, is_cut)
 
 
 def _column(records: Records, name: str, field: Field, other: Any, problems: Problems) -> list[Any]:
     """A field of every annotation; ``other`` where it is not what it should be."""
     values = [field.read(annotation.get(name)) for annotation in records.annotations]
-    for place in (place for place, value in enumerate(values) if value is None):
-        values[place] = other
-        given = records.annotations[place]
+    for row, value in enumerate(values):
+        if value is not None:
+            continue
+        values[row] = other
+        given = records.annotations[row]
         found = f"{name} {cut(given[name])}" if name in given else f"no {name}"
-        problems.setdefault(place, (name, f"has {found}, expected {field.expected}"))
+        problems.setdefault(row, (name, f"has {found}, expected {field.expected}"))
     return values
 
 
-def _places(
+def _indices(
     records: Records, name: str, field: Field, ids: Sequence[int | str], problems: Problems
 ) -> Integers:
     """Where in ``ids`` a field of every annotation is; 0 where it is not."""
-    place_of = {id: place for place, id in enumerate(ids)}
+    index_of = {id: index for index, id in enumerate(ids)}
     values = _column(records, name, field, None, problems)
-    places = [place_of.get(value, -1) for value in values]
-    unknown = [place for place, found in enumerate(places) if found < 0]
+    indices = [index_of.get(value, -1) for value in values]
+    unknown = [row for row, index in enumerate(indices) if index < 0]
     known = few([str(id)[:MOST_SHOWN] for id in ids]) if unknown else ""
-    for place in unknown:
-        places[place] = 0
-        problems.setdefault(place, (name, f"has {name} {cut(values[place])}, known: {known}"))
-    return np.array(places, np.int64)
+    for row in unknown:
+        indices[row] = 0
+        problems.setdefault(row, (name, f"has {name} {cut(values[row])}, known: {known}"))
+    return np.array(indices, np.int64)
 
 
 def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[Floats, Flags]:
@@ -146,11 +124,13 @@ def _cut_boxes(records: Records, images: Integers, problems: Problems) -> tuple[
     corners = np.stack([given[:, :2], given[:, :2] + given[:, 2:]], 1)
     within = corners.clip(0, sizes[:, None])
     moved = np.abs(within - corners).max((1, 2), initial=0)
+    # A box that was not cut stays exactly as it is in the file.
     boxes = np.where(moved[:, None] > 0, np.hstack([within[:, 0], within[:, 1] - within[:, 0]]), given)
+    # Detectors take boxes in single precision: a very thin one may have no area there.
     rounded = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
-    for place in np.flatnonzero((rounded[:, 2:] <= rounded[:, :2]).any(1)).tolist():
-        box = cut(records.annotations[place].get("bbox"))
-        problems.setdefault(place, ("bbox", f"has bbox {box}, which has no area in its image"))
+    for row in np.flatnonzero((rounded[:, 2:] <= rounded[:, :2]).any(1)).tolist():
+        box = cut(records.annotations[row].get("bbox"))
+        problems.setdefault(row, ("bbox", f"has bbox {box}, which has no area in its image"))
     return boxes, moved > ROUNDING
 
 
@@ -158,47 +138,29 @@ def _areas(records: Records, boxes: Floats, problems: Problems) -> Floats:
     """The area of every annotation: that of its box where the file says none, or 0."""
     of_boxes = (boxes[:, 2] * boxes[:, 3]).tolist()
     areas = []
-    for place, annotation in enumerate(records.annotations):
+    for row, annotation in enumerate(records.annotations):
         given = annotation.get("area")
         area = 0.0 if given is None else AREA.read(given)
         if area is None:
-            problems.setdefault(place, ("area", f"has area {cut(given)}, expected {AREA.expected}"))
-        areas.append(area or of_boxes[place])
+            problems.setdefault(row, ("area", f"has area {cut(given)}, expected {AREA.expected}"))
+        areas.append(area or of_boxes[row])
     return np.array(areas, np.float64)
 
 
 def _pack(records: Records, images: Integers, problems: Problems) -> dict[int, bytes]:
-    """The masks of annotations without problems, by their places; none if no annotation has one."""
+    """The masks of annotations without problems, by their index in the file; none where there are none."""
     found = [annotation.get("segmentation") for annotation in records.annotations]
     if not any(segmentation and segmentation != [[]] for segmentation in found):
         return {}
     pieces = {}
-    for place, segmentation in enumerate(found):
-        if place in problems:
+    for row, segmentation in enumerate(found):
+        if row in problems:
             continue
-        image = records.images[images[place]]
+        image = records.images[images[row]]
         try:
-            mask = read_mask(segmentation, image["height"], image["width"])
-            pieces[place] = pickle.dumps(mask, pickle.HIGHEST_PROTOCOL)
+            # As bytes, since millions of lists would be copied by every process that reads images.
+            mask = read_segmentation(segmentation, image["height"], image["width"])
+            pieces[row] = pickle.dumps(mask, pickle.HIGHEST_PROTOCOL)
         except ValueError as error:
-            problems[place] = "segmentation", str(error)
+            problems[row] = "segmentation", str(error)
     return pieces
-
-
-def _faults(records: Records, problems: Problems, is_cut: Flags) -> list[Fault]:
-    """The annotations that are left out, and those whose boxes were cut, in words."""
-    if not problems and not is_cut.any():
-        return []
-    place_of = {image["id"]: place for place, image in enumerate(records.images)}
-    faults = []
-    for place in sorted({*problems, *np.flatnonzero(is_cut).tolist()}):
-        annotation = records.annotations[place]
-        beyond = f"has bbox {cut(annotation.get('bbox'))}, which reaches beyond its image"
-        field, problem = problems.get(place, ("bbox", beyond))
-        image_id = annotation.get("image_id")
-        image = place_of.get(ID.read(image_id))
-        name = "" if image is None else f" ({shown(records.images[image]['file_name'])})"
-        which = cut(annotation["id"]) if "id" in annotation else f"number {place + 1}"
-        where = f"annotation {which} of image {cut(image_id)}{name}"
-        faults.append(Fault(where, image, field, problem, place in problems))
-    return faults

@@ -31,6 +31,7 @@ class Field(NamedTuple):
 
 def read_number(value: Any) -> float | None:
     """A number, also as text."""
+    # By type and not isinstance: True is an int, but no number in a file.
     if type(value) is str and NUMBER.fullmatch(value.strip()):
         try:
             return int(value)
@@ -88,13 +89,13 @@ def read_numbers(values: Any) -> list[float] | None:
     """A list of numbers, all finite and none out of all bounds."""
     if type(values) is not list:
         return None
-    if not {*map(type, values)} <= {int, float}:
+    if not {*map(type, values)} <= {int, float}:  # most lists have numbers only, and are taken as they are
         values = [read_number(value) for value in values]
     return values if _are_coordinates(values) else None
 
 
 def _are_coordinates(values: Sequence[Any]) -> bool:
-    """Built-ins are ten times as fast as a loop."""
+    """Whether all are finite and within bounds; built-ins, since they are ten times as fast as a loop."""
     try:
         return not values or (isfinite(sum(values)) and min(values) > -FARTHEST and max(values) < FARTHEST)
     except (TypeError, OverflowError):

@@ -1,32 +1,31 @@
 """Looks at every image of a dataset with masks, and at every mask."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from v2m.data.check import Problem
-from v2m.data.check_annotated import AnnotatedSplit, Look, fits, look_at
-from v2m.data.classes.formats import VAL_SPLITS
-from v2m.data.coco.paths import list_files
-from v2m.data.image_files import is_image
-from v2m.data.masks.dataset import (
-    IMAGES,
-    MASK_SUFFIX,
-    MASKS,
-    is_ade,
+from v2m.data.check.annotated import AnnotatedSplit, Look, fits, look_at
+from v2m.data.check.problems import Problem
+from v2m.data.errors import UnreadableImageError
+from v2m.data.image_files import is_image, walk_files
+from v2m.data.masks.dataset import label_table, read_mask, read_mask_size
+from v2m.data.masks.open import (
+    MaskFolders,
+    find_label_map,
+    find_mask_splits,
+    is_mask,
     mask_class_names,
-    read_mask,
-    read_mask_size,
+    match_by_stem,
 )
-from v2m.system.errors import UnreadableImageError, same_name
 
 IGNORED = 255
-"""Value of pixels without a label, unless training is told another one."""
+"""Label of pixels that have none, unless another one is given."""
 MOST_VALUES = 5
+"""Values of a mask that a problem lists."""
 MOST_LABELS = 2**10
 """Values in a mask that are taken for labels where there is no list of classes."""
 
@@ -48,10 +47,10 @@ class MasksCheck:
 
     Args:
         name: The name of the split.
-        images: The folder of its images.
-        masks: The folder of their masks.
+        folders: Where its images and their masks are.
         classes: Names of the classes; None where there is no list.
-        first: Value of the first class, 1 for ADE20K.
+        ignore_index: Label of pixels that have none.
+        label_map: Labels of values in the masks; other values are labels themselves.
 
     Attributes:
         name: As given.
@@ -60,14 +59,23 @@ class MasksCheck:
     """
 
     def __init__(
-        self, name: str, images: Path, masks: Path, classes: Sequence[str] | None, first: int = 0
+        self,
+        name: str,
+        folders: MaskFolders,
+        classes: Sequence[str] | None,
+        ignore_index: int = IGNORED,
+        label_map: Mapping[int, int] | None = None,
     ) -> None:
-        self.name, self.classes, self._first = name, classes, first
-        self._same_names: list[tuple[Path, Path]] = []
-        own, theirs = self._by_stem(images, is_image), self._by_stem(masks, _is_mask)
-        self.data = Paths([path for _, path in sorted(own.items())])
-        self._masks = [theirs.get(stem) for stem in sorted(own)]
-        self._left_over = [path for stem, path in sorted(theirs.items()) if stem not in own]
+        self.name, self.classes = name, classes
+        self._ignore_index, self._labels = ignore_index, label_table(label_map)
+        images, same_images = match_by_stem(
+            folders.images, filter(is_image, sorted(walk_files(folders.images)))
+        )
+        masks, same_masks = match_by_stem(folders.masks, filter(is_mask, sorted(walk_files(folders.masks))))
+        self.data = Paths([images[stem] for stem in sorted(images)])
+        self._masks = [masks.get(stem) for stem in sorted(images)]
+        self._left_over = [masks[stem] for stem in sorted(masks) if stem not in images]
+        self._same_names = same_images + same_masks
 
     def __len__(self) -> int:
         return len(self.data.paths)
@@ -83,7 +91,10 @@ class MasksCheck:
             UnreadableImageError: the mask cannot be read, or is of another size.
         """
         path = self._masks[index]
-        return None if path is None else self._to_labels(read_mask(path, size))
+        if path is None:
+            return None
+        labels = self._labels[read_mask(path, size)]
+        return np.where(labels == self._ignore_index, -1, labels)
 
     def look(self, index: int) -> Look:
         """Look at an image and its mask."""
@@ -105,78 +116,68 @@ class MasksCheck:
         if real and not fits(look, (width, height)):
             look.problems.append(("size", "is {}x{} pixels, its mask {}x{}".format(*real, width, height)))
         counts = np.bincount(values.ravel())
-        found = np.flatnonzero(counts).tolist()
-        odd = found if self._has_many(found) else [value for value in found if not self._is_known(value)]
-        if odd:
-            listed = ", ".join(map(str, odd[:MOST_VALUES])) + (", ..." if len(odd) > MOST_VALUES else "")
-            total = int(counts[odd].sum())
+        found = np.flatnonzero(counts)
+        if unknown := self._unknown(found):
+            listed = ", ".join(map(str, unknown[:MOST_VALUES])) + (
+                ", ..." if len(unknown) > MOST_VALUES else ""
+            )
+            total = int(counts[unknown].sum())
             look.problems.append(("value", f"{listed} in {total / values.size:.1%} of the pixels of {path}"))
-            counts[odd] = 0
-            counts[odd[0]] = total if self.classes else 0  # all together: images are many, as values may be
-        return look._replace(values={value: int(counts[value]) for value in found if counts[value]})
+            # All of them count for the first one: there are many images, and may be many values in each.
+            counts[unknown] = 0
+            counts[unknown[0]] = total if self.classes else 0
+        return look._replace(values={value: int(counts[value]) for value in found.tolist() if counts[value]})
 
     def finish(self, looks: list[Look]) -> AnnotatedSplit:
         """The split, with what was seen of all images."""
-        totals: Counter[int] = Counter()
+        # Values of a mask are few, so labels are looked up for the totals and not for every pixel.
+        by_value: Counter[int] = Counter()
         for look in looks:
-            totals.update(look.values)
-        classes = self.classes
-        if classes is None:
-            labels = sorted(value for value in totals if not self._is_ignored(value))
-            by_class = {f"value {value}": totals[value] for value in labels}
+            by_value.update(look.values)
+        by_label: Counter[int] = Counter()
+        for value, count in by_value.items():
+            by_label[int(self._labels[value])] += count
+        ignored = by_label[self._ignore_index]
+        if self.classes is None:
+            known = sorted(label for label in by_label if label != self._ignore_index)
+            by_class = {f"value {label}": by_label[label] for label in known}
         else:
-            by_class = {name: totals[value] for value, name in enumerate(classes, self._first)}
+            by_class = {name: by_label[label] for label, name in enumerate(self.classes)}
         labelled = sum(by_class.values())
-        ignored = sum(count for value, count in totals.items() if self._is_ignored(value))
         numbers = {
             "labelled pixels": labelled,
             "ignored pixels": ignored,
-            "pixels of no class": totals.total() - labelled - ignored,
+            "pixels of no class": by_value.total() - labelled - ignored,
         }
         problems = [Problem(self.name, str(path), "left-over mask", "no image") for path in self._left_over]
         problems += [Problem(self.name, str(p), "same name", f"as {other}") for p, other in self._same_names]
         return AnnotatedSplit(self.name, self.data, looks, by_class, numbers, problems)
 
-    def _to_labels(self, values: Values) -> Values:
-        return np.where(values == IGNORED, -1, values - self._first)
-
-    def _is_ignored(self, value: int) -> bool:
-        return value == IGNORED or value < self._first
-
-    def _has_many(self, values: Sequence[int]) -> bool:
-        """Whether these can be no labels: there is no list of classes, and they are very many."""
-        return self.classes is None and len(values) > MOST_LABELS
-
-    def _by_stem(self, folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
-        """Files in a folder and below by their path in it without suffix (NFC)."""
-        found: dict[str, Path] = {}
-        for path in (folder / file for file in sorted(list_files(folder)) if is_wanted(Path(file).name)):
-            first = found.setdefault(same_name(str(path.relative_to(folder).with_suffix(""))), path)
-            if first is not path:
-                self._same_names.append((path, first))
-        return found
-
-    def _is_known(self, value: int) -> bool:
-        is_class = self.classes is None or 0 <= value - self._first < len(self.classes)
-        return is_class or self._is_ignored(value)
+    def _unknown(self, values: Values) -> list[int]:
+        """Those of the values in a mask that are no class: all, where too many are to be labels at all."""
+        if self.classes is None:
+            return values.tolist() if len(values) > MOST_LABELS else []
+        labels = self._labels[values]
+        is_known = ((labels >= 0) & (labels < len(self.classes))) | (labels == self._ignore_index)
+        unknown: list[int] = values[~is_known].tolist()
+        return unknown
 
 
-def find_mask_checks(source: str) -> list[MasksCheck]:
-    """The splits of a folder of images and masks; none if it is in another format."""
+def find_mask_checks(
+    source: str, ignore_index: int = IGNORED, label_map: Mapping[int, int] | None = None
+) -> list[MasksCheck]:
+    """The splits of a folder of images and masks; none if it is in another format.
+
+    Args:
+        source: The folder.
+        ignore_index: Label of pixels that have none.
+        label_map: Labels of values in the masks; None for ADE20K's in ADE20K, else for the values themselves.
+    """
     root = Path(source)
-    checks: list[MasksCheck] = []
-    for name in ("train", "training", *VAL_SPLITS):
-        for images, beside in (
-            (root / IMAGES / name, [root / masks / name for masks in MASKS]),
-            (root / name / IMAGES, [root / name / masks for masks in MASKS]),
-        ):
-            folder = next((folder for folder in beside if folder.is_dir()), None)
-            if images.is_dir() and folder and not any(check.name == name for check in checks):
-                names = mask_class_names(root)
-                first = int(names is not None and is_ade(root, names))
-                checks.append(MasksCheck(name, images, folder, names, first))
-    return checks
-
-
-def _is_mask(name: str) -> bool:
-    return is_image(name) and name.lower().endswith(MASK_SUFFIX)
+    splits = find_mask_splits(root)
+    if not splits:
+        return []
+    names = mask_class_names(root)
+    if label_map is None:
+        label_map = find_label_map(root, names, ignore_index)
+    return [MasksCheck(name, folders, names, ignore_index, label_map) for name, folders in splits.items()]

@@ -22,10 +22,12 @@ def cut_out(garment: npt.NDArray[np.uint8]) -> Mask:
     """Where a gray image ``[28, 28]`` shows the garment: no specks, no small holes."""
     from scipy import ndimage  # type: ignore[import-untyped]  # takes a while, and few commands need it
 
+    # The garment is the largest piece, and what is not much smaller, such as the other shoe.
     pieces, _ = ndimage.label(garment >= LEVEL, np.ones((3, 3)))
     sizes = np.bincount(pieces.ravel(), minlength=2)
     sizes[0] = 0
     mask: Mask = (sizes >= max(1.0, SPECK * sizes.max()))[pieces]
+    # What is around the garment counts as a hole too; it is large, so it stays.
     holes, _ = ndimage.label(~mask)
     sizes = np.bincount(holes.ravel())
     filled: Mask = mask | (sizes <= SMALL_HOLE)[holes]
@@ -49,12 +51,8 @@ def make_ground(random: np.random.Generator, height: int, width: int) -> Floats:
     first = random_tint(random) * np.float32(random.uniform(0.25, 0.9))
     second = first + random.uniform(-60, 60, 3).astype(np.float32)
     cloud = _clouds(random, height, width)
-    pattern = (
-        lambda: cloud,
-        lambda: _waves(random, height, width, 1),
-        lambda: _waves(random, height, width, 2),
-    )
-    share = pattern[random.integers(3)]()[..., None]
+    axes = int(random.integers(3))  # 0 for the noise alone, 1 for stripes, 2 for checks
+    share = (_waves(random, height, width, axes) if axes else cloud)[..., None]
     grain = random.normal(0, 4, (height, width, 1)).astype(np.float32)
     ground: Floats = first + share * (second - first) + 50 * (cloud[..., None] - 0.5) + grain
     return ground

@@ -11,8 +11,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from v2m.data.classes.named import Split
-from v2m.data.coco.dataset import CocoImages, Objects, open_coco
+from v2m.data.coco.dataset import CocoImages, Objects
+from v2m.data.coco.open import open_coco
+from v2m.data.splits import Split
 from v2m.system.errors import DataError
 from v2m.tasks.detection.config import AugmentConfig, InputConfig
 from v2m.tasks.hub import model_defaults

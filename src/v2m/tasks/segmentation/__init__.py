@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from v2m.data.loading import Images, collate_lists
 from v2m.data.masks.dataset import MaskedImages
-from v2m.data.masks.labels import check_labels
+from v2m.data.masks.learnable import check_labels
 from v2m.system.errors import DataError, few, short, shown
 from v2m.tasks import hub
 from v2m.tasks.saved_config import LARGEST_RESIZED

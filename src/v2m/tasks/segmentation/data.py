@@ -11,7 +11,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from v2m.data.masks.dataset import MaskedImages, open_masks
+from v2m.data.masks.dataset import MaskedImages
+from v2m.data.masks.open import open_masks
 from v2m.data.transforms import NamedStep, check_scaled
 from v2m.tasks.hub import model_defaults
 from v2m.tasks.segmentation.config import AugmentConfig, InputConfig

@@ -22,7 +22,7 @@ SHORT, LONG = (5, 8), (14, 16)
 SNEAKER, BAG = 7, 8
 
 
-def build_scenes(images: Bytes, labels: Integers, count: int, seed: int) -> tuple[Bytes, Integers]:
+def build_relations(images: Bytes, labels: Integers, count: int, seed: int) -> tuple[Bytes, Integers]:
     """Build scenes from Fashion-MNIST images; the same arguments give the same scenes.
 
     No garments overlap. Bag and sneaker are whole; the others, of any other classes, may reach over the edge.
@@ -38,7 +38,8 @@ def build_scenes(images: Bytes, labels: Integers, count: int, seed: int) -> tupl
     """
     random = np.random.default_rng(seed)
     relations = np.arange(count) % len(RELATIONS)
-    places = _places(random, relations)
+    positions = _positions(random, relations)
+    # Garments of half their size, by the mean of each 2x2 pixels.
     halved = images.reshape(-1, GARMENT, 2, GARMENT, 2).mean((2, 4)).round().astype(np.uint8)
     others = np.flatnonzero((labels != BAG) & (labels != SNEAKER))
     chosen = np.column_stack(
@@ -48,23 +49,26 @@ def build_scenes(images: Bytes, labels: Integers, count: int, seed: int) -> tupl
             random.choice(others, (count, 2)),
         ]
     )
+    # Draw with a margin, so that garments may reach over the edge, and cut it off.
     margin = GARMENT // 2
     canvas = np.zeros((count, SCENE + 2 * margin, SCENE + 2 * margin), np.uint8)
-    rows, columns = np.moveaxis(places[..., None] + margin + np.arange(GARMENT), 2, 0)
+    rows, columns = np.moveaxis(positions[..., None] + margin + np.arange(GARMENT), 2, 0)
     scene = np.arange(count)[:, None, None, None]
     canvas[scene, rows[..., :, None], columns[..., None, :]] = halved[chosen]
     return canvas[:, margin:-margin, margin:-margin].copy(), relations
 
 
-def _places(random: np.random.Generator, relations: Integers) -> Integers:
+def _positions(random: np.random.Generator, relations: Integers) -> Integers:
     """Top and left ``[scenes, 4, 2]`` of bag, sneaker and two others."""
     count = len(relations)
+    # Bag and sneaker: near to each other along one axis, far along the other, drawn which.
     distances = np.column_stack([random.integers(*span, count, endpoint=True) for span in (SHORT, LONG)])
     senses = 2 * np.column_stack([relations // 2, relations % 2]) - 1
     steps = senses * random.permuted(distances, axis=1)
     bags = random.integers(np.maximum(0, -steps), SCENE - GARMENT - np.maximum(0, steps), endpoint=True)
     places = np.zeros((count, 4, 2), np.int64)
     places[:, 0], places[:, 1] = bags, bags + steps
+    # The others are drawn until no two of the four garments overlap.
     first, second = np.triu_indices(4, k=1)
     unplaced = np.arange(count)
     while len(unplaced):

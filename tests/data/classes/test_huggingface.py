@@ -11,8 +11,9 @@ from PIL import Image
 from tests.data.formats import as_parquet, contents
 from tests.data.servers import slow_server
 from v2m.data import find_splits, open_dataset, read_image
-from v2m.data.classes import tables
-from v2m.system.errors import DataError, UnreadableImageError
+from v2m.data.classes import huggingface
+from v2m.data.errors import UnreadableImageError
+from v2m.system.errors import DataError
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_rows_of_the_hub_never_name_files_elsewhere(tmp_path):
             return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
     reader = SimpleNamespace(dataset=Rows(rows), image_key="image", label_key="label", class_to_idx={})
-    data = tables.HfImages(reader, "hfds/x", None, [tmp_path / "cache"], [("hfds/x", 1)])
+    data = huggingface.HfImages(reader, "hfds/x", None, [tmp_path / "cache"], [("hfds/x", 1)])
     with pytest.raises(UnreadableImageError, match=r"x\.png\)$"):
         data.read(0)
 
@@ -201,7 +202,7 @@ def test_pipes_are_no_tables(write, tmp_path):
 
 def test_without_the_library_one_line_says_what_to_install(write, tmp_path, monkeypatch):
     source = write(image=["red"], label=[0])
-    monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    monkeypatch.setattr(huggingface, "find_spec", lambda name: None)
     for place in (source, "hfds/someone/something"):
         with pytest.raises(DataError, match=r"needs the datasets library: pip install 'v2m\[hf\]'"):
             open_dataset(place, "train", tmp_path)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from tests.data.formats import as_parquet, as_tars, as_webdataset
 from v2m.data import find_splits
-from v2m.data.check import CheckedSplit, find_problems, inspect_images, summarise, write_problems
+from v2m.data.check.problems import write_problems
+from v2m.data.classes.check import CheckedSplit, find_problems, inspect_images, summarise
 
 
 def check(source, tmp_path, workers=0, tiny=8):

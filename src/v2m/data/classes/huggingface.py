@@ -13,14 +13,21 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from v2m.data.classes.dataset import EncodedImages, place_labels, read_class_names
+from v2m.data.class_names import read_class_names
+from v2m.data.classes.dataset import EncodedImages
+from v2m.data.classes.labels import index_labels
+from v2m.data.classes.source import Opener, SplitSource
+from v2m.data.errors import UnreadableImageError
+from v2m.data.image_files import subfolders
 from v2m.system import network
-from v2m.system.errors import DataError, UnreadableImageError, first_line, shown
+from v2m.system.errors import DataError, first_line
 from v2m.system.files import open_file
 from v2m.system.network import bounded
 from v2m.system.open_files import is_limit
 
 PREFIX = "hfds/"
+"""What the name of a dataset on the hub begins with."""
+PARQUET = (".parquet",)
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
 
@@ -58,13 +65,14 @@ class HfImages(EncodedImages):
             raise DataError(f"data: {source} holds no images")
         if not all(isinstance(label, int | str) for label in labels):
             raise DataError(f"data: {source} has labels in column {reader.label_key!r} that are no classes")
-        classes, targets = place_labels(labels, names, self.name)
+        classes, targets = index_labels(labels, names, self.name)
         super().__init__(source, classes, targets)
 
     def name(self, index: int) -> str:
         """The file and the row in it."""
-        place = bisect_right(self._ends, index)
-        return f"{self._files[place]} row {index - (self._ends[place - 1] if place else 0)}"
+        file = bisect_right(self._ends, index)
+        first = self._ends[file - 1] if file else 0
+        return f"{self._files[file]} row {index - first}"
 
     def file(self, index: int) -> str | BinaryIO:
         """The bytes, or the path of a file, in the folder of the data unless others are allowed."""
@@ -74,30 +82,28 @@ class HfImages(EncodedImages):
                 return io.BytesIO(content)
             if not (named := row.get("path")):
                 raise DataError("the row has no image")
+            # Links are followed before it is seen whether a path stays in a folder.
             for folder in self._folders:
                 if (path := (folder / named).resolve()).is_relative_to(folder):
                     return str(path)
             if self._allow_outside:
                 return str(self._folders[0] / named)
             remedy = "" if self._allow_outside is None else "; --allow_outside true reads it"
-            raise DataError(f"the row has no image, but names a file elsewhere: {shown(named)}{remedy}")
+            raise DataError(f"the row has no image, but names a file elsewhere: {named}{remedy}")
         except (OSError, ValueError) as error:
             if is_limit(error):
                 raise
             raise UnreadableImageError(self.name(index), first_line(error)) from None
 
 
-def open_parquet(
-    files: Sequence[Path], root: Path, split: str, data_dir: Path, *, allow_outside: bool = False
-) -> HfImages:
-    """Open parquet files of a split in a folder.
+def find_parquet(source: SplitSource) -> Opener | None:
+    """Parquet files of a split; class folders go before them."""
+    files = [] if subfolders(source.folder) else source.files(PARQUET)
+    return partial(_open_parquet, files, source) if files else None
 
-    Args:
-        files: The files, in order.
-        root: The folder of the dataset, where ``classes.txt`` may be.
-        split: The split by the name it has in the names of the files.
-        data_dir: Where ``datasets`` keeps its copy.
-        allow_outside: Whether rows may name files outside of the folder.
+
+def _open_parquet(files: Sequence[Path], source: SplitSource) -> HfImages:
+    """Open parquet files of a split in a folder.
 
     Raises:
         DataError: ``datasets`` is not there, or the files cannot be read as images.
@@ -113,16 +119,17 @@ def open_parquet(
                 columns = table.schema_arrow.names
         except (ArrowException, OSError) as error:
             raise DataError(f"data: {file} is not a whole parquet file ({first_line(error)})") from None
+    folder, data_dir = files[0].parent, source.data_dir
     try:
-        reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(files[0].parent), data_dir)
+        reader = _read(str(_link(files, _cache(data_dir))), "train", columns, str(folder), data_dir)
     except DataError:
-        _find_damage(files)
+        _refuse_damaged(files)  # the library does not say which file it is
         raise
-    source, names = str(files[0].parent / f"{split}*.parquet"), read_class_names(root)
-    return HfImages(reader, source, names, [root], rows, allow_outside=allow_outside)
+    name, classes = str(folder / f"{source.split}*.parquet"), read_class_names(source.root)
+    return HfImages(reader, name, classes, [source.root], rows, allow_outside=source.allow_outside)
 
 
-def _find_damage(files: Sequence[Path]) -> None:
+def _refuse_damaged(files: Sequence[Path]) -> None:
     """Read files whole.
 
     Raises:
@@ -141,12 +148,13 @@ def _find_damage(files: Sequence[Path]) -> None:
 
 def _link(files: Sequence[Path], cache: Path) -> Path:
     """A folder with links to these files: the reader takes a folder, and guesses what in it is of a split."""
+    # Files that were changed get another folder, since the library takes its copy by the name of the folder.
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     folder = cache / "links" / hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    for place, (path, _, _) in enumerate(stats):
-        with suppress(FileExistsError):
-            (folder / f"train-{place:05}-of-{len(stats):05}.parquet").symlink_to(path)
+    for number, (path, _, _) in enumerate(stats):
+        with suppress(FileExistsError):  # another process may be linking them too
+            (folder / f"train-{number:05}-of-{len(stats):05}.parquet").symlink_to(path)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Masks in COCO files: polygons, run lengths, and run lengths as text."""
+"""Segmentations in COCO files: polygons, run lengths, and run lengths as text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ LONGEST_OUTLINE = 2**23
 Mask = npt.NDArray[np.uint8]
 
 
-def read_mask(segmentation: Any, height: int, width: int) -> Any:
+def read_segmentation(segmentation: Any, height: int, width: int) -> Any:
     """A mask as ``decode_mask`` takes it. Text of runs is not looked into, since that is to decode it.
 
     Raises:
@@ -47,11 +47,13 @@ def read_mask(segmentation: Any, height: int, width: int) -> Any:
 
 def _outline(polygons: Sequence[Sequence[float]]) -> float:
     """Pixels along polygons, or a bound that is quickly found where that is within the limit."""
+    # A quick bound is enough for usual polygons: all sides as long as the whole extent.
     most = sum(len(points) * (max(points) - min(points)) for points in polygons if points)
     if most <= LONGEST_OUTLINE:
         return most
+    # Along each side the longer of its two extents, as the library steps from pixel to pixel.
     corners = [np.array(points, np.float64).reshape(-1, 2) for points in polygons if points]
-    return float(sum(np.abs(places - np.roll(places, 1, 0)).max(1).sum() for places in corners))
+    return float(sum(np.abs(points - np.roll(points, 1, 0)).max(1).sum() for points in corners))
 
 
 def _read_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def _read_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     if size != [height, width]:
         raise ValueError(f"has a mask of size {cut(size)}, expected that of its image, [{height}, {width}]")
     read = dict(size=[height, width], counts=counts)
-    if isinstance(counts, str):
+    if isinstance(counts, str):  # only decoding shows whether it is damaged
         return read
     if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("has a mask whose counts are no list of whole numbers, nor text")

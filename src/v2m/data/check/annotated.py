@@ -1,22 +1,21 @@
 """What checks of objects and of masks have in common: splits of images with annotations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from v2m.data.check import (
-    Facts,
+from v2m.data.check.facts import Facts, inspect_opened, unreadable
+from v2m.data.check.problems import (
     Named,
     Problem,
+    class_problems,
     find_twins,
     image_problems,
-    inspect_opened,
-    unreadable,
     worst_first,
 )
+from v2m.data.errors import UnreadableImageError
 from v2m.data.images import opened_image
 from v2m.data.orientation import find_orientation
-from v2m.system.errors import UnreadableImageError
 
 
 class Look(NamedTuple):
@@ -76,6 +75,7 @@ def look_at(path: str) -> Look:
 def fits(look: Look, size: tuple[int, int]) -> bool:
     """Whether annotations of this width and height are of an image, as it is stored or upright."""
     is_on_its_side = look.orientation in range(5, 9)
+    # Annotations may count in the stored pixels or in the upright ones.
     return size == look.facts.size or (is_on_its_side and size == look.facts.size[::-1])
 
 
@@ -92,14 +92,6 @@ def find_annotated_problems(splits: Sequence[AnnotatedSplit], tiny: int) -> list
         problems += split.problems
         for index, look in enumerate(split.looks):
             problems += [Problem(split.name, split.data.name(index), *found) for found in look.problems]
-        problems += _class_problems(split, splits[0])
+        problems += class_problems(split.name, split.counts, splits[0].counts)
     problems += [problem for problem, *_ in find_twins(splits)]
     return worst_first(problems)
-
-
-def _class_problems(split: AnnotatedSplit, first: AnnotatedSplit) -> Iterator[Problem]:
-    for name in dict.fromkeys([*split.counts, *first.counts]):
-        if not split.counts.get(name):
-            yield Problem(split.name, None, "empty class", name)
-        if name not in first.counts:
-            yield Problem(split.name, None, "unknown class", name)

@@ -1,16 +1,17 @@
-"""What a look at masks says of their labels: whether there is anything to learn from them."""
+"""Whether there is anything to learn from masks, by a look at their labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from v2m.data.errors import UnreadableImageError
 from v2m.data.images import opened_image
 from v2m.data.masks.dataset import VALUES, MaskedImages
-from v2m.system.errors import DataError, UnreadableImageError, few
+from v2m.data.sample import sample, sample_first
+from v2m.system.errors import DataError, few
 
 SAMPLE = 128
 """Masks that are looked at, of a split that has more; all are where these show less than two classes."""
@@ -42,7 +43,7 @@ def count_labels(data: MaskedImages) -> LabelCounts:
     ignored = np.zeros(VALUES, np.int64)
     masks = usable = 0
     unusable = None
-    for index in _spread(len(data)):
+    for index in sample_first(len(data), SAMPLE):
         masks += 1
         try:
             values, labels = data.read_mask(index)
@@ -53,16 +54,10 @@ def count_labels(data: MaskedImages) -> LabelCounts:
             is_labelled = labels != data.ignore_index
             classes += np.bincount(labels[is_labelled], minlength=len(classes))
             ignored += np.bincount(values[~is_labelled], minlength=VALUES)
+        # One class in a sample may be chance, so it takes all masks to say that there is no other.
         if masks >= SAMPLE and np.count_nonzero(classes) > 1:
             break
     return LabelCounts(masks, classes, ignored, unusable, usable)
-
-
-def _spread(count: int) -> Iterator[int]:
-    """The numbers below ``count``: first ``SAMPLE`` of them in even steps, then the others."""
-    first = [place * count // SAMPLE for place in range(SAMPLE)] if count > SAMPLE else range(count)
-    yield from first
-    yield from sorted(set(range(count)).difference(first))
 
 
 def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], None]) -> None:
@@ -85,6 +80,8 @@ def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], No
     is_whole = counts.masks == len(data)
     looked = f"{counts.masks:,} in all" if is_whole else f"{counts.masks:,} of {len(data):,} looked at"
     where = f"the masks of {data.source} ({looked})"
+
+    # Nothing to learn from is an error.
     if not counts.usable:
         raise DataError(
             f"data: none of {where} can be used, the first is {counts.unusable}; values get other labels by "
@@ -97,6 +94,8 @@ def check_labels(data: MaskedImages, is_training: bool, warn: Callable[[str], No
             f"data: every labelled pixel of {where} is of the class {data.classes[seen[0]]}, so there is "
             f"nothing to learn{_remedy(data, counts)}"
         )
+
+    # What is only odd is a warning.
     if missing and (is_whole or 2 * len(missing) >= len(data.classes)):
         lost = "they cannot be learned" if is_training else "scores say nothing of them"
         warn(f"{where} have no pixel of the classes {few(missing)}: {lost}{_remedy(data, counts)}")
@@ -122,12 +121,13 @@ def _remedy(data: MaskedImages, counts: LabelCounts) -> str:
 def _tell_other_colours(data: MaskedImages) -> list[str]:
     """A line where a value has a colour of its own in some mask, as in colours that were made a palette."""
     palettes: dict[Path, list[int]] = {}
-    for path in map(data.mask, islice(_spread(len(data)), SAMPLE)):
+    for path in map(data.mask, sample(len(data), SAMPLE)):
         with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:
             if mask.mode == "P":
                 palettes[path] = mask.getpalette() or []
     if len({*map(tuple, palettes.values())}) < 2:
         return []
+    # Palettes may differ in colours that no pixel has, so pixels are looked at too.
     first: dict[int, tuple[tuple[int, ...], Path]] = {}
     for path, palette in palettes.items():
         with suppress(UnreadableImageError), opened_image(path, str(path)) as mask:

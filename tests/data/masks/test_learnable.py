@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.data.masks.test_dataset import write_image, write_mask
-from v2m.data.masks.dataset import open_masks
-from v2m.data.masks.labels import SAMPLE, check_labels, count_labels
+from v2m.data.masks.learnable import SAMPLE, check_labels, count_labels
+from v2m.data.masks.open import open_masks
 from v2m.system.errors import DataError
 
 CAR = np.array([[0, 0, 255], [0, 255, 0]], np.uint8)

@@ -4,7 +4,7 @@ import pytest
 from tests.data.classes.test_named import fashion_archives  # noqa: F401 - a fixture
 from v2m.data import DATASETS, open_dataset
 from v2m.data.classes import named
-from v2m.data.classes.relations import BAG, GARMENT, RELATIONS, SNEAKER, build_scenes
+from v2m.data.classes.fashion_relations import BAG, GARMENT, RELATIONS, SNEAKER, build_relations
 
 GRAY = np.array([20, 40, 60, 80, 100, 120, 140, 160, 180, 200], np.uint8)
 
@@ -14,7 +14,7 @@ def flat():
     """400 scenes of garments that are squares of one gray for each class."""
     labels = np.arange(40) % 10
     images = np.broadcast_to(GRAY[labels, None, None], (40, 28, 28))
-    return build_scenes(images, labels, count=400, seed=3)
+    return build_relations(images, labels, count=400, seed=3)
 
 
 def corner(scene, label):
@@ -55,7 +55,7 @@ def test_every_scene_holds_two_other_garments(flat):
 def test_scenes_are_the_same_each_time_and_others_for_another_seed():
     labels = np.arange(40) % 10
     images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
-    first, again, other = (build_scenes(images, labels, 12, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (build_relations(images, labels, 12, seed)[0] for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any((1, 2)).all()
 

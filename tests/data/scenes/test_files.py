@@ -8,10 +8,11 @@ from PIL import Image
 from pycocotools import mask as oracle
 
 from v2m.data.classes.dataset import ArrayImages
-from v2m.data.coco.dataset import open_coco
-from v2m.data.scenes import dataset as scenes
-from v2m.data.scenes.dataset import ScenesConfig, build_scenes, make_scene, run_lengths
+from v2m.data.coco.open import open_coco
+from v2m.data.scenes import files as scenes
+from v2m.data.scenes.files import build_scenes, run_lengths
 from v2m.data.scenes.parts import LEVEL, cut_out, make_ground
+from v2m.data.scenes.scene import ScenesConfig, make_scene
 from v2m.system.errors import DataError
 
 NAMES = ["Shirt", "Shoe", "Bag", "Hat"]

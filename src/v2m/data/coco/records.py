@@ -1,21 +1,17 @@
-"""Files in COCO format: where they are in a folder, and reading them."""
+"""Reading a file in COCO format, and what every image and category in it must have."""
 
 import gc
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from v2m.data.classes.formats import SPLITS, VAL_SPLITS
-from v2m.data.classes.named import Split
 from v2m.data.coco.values import FARTHEST, ID, MOST_SHOWN, NAME, PATH, WHOLE, Field, cut
 from v2m.system.errors import DataError, few, first_line
 from v2m.system.files import open_file
 
-BESIDE_IMAGES = "_annotations.coco.json"
 MOST_PIXELS = 2**31
 """Of an image, by the annotations. Pillow reads a tenth of that."""
 
@@ -43,59 +39,6 @@ class Records(NamedTuple):
     images: list[Record]
     categories: list[Record]
     annotations: list[Record]
-
-
-def find_annotations(root: Path, split: Split) -> tuple[Path, Path]:
-    """The annotations of a split and the folder of its images.
-
-    Args:
-        root: Folder with ``annotations/instances_<split>*.json`` and the images in ``<split>*`` or
-            ``images/<split>*``; or with ``<split>/_annotations.coco.json`` beside the images.
-        split: ``"train"`` or ``"val"`` (or what it is called there: validation, valid or test).
-
-    Raises:
-        DataError: there are none, or several, or no folder of images.
-    """
-    if not root.is_dir():
-        raise DataError(f"data: {root} is not a folder")
-    names = ("train",) if split == "train" else VAL_SPLITS
-    found = next(filter(None, (_find_split(root, name) for name in names)), None)
-    if found:
-        return found
-    looked = f"annotations/instances_{split}*.json nor {split}/{BESIDE_IMAGES}"
-    others = f" (nor those of {', '.join(names[1:])})" if names[1:] else ""
-    raise DataError(f"data: {root} has neither {looked}{others}")
-
-
-def find_all_annotations(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The annotations of every split that there is, and the folder of its images.
-
-    Raises:
-        DataError: there are several of one split, or no folder of images.
-    """
-    found = {name: _find_split(root, name) for name in SPLITS}
-    return {name: paths for name, paths in found.items() if paths}
-
-
-def _find_split(root: Path, name: str) -> tuple[Path, Path] | None:
-    pattern = re.compile(rf"instances_({name}(?![a-z]).*)\.json")
-    files = sorted(path for path in root.glob("annotations/*.json") if pattern.fullmatch(path.name))
-    if len(files) > 1:
-        found = few([path.name for path in files])
-        raise DataError(f"data: {root / 'annotations'} has {found}, expected one file of {name}")
-    if files:
-        folder = files[0].stem.removeprefix("instances_")
-        return files[0], _image_folder(files[0], [root / "images" / folder, root / folder])
-    beside = root / name / BESIDE_IMAGES
-    return (beside, root / name) if beside.is_file() else None
-
-
-def _image_folder(annotations: Path, folders: Sequence[Path]) -> Path:
-    found = next((folder for folder in folders if folder.is_dir()), None)
-    if found is None:
-        looked = " nor ".join(f"{folder}/" for folder in folders)
-        raise DataError(f"data: {annotations} has no images, expected in {looked}")
-    return found
 
 
 def read_records(path: Path) -> Records:
@@ -145,19 +88,19 @@ def _no_collection() -> Iterator[None]:
 
 
 def _read_fields(path: Path, kind: str, records: Sequence[Any], fields: dict[str, Field]) -> None:
-    """Put what was read in place of what is in the file."""
+    """Check fields of all records; what is in the file is replaced by what was read."""
     if not {*map(type, records)} <= {dict}:
         odd = next(record for record in records if not isinstance(record, dict))
         raise DataError(f"data: {path}: {kind} hold {cut(odd)}, expected objects{_with(fields)}")
     for name, field in fields.items():
-        for place, record in enumerate(records):
+        for index, record in enumerate(records):
             value = field.read(record.get(name))
             if value is None:
                 found = f"{name} {cut(record[name])}" if name in record else f"no {name}"
-                which = f"id {cut(record['id'])}" if name != "id" else f"number {place + 1}"
+                which = f"id {cut(record['id'])}" if name != "id" else f"number {index + 1}"
                 raise DataError(f"data: {path}: {kind} {which} has {found}, expected {field.expected}")
             record[name] = value
-    ids = [record["id"] for record in records] if fields else []
+    ids = [record["id"] for record in records] if fields else []  # those of annotations are names only
     if len(set(ids)) < len(ids):
         twice = [str(id)[:MOST_SHOWN] for id, count in Counter(ids).items() if count > 1]
         raise DataError(f"data: {path} has ids of {kind} twice: {few(twice)}")

@@ -1,0 +1,15 @@
+"""Splits of a dataset, and the names that folders and files have for them."""
+
+from typing import Literal, TypeAlias
+
+Split: TypeAlias = Literal["train", "val"]
+"""What a split is for: to train on, or to validate on."""
+
+VAL_SPLITS = ("val", "validation", "valid", "test")
+"""Names of a split to validate on; of those that a dataset has, the first one counts."""
+SPLITS = ("train", *VAL_SPLITS)
+
+
+def split_names(split: Split) -> tuple[str, ...]:
+    """The names that a split may have in a dataset, the usual one first."""
+    return ("train",) if split == "train" else VAL_SPLITS
