@@ -74,7 +74,7 @@ class Learner:
     ) -> None:
         self._task, self._config, self._accelerator = task, task.config, accelerator
         config, device = task.config, accelerator.device
-        model = parallel.share_batch_norm(task.build_model(pretrained), accelerator)
+        model = parallel.share_batch_norm(task.build(pretrained), accelerator)
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         is_plain = not (config.fsdp or config.channels_last)
         self._plain_model = None if is_plain else copy.deepcopy(model)  # to save: undivided, contiguous

@@ -27,7 +27,7 @@ from v2m.system.errors import DataError, few, same_name
 from v2m.system.names import shell_word
 from v2m.tasks import Task, find_task
 from v2m.tasks.config import TrainConfig, settings
-from v2m.tasks.task import is_finite
+from v2m.tasks.evaluation import is_finite
 
 STEPS_BETWEEN_LOGS = 20
 LESS = "Try a lower --optimizer.lr or --optimizer.clip_grad"
@@ -301,7 +301,7 @@ class _Trainer:
         self.saved_at = time.monotonic()
         if not is_finite(evaluation.scores) if evaluation else self.skipped_in_row:
             return False
-        learnt, save = self.learner.state(), partial(self.task.save_model, self.learner.plain_model())
+        learnt, save = self.learner.state(), partial(self.task.save, self.learner.plain_model())
         if not self.is_main:
             return True
         self.run.write_model(save)
