@@ -14,7 +14,8 @@ from tests.cli.test_cli import fails
 from v2m.cli import embed, main
 from v2m.data import ImageSpec
 from v2m.features.files import Features, read_features, write_features
-from v2m.tasks.classification.head import save_model
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.saved import save
 
 SPEC = ImageSpec((8, 8), 1, (0.305,), (0.376,), 1.0, "bicubic")
 PARTS = 3
@@ -27,7 +28,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     model = timm.create_model("v2m_nano", in_chans=1, num_classes=10, img_size=8)
-    save_model(model, folder, list("0123456789"), SPEC)
+    save(model, ClassificationEvaluator(list("0123456789"), SPEC), folder)
     return folder
 
 

@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from tests.tasks.test_hostile_folders import NANO, edit
-from tests.tasks.test_hub import make_classifier
+from tests.tasks.test_model_folder import make_classifier
 from v2m.cli import main
-from v2m.tasks.classification.head import classify_files, load_model
-from v2m.tasks.hub import CONFIG
+from v2m.tasks import load_model
+from v2m.tasks.evaluation import predict_files
+from v2m.tasks.model_folder import CONFIG
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ def test_names_of_classes_cannot_steer_a_terminal(folder, image, capsys):
 
 
 def test_scores_that_are_no_numbers_are_told(folder, image):
-    model, _, _, spec = load_model(folder)
-    torch.nn.init.constant_(model.head.bias, torch.nan)
-    ((path, found),) = classify_files(model, spec, [image], torch.device("cpu"), 1)
+    saved = load_model(folder)
+    torch.nn.init.constant_(saved.model.head.bias, torch.nan)
+    ((path, found),) = predict_files(saved.model, saved.evaluator, [image], torch.device("cpu"), 1)
     assert path == image
     assert "scores are infinite or NaN" in str(found)

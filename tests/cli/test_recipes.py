@@ -7,7 +7,7 @@ import torch
 from tests.cli.test_cli import QUICK, fails
 from v2m.cli import main
 from v2m.recipes import RECIPES
-from v2m.tasks.classification.head import load_model
+from v2m.tasks import load_model
 
 
 def test_the_table_names_every_recipe_and_where_it_is_from(capsys):

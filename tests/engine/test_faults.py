@@ -18,8 +18,8 @@ from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError
 from v2m.system.files import put_in_place, replace_file
+from v2m.tasks import load_model
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
-from v2m.tasks.classification.head import load_model
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig
 
 
@@ -94,7 +94,7 @@ def test_damaged_checkpoints_never_let_a_new_run_begin_in_their_place(config, co
     assert run.has_checkpoint
     with pytest.raises(FileExistsError, match="is not empty"):
         train(config, console)
-    assert load_model(run.path).classes == ["blue", "green", "red"]
+    assert load_model(run.path).evaluator.classes == ["blue", "green", "red"]
 
 
 @pytest.fixture

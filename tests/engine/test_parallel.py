@@ -138,6 +138,8 @@ from v2m.engine import parallel
 from v2m.engine.run_folder import RunFolder
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.head import load_model
+from v2m.engine.run_folder import RunFolder
+from v2m.tasks import load_model
 from v2m.tasks.classification.metrics import ClassificationResults
 
 accelerator = parallel.start("cpu")
@@ -146,10 +148,10 @@ assert parallel.gather_items(accelerator, ["x"] * (rank % 2)) == ["x", "x"]
 assert parallel.from_main(accelerator, lambda: rank) == 0
 
 run, folder, out = map(Path, sys.argv[1:])
-model, _, classes, spec = load_model(run)
-data = open_val_data(str(folder), folder, spec, classes)
-results = ClassificationResults(classes)
-found = evaluate(model, EvalLoader(data, 2, rank=rank, processes=4), results, accelerator)
+saved = load_model(run)
+data = saved.evaluator.open_data(str(folder), folder)
+results = ClassificationResults(saved.evaluator.classes)
+found = evaluate(saved.model, EvalLoader(data, 2, rank=rank, processes=4), results, accelerator)
 assert len(found.unreadable) == 1
 assert results.indices.tolist() == sorted(results.indices.tolist())
 if accelerator.is_main_process:

@@ -242,7 +242,7 @@ def test_a_compiled_model_trains_nearly_the_same(plain, task, backend, tmp_path,
 
 @each_task
 def test_rates_fall_from_the_head_to_the_stem_with_layer_decay(scenes, task, tmp_path):
-    model = opened_task(configure(task, scenes, tmp_path / "run")).build_model(None)
+    model = opened_task(configure(task, scenes, tmp_path / "run")).build(None)
     optimizer = build_optimizer(model, OptimizerConfig(lr=1.0, layer_decay=0.5))
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     seen = {}
@@ -265,7 +265,7 @@ def test_rates_fall_from_the_head_to_the_stem_with_layer_decay(scenes, task, tmp
 
 
 def test_rates_of_layers_follow_the_schedule_alike(scenes, tmp_path):
-    model = opened_task(configure("segmentation", scenes, tmp_path / "run")).build_model(None)
+    model = opened_task(configure("segmentation", scenes, tmp_path / "run")).build(None)
     optimizer = build_optimizer(model, OptimizerConfig(lr=1.0, layer_decay=0.5))
     schedule = build_schedule(optimizer, ScheduleConfig("steps", warmup=0.0), 12)
     schedule.step_update(8)

@@ -13,7 +13,7 @@ from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.evaluate import evaluate
 from v2m.engine.run_folder import RunFolder
-from v2m.tasks import find_task
+from v2m.tasks import load_model
 
 ALIKE = dict(
     detection=["--head.detector=retinanet", "--augment.jitter=[1, 1]", "--augment.crop_size=64"],
@@ -93,7 +93,7 @@ def test_two_processes_train_as_one_does(together, alone, task, kind):
 def test_what_was_scored_together_is_what_was_saved(together, scenes, task, tmp_path):
     """To the last digit, although batch norms of the processes have seen other images."""
     run = RunFolder(together / task)
-    saved = find_task(task).load_model(run.path)
+    saved = load_model(run.path)
     data = saved.evaluator.open_data(str(scenes), tmp_path)
     batches = EvalLoader(data, 2, collate=saved.evaluator.collate)
     found = evaluate(saved.model, batches, saved.evaluator.results(data), parallel.start("cpu"))

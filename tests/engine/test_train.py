@@ -22,8 +22,8 @@ from v2m.engine.run_folder import RunFolder
 from v2m.engine.stopping import Interrupted
 from v2m.engine.train import NonFiniteLossError, train
 from v2m.system.errors import DataError
+from v2m.tasks import load_model
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
-from v2m.tasks.classification.head import load_model
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig
 
 SMALL = dict(
@@ -92,11 +92,11 @@ def test_a_run_leaves_everything_in_its_folder(config, console, image_folder):
     assert rows[-1]["lr"] == pytest.approx(config.schedule.min_lr, abs=1e-6)
 
     saved = load_model(run.path)
-    assert saved.classes == ["blue", "green", "red"]
-    assert saved.spec.img_size == (8, 12)
+    assert saved.evaluator.classes == ["blue", "green", "red"]
+    assert saved.evaluator.spec.img_size == (8, 12)
     resolved = yaml.safe_load(run.config.read_text())
     assert (resolved["data"], resolved["augment"]["mixup"]) == (str(image_folder), 0.5)
-    assert resolved["input"]["mean"] == list(saved.spec.mean)
+    assert resolved["input"]["mean"] == list(saved.evaluator.spec.mean)
 
     state = saved_state(run)
     assert torch.equal(state["ema"]["head.weight"], load_file(run.path / "model.safetensors")["head.weight"])
@@ -307,7 +307,7 @@ def test_the_best_weights_are_kept_apart(config, console, monkeypatch):
     train(dataclasses.replace(config, epochs=4), console, on_epoch=on_epoch)
     best = load_file(RunFolder(config.output).best / "model.safetensors")["head.weight"]
     assert [best.equal(value) for value in weights] == [False, True, False, False]
-    assert load_model(RunFolder(config.output).best).classes == ["blue", "green", "red"]
+    assert load_model(RunFolder(config.output).best).evaluator.classes == ["blue", "green", "red"]
 
 
 def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(config, console, tmp_path):
@@ -390,7 +390,7 @@ def test_ways_to_save_time_or_memory_train_nearly_the_same(config, console, chan
     assert (
         difference <= (0.05 if "precision" in change else 1e-4) * plain.evaluation.results.logits.abs().max()
     )
-    assert load_model(RunFolder(config.output).path).classes == ["blue", "green", "red"]
+    assert load_model(RunFolder(config.output).path).evaluator.classes == ["blue", "green", "red"]
 
 
 @pytest.mark.skipif(not has_compiler, reason="torch.compile needs a compiler")

@@ -15,7 +15,8 @@ from v2m.features import embed as module
 from v2m.features.embed import EmbedConfig, embed, parts_folder
 from v2m.features.files import read_features
 from v2m.features.frozen import open_frozen
-from v2m.tasks.classification.head import save_model
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.saved import save
 
 SPEC = ImageSpec((8, 12), 3, (0.5,) * 3, (0.25,) * 3, 1.0, "bicubic")
 
@@ -34,7 +35,7 @@ def run(tmp_path):
     model = timm.create_model(
         "v2m_nano", depth=1, embed_dim=16, d_state=2, num_classes=3, img_size=SPEC.img_size
     )
-    save_model(model, folder, ["blue", "green", "red"], SPEC)
+    save(model, ClassificationEvaluator(["blue", "green", "red"], SPEC), folder)
     return folder
 
 
@@ -139,7 +140,7 @@ def test_parts_of_something_else_are_dropped(work, run, tmp_path, monkeypatch):
     interrupted()
     model = timm.create_model(f"local-dir:{run}", pretrained=True)
     torch.nn.init.normal_(model.norm.weight)
-    save_model(model, run, ["blue", "green", "red"], SPEC)
+    save(model, ClassificationEvaluator(["blue", "green", "red"], SPEC), run)
     assert "are of another model\n" in work()
     content = (tmp_path / "features.npz").read_bytes()
     (tmp_path / "features.npz").unlink()

@@ -4,7 +4,8 @@ import torch
 
 from v2m.data import ImageSpec
 from v2m.features.frozen import open_frozen, pooled_features
-from v2m.tasks.classification.head import save_model
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.saved import save
 
 SPEC = ImageSpec((8, 12), 3, (0.5,) * 3, (0.25,) * 3, 1.0, "bicubic")
 
@@ -12,7 +13,7 @@ SPEC = ImageSpec((8, 12), 3, (0.5,) * 3, (0.25,) * 3, 1.0, "bicubic")
 @pytest.fixture
 def folder(tmp_path):
     model = timm.create_model("v2m_nano", depth=1, embed_dim=16, d_state=2, num_classes=3, img_size=8)
-    save_model(model, tmp_path, ["red", "green", "blue"], SPEC)
+    save(model, ClassificationEvaluator(["red", "green", "blue"], SPEC), tmp_path)
     return tmp_path
 
 
@@ -23,7 +24,7 @@ def test_a_folder_is_known_by_what_it_holds(folder):
     assert open_frozen(str(folder / "model.safetensors"), "digits").sha256 == frozen.sha256
     with torch.no_grad():
         frozen.model.norm.weight[0] += 1
-    save_model(frozen.model, folder, ["red", "green", "blue"], SPEC)
+    save(frozen.model, ClassificationEvaluator(["red", "green", "blue"], SPEC), folder)
     assert open_frozen(str(folder), "digits").sha256 != frozen.sha256
 
 

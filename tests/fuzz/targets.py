@@ -31,7 +31,8 @@ from v2m.engine.resolve import resolve
 from v2m.features.files import Features, write_features
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig
-from v2m.tasks.classification.head import save_model
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.saved import save
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.detection.config import DetectionConfig
 from v2m.tasks.segmentation.config import SegmentationConfig
@@ -184,7 +185,7 @@ def make_classifier(folder: Path) -> None:
     model = create_model("v2m_nano", num_classes=3, img_size=16, **TINY_CLASSIFIER)
     (folder / "model").mkdir()
     spec = ImageSpec((16, 16), 3, (0.5,) * 3, (0.2,) * 3, 1.0, "bicubic")
-    save_model(model, folder / "model", ["a", "b", "c"], spec)
+    save(model, ClassificationEvaluator(["a", "b", "c"], spec), folder / "model")
     forget_sums(folder / "model")
     Image.new("RGB", (20, 16), "red").save(folder / "photo.png")
 
@@ -200,7 +201,7 @@ def make_task_model(folder: Path, config: TrainConfig) -> None:
     task = resolved(config)
     task.open_data(print)
     (folder / "model").mkdir()
-    task.save_model(task.build_model(None), folder / "model")
+    task.save(task.build(None), folder / "model")
     forget_sums(folder / "model")
     Image.new("RGB", (64, 48), "red").save(folder / "photo.png")
 

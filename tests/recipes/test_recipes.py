@@ -15,12 +15,12 @@ from v2m.engine.run_folder import RunFolder
 from v2m.models import MODELS
 from v2m.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from v2m.tasks import find_task
-from v2m.tasks.backbone import OnBackbone
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import build_model
+from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.hub import model_defaults
+from v2m.tasks.feature_backbone import OnBackbone
+from v2m.tasks.timm_models import model_defaults
 
 OWN_DATA = [name for name in RECIPES if hasattr(RECIPES[name], "data")]
 IMAGENET_IMAGES = 1_281_167
@@ -63,11 +63,11 @@ def test_a_recipe_builds_its_model(name):
         task = find_task(config.task)(find_task(config.task).resolve(config))
         task.classes = [str(i) for i in range(80)]
         with torch.device("meta"):
-            assert isinstance(task.build_model(None), OnBackbone)
+            assert isinstance(task.build(None), OnBackbone)
         return
     spec = resolve_image_spec(config.input, config.data, model_defaults(config.model))
     with torch.device("meta"):
-        model = build_model(config.model, config.model_args, 1000, spec)
+        model = build_classifier(config.model, config.model_args, 1000, spec)
         logits = model(torch.empty(2, spec.in_chans, *spec.img_size))
     assert logits.shape == (2, 1000)
 

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.scenes import MODEL_ARGS, TASKS, make_scenes
-from tests.tasks.test_hub import make, make_classifier, make_folders
+from tests.tasks.test_model_folder import make, make_classifier, make_folders
 from v2m.data import ImageSpec
 from v2m.system.errors import DataError
-from v2m.tasks import find_task, hub
-from v2m.tasks.backbone import Backbone
-from v2m.tasks.classification.head import build_model, load_model
+from v2m.tasks import load_model, model_folder
+from v2m.tasks.classification.model import build_classifier
+from v2m.tasks.feature_backbone import FeatureBackbone
 from v2m.tasks.saved_config import SHA256
 
 SPEC = ImageSpec((32, 32), 3, (0.3,) * 3, (0.4,) * 3, 1.0, "bicubic")
@@ -45,7 +45,7 @@ def nano(tmp_path):
 
 def edit(folder, **changes):
     """Change entries of ``config.json``, as an attacker does: without sums."""
-    path = folder / hub.CONFIG
+    path = folder / model_folder.CONFIG
     config = json.loads(path.read_text())
     config.pop(SHA256, None)
     for name, change in changes.items():
@@ -122,16 +122,16 @@ def test_settings_that_no_model_has_are_refused(nano, changes, message):
     "content", [b"[]", b'"text"', b"", b"[" * 100_000, b"\xff\xfe", b"9" * 5000, b"null"]
 )
 def test_files_that_are_no_settings_are_refused(nano, content):
-    (nano / hub.CONFIG).write_bytes(content)
+    (nano / model_folder.CONFIG).write_bytes(content)
     assert "the model cannot be loaded (config.json: " in refuse(load_model, nano)
 
 
 def test_a_configuration_may_not_be_huge_or_a_pipe(nano):
-    with (nano / hub.CONFIG).open("ab") as file:
+    with (nano / model_folder.CONFIG).open("ab") as file:
         file.truncate(2**30)
     assert "has more than 16,777,216 bytes" in refuse(load_model, nano)
-    (nano / hub.CONFIG).unlink()
-    os.mkfifo(nano / hub.CONFIG)
+    (nano / model_folder.CONFIG).unlink()
+    os.mkfifo(nano / model_folder.CONFIG)
     assert "no model there" in refuse(load_model, nano)
 
 
@@ -153,7 +153,7 @@ def test_no_other_file_is_read(folders, task, tmp_path):
     other.write_bytes(pickle.dumps(Payload(str(planted))))
     sources = dict(file=str(other), url=f"file://{other}", hf_hub_id="a/b", custom_load=True, source="url")
     edit(folder, pretrained_cfg=sources)
-    find_task(task).load_model(folder)
+    load_model(folder)
     for args in (
         dict(checkpoint_path=str(other)),
         dict(pretrained_cfg=sources),
@@ -163,11 +163,11 @@ def test_no_other_file_is_read(folders, task, tmp_path):
         dict(features_only=True),
     ):
         edit(shutil.copytree(folders[task], tmp_path / next(iter(args))), model_args=args)
-        message = refuse(find_task(task).load_model, tmp_path / next(iter(args)))
+        message = refuse(load_model, tmp_path / next(iter(args)))
         assert f"{next(iter(args))!r} is no argument of a model" in message
         for build in (
-            lambda args=args: build_model("v2m_nano", args, 3, SPEC),
-            lambda args=args: Backbone("v2m_lite_nano", args, (32, 32)),
+            lambda args=args: build_classifier("v2m_nano", args, 3, SPEC),
+            lambda args=args: FeatureBackbone("v2m_lite_nano", args, (32, 32)),
         ):
             with pytest.raises(ValueError, match="is no argument of a model"):
                 build()
@@ -192,9 +192,9 @@ def test_no_task_builds_more_than_there_are_weights_for(folders, task, tmp_path)
         folder = shutil.copytree(folders[task], tmp_path / str(number))
         edit(folder, **changes)
         if message is None or changes == dict(label_names=None):
-            find_task(task).load_model(folder)
+            load_model(folder)
         else:
-            found = refuse(find_task(task).load_model, folder)
+            found = refuse(load_model, folder)
             assert re.search(message, found), found
 
 
@@ -203,9 +203,9 @@ def test_a_run_does_not_take_arguments_of_a_larger_model_than_there_are_weights_
     scenes, folders, source, tmp_path
 ):
     folder = shutil.copytree(folders[source], tmp_path / "folder")
-    assert hub.resolve_model_args("v2m_lite_nano", {}, str(folder))["depths"] == MODEL_ARGS["depths"]
+    assert model_folder.resolve_model_args("v2m_lite_nano", {}, str(folder))["depths"] == MODEL_ARGS["depths"]
     edit(folder, model_args=dict(depths=[1, 1, 60_000, 1]))
-    assert hub.resolve_model_args("v2m_lite_nano", {}, str(folder)) == {}
+    assert model_folder.resolve_model_args("v2m_lite_nano", {}, str(folder)) == {}
     if source == "classification":
         with pytest.raises(ValueError, match=r"pretrained: .*too small") as caught:
             make("segmentation", scenes, tmp_path, f"--pretrained={folder}")
@@ -223,7 +223,7 @@ def test_a_run_does_not_take_arguments_of_a_larger_model_than_there_are_weights_
 def test_detectors_do_not_take_memory_for_millions_of_boxes(folders, tmp_path, name, value):
     folder = shutil.copytree(folders["detection"], tmp_path / "hostile")
     edit(folder, head={name: value})
-    found = refuse(find_task("detection").load_model, folder)
+    found = refuse(load_model, folder)
     assert f"head.{name} is 4,000,000 in evaluation, expected at most" in found
 
 
@@ -251,7 +251,7 @@ def header(content, data=b""):
     ],
 )
 def test_files_that_are_no_weights_are_refused(nano, content):
-    (nano / hub.WEIGHTS).write_bytes(content)
+    (nano / model_folder.WEIGHTS).write_bytes(content)
     assert "the model cannot be loaded" in refuse(load_model, nano)
 
 
@@ -260,45 +260,46 @@ def test_files_that_are_no_weights_are_refused(nano, content):
 def test_weights_that_are_no_numbers_are_refused(folders, task, value, tmp_path):
     folder = shutil.copytree(folders[task], tmp_path / "folder")
     edit(folder)
-    state = load_file(folder / hub.WEIGHTS)
+    state = load_file(folder / model_folder.WEIGHTS)
     name = next(name for name in state if name.endswith("stem.0.conv.weight"))
     state[name].view(-1)[3] = value
-    save_file(state, folder / hub.WEIGHTS)
-    assert f"{name} has values that are infinite or NaN" in refuse(find_task(task).load_model, folder)
+    save_file(state, folder / model_folder.WEIGHTS)
+    assert f"{name} has values that are infinite or NaN" in refuse(load_model, folder)
 
 
 def test_weights_of_another_type_are_refused(nano):
-    state = load_file(nano / hub.WEIGHTS)
-    save_file(state | {"head.bias": state["head.bias"].to(torch.int64)}, nano / hub.WEIGHTS)
+    state = load_file(nano / model_folder.WEIGHTS)
+    save_file(state | {"head.bias": state["head.bias"].to(torch.int64)}, nano / model_folder.WEIGHTS)
     assert "head.bias is of another type than float32" in refuse(load_model, nano)
-    save_file({name: value.half() for name, value in state.items()}, nano / hub.WEIGHTS)
-    assert load_model(nano).classes == ["a", "b", "c"]
+    save_file({name: value.half() for name, value in state.items()}, nano / model_folder.WEIGHTS)
+    assert load_model(nano).evaluator.classes == ["a", "b", "c"]
 
 
 def test_folders_of_timm_have_its_defaults(nano):
-    config = json.loads((nano / hub.CONFIG).read_text())
+    config = json.loads((nano / model_folder.CONFIG).read_text())
     del config["label_names"]
     for name in ("mean", "std", "crop_pct", "interpolation"):
         del config["pretrained_cfg"][name]
-    (nano / hub.CONFIG).write_text(json.dumps(config))
+    (nano / model_folder.CONFIG).write_text(json.dumps(config))
     found = load_model(nano)
-    assert found.classes == ["0", "1", "2"]
-    assert (found.spec.mean, found.spec.crop_pct) == ((0.485, 0.456, 0.406), 0.875)
+    assert found.evaluator.classes == ["0", "1", "2"]
+    spec = found.evaluator.spec
+    assert (spec.mean, spec.crop_pct) == ((0.485, 0.456, 0.406), 0.875)
 
 
 @pytest.mark.parametrize("task", ["classification", *TASKS])
 def test_sums_tell_of_weights_and_settings_that_were_changed(folders, task, tmp_path):
     folder = shutil.copytree(folders[task], tmp_path / "folder")
-    load, path = find_task(task).load_model, folder / hub.CONFIG
+    load, path = load_model, folder / model_folder.CONFIG
     config = json.loads(path.read_text())
     assert sorted(config[SHA256]) == ["settings", "weights"]
     path.write_text(json.dumps(dict(sorted(config.items())), indent=None))  # other spaces, another order
     load(folder)
     path.write_text(json.dumps(config | dict(label_names=config["label_names"][::-1])))
-    assert f"it was changed since it was saved; {hub.ACCEPT}" in refuse(load, folder)
+    assert f"it was changed since it was saved; {model_folder.ACCEPT}" in refuse(load, folder)
     path.write_text(json.dumps(config))
-    state = load_file(folder / hub.WEIGHTS)
-    save_file({name: value + 1 for name, value in state.items()}, folder / hub.WEIGHTS)
+    state = load_file(folder / model_folder.WEIGHTS)
+    save_file({name: value + 1 for name, value in state.items()}, folder / model_folder.WEIGHTS)
     message = refuse(load, folder)
     assert "not the weights that config.json was saved with" in message
     assert "v2m train --resume" in message
@@ -309,19 +310,19 @@ def test_sums_tell_of_weights_and_settings_that_were_changed(folders, task, tmp_
 
 def test_saving_that_is_stopped_between_the_files_is_told_and_made_good(nano, monkeypatch):
     make_classifier(nano, "v2m_nano", NANO)
-    put, done = hub.put_in_place, []
+    put, done = model_folder.put_in_place, []
 
     def stop(partial, path):
         done.append(path.name)
-        if path.name == hub.CONFIG:
+        if path.name == model_folder.CONFIG:
             raise KeyboardInterrupt
         put(partial, path)
 
-    monkeypatch.setattr(hub, "put_in_place", stop)
+    monkeypatch.setattr(model_folder, "put_in_place", stop)
     torch.manual_seed(1)
     with pytest.raises(KeyboardInterrupt):
         make_classifier(nano, "v2m_nano", NANO)
-    assert done == [hub.WEIGHTS, hub.CONFIG]
+    assert done == [model_folder.WEIGHTS, model_folder.CONFIG]
     monkeypatch.undo()
     assert "saving was interrupted" in refuse(load_model, nano)
     make_classifier(nano, "v2m_nano", NANO)

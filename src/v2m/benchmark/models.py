@@ -19,8 +19,8 @@ from v2m.system.errors import DataError
 from v2m.system.yaml_files import parse_yaml
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import build_model
-from v2m.tasks.hub import model_defaults
+from v2m.tasks.classification.model import build_classifier
+from v2m.tasks.timm_models import model_defaults
 
 INFERENCE, TRAINING = MODES = ("inference", "training step")
 CLASSES = 1000
@@ -67,7 +67,7 @@ class ModelChoice:
         size = InputConfig(img_size=(resolution, resolution))
         spec = resolve_image_spec(size, "", model_defaults(self.name))
         try:
-            return build_model(self.name, self.arguments, CLASSES, spec)
+            return build_classifier(self.name, self.arguments, CLASSES, spec)
         except AssertionError as error:  # how timm refuses some sizes
             raise ValueError(f"models: {self.text} at {resolution} px: {error}") from None
 

@@ -1,6 +1,7 @@
 """What people see of a classifier: scores, pictures and predictions."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,26 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from v2m.cli.output import find_inputs, number_table
-from v2m.engine.device import best_device
+from v2m.cli.output import number_table
+from v2m.cli.views import PredictionView
 from v2m.engine.evaluate import Evaluation
-from v2m.engine.progress import track
-from v2m.engine.run_folder import RunFolder
 from v2m.pictures import plot_confusion_matrix, plot_predictions
-from v2m.system.errors import DataError, shown
-from v2m.tasks.classification import ClassificationEvaluator
-from v2m.tasks.classification.head import classify_files
-from v2m.tasks.classification.metrics import Scores
+from v2m.system.errors import shown
+from v2m.tasks.classification.metrics import ClassificationScores
 from v2m.tasks.task import SavedModel
 
 SHEET_IMAGES = 40
-
+CONFUSION, PREDICTIONS = "confusion_matrix.png", "predictions.png"
 FILES = (
-    ("confusion_matrix.png", "which class was taken for which"),
-    ("predictions.png", "images and their predicted classes, the mistakes first"),
+    (CONFUSION, "which class was taken for which"),
+    (PREDICTIONS, "images and their predicted classes, the mistakes first"),
 )
 """Files of ``draw``, and what they are."""
 
 
 def print_scores(out: Console, evaluation: Evaluation) -> None:
     """Print the scores in a line."""
-    scores: Scores = evaluation.scores
+    scores: ClassificationScores = evaluation.scores
     top5 = f"top-5 {scores.top5:.2%}, " if len(scores.classes) > 5 else ""
     out.print(
         f"test accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
@@ -40,7 +37,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     )
 
 
-def print_classes(out: Console, scores: Scores) -> None:
+def print_classes(out: Console, scores: ClassificationScores) -> None:
     """Print a table of the classes."""
     table = number_table("class", "images", "precision", "recall", "F1")
     for row in scores.classes:
@@ -50,18 +47,11 @@ def print_classes(out: Console, scores: Scores) -> None:
 
 
 def draw(folder: Path, title: str, data: Any, evaluation: Evaluation) -> None:
-    """Draw the confusion matrix and a sheet of images.
-
-    Args:
-        folder: Where to.
-        title: What was evaluated on what.
-        data: The validation images.
-        evaluation: What came out.
-    """
-    run, scores, found = RunFolder(folder), evaluation.scores, evaluation.results
+    """Draw the confusion matrix and a sheet of images."""
+    scores, found = evaluation.scores, evaluation.results
     classes = [c.name for c in scores.classes]
     heading = f"{title}: {scores.top1:.1%} of {scores.images:,} images right"
-    plot_confusion_matrix(scores.confusion, classes, run.confusion_matrix, heading)
+    plot_confusion_matrix(scores.confusion, classes, folder / CONFUSION, heading)
     chosen = choose_images(found.logits, found.targets, SHEET_IMAGES)
     probabilities, predicted = found.logits[chosen].softmax(-1).max(-1)
     plot_predictions(
@@ -69,7 +59,7 @@ def draw(folder: Path, title: str, data: Any, evaluation: Evaluation) -> None:
         [classes[i] for i in found.targets[chosen].tolist()],
         [classes[i] for i in predicted.tolist()],
         probabilities.tolist(),
-        run.predictions,
+        folder / PREDICTIONS,
         heading,
     )
 
@@ -84,42 +74,36 @@ def choose_images(logits: Tensor, targets: Tensor, count: int) -> list[int]:
     return mistakes + others[: count - len(mistakes)]
 
 
-def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> int:
-    """Print the likeliest classes of image files: 1 if one cannot be read.
+class Predictions(PredictionView):
+    """The likeliest classes of each file: a table for people, else a line or a JSON object for each."""
 
-    Args:
-        options: Parsed options of ``v2m predict``.
-        saved: The classifier.
-        out: Where predictions go.
-        errors: Where progress and errors go.
-    """
-    evaluator = saved.evaluator
-    assert isinstance(evaluator, ClassificationEvaluator)
-    classes = evaluator.classes
-    top = min(options.top, len(classes))
-    paths, failures = find_inputs(options.images)
-    table = Table(
-        Column("image", overflow="fold"), *(f"{i + 1}." for i in range(top)), box=None, header_style="bold"
-    )
-    outcomes = classify_files(
-        saved.model, evaluator.spec, paths, best_device(), options.batch_size or saved.evaluator.batch_size
-    )
-    for path, outcome in track(outcomes, "classifying: image", len(paths), errors):
-        if isinstance(outcome, DataError):
-            failures.append(str(outcome))
-            continue
-        values, indices = outcome.topk(top)
-        best = [(classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
-        cells = [shown(cell) for cell in (str(path), *(f"{name} {p:.1%}" for name, p in best))]
-        if options.json:
+    doing = "classifying"
+
+    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+        self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
+        self._top = min(options.top, len(self._classes))
+        self._table = Table(
+            Column("image", overflow="fold"),
+            *(f"{i + 1}." for i in range(self._top)),
+            box=None,
+            header_style="bold",
+        )
+
+    def add(self, path: Path, image: Tensor, prediction: Tensor) -> None:
+        """Show the classes with the highest probabilities."""
+        values, indices = prediction.topk(self._top)
+        best = [(self._classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
+        if self._is_json:
             predictions = [{"class": name, "probability": round(p, 6)} for name, p in best]
             print(json.dumps({"image": str(path), "predictions": predictions}), flush=True)
-        elif out.is_terminal:
-            table.add_row(*cells)
+            return
+        cells = [shown(cell) for cell in (str(path), *(f"{name} {p:.1%}" for name, p in best))]
+        if self._out.is_terminal:
+            self._table.add_row(*cells)
         else:
             print("\t".join(cells), flush=True)
-    if table.row_count:
-        out.print(table)
-    for failure in failures:
-        errors.print(f"v2m: error: {failure}")
-    return 1 if failures else 0
+
+    def finish(self) -> None:
+        """Show the table."""
+        if self._table.row_count:
+            self._out.print(self._table)

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from timm.layers import to_2tuple
 from torch.utils.data import Subset
 
 from v2m import create_model
-from v2m.cli import bench, classification, detection, embed, recipes, segmentation, study
+from v2m.cli import bench, classification, detection, embed, evaluate, predict, recipes, segmentation, study
 from v2m.cli import data as data_cli
-from v2m.cli.output import NAME_FOLDER, console, note_unchecked, number_table
+from v2m.cli.evaluate import own_data
+from v2m.cli.output import console, note_if_unchecked, note_unchecked, number_table, print_unreadable
 from v2m.cli.settings import train_config
+from v2m.cli.views import View
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.device import best_device
-from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.progress import track
 from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import train
@@ -32,22 +32,24 @@ from v2m.models.convert import convert_checkpoint
 from v2m.models.flops import CONVENTION, count_flops
 from v2m.ops.kernels import build
 from v2m.pictures import plot_learning_curve, plot_refinement
-from v2m.system.errors import shown
-from v2m.system.files import read_names, refuse_link
-from v2m.system.names import safe_name, shell_word
+from v2m.system.files import read_names
+from v2m.system.names import shell_word
 from v2m.tasks import find_task
 from v2m.tasks.classification import Classification
 from v2m.tasks.classification.config import InputConfig
-from v2m.tasks.classification.data import open_val_data, resolve_image_spec
-from v2m.tasks.classification.head import load_model, save_model
-from v2m.tasks.hub import CONFIG, WEIGHTS, read_folder
+from v2m.tasks.classification.data import resolve_image_spec
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.saved import load, save
+from v2m.tasks.model_folder import CONFIG, WEIGHTS, read_folder
 
-VIEWS: dict[str, Any] = {
+VIEWS: dict[str, View] = {
     "classification": classification,
     "detection": detection,
     "segmentation": segmentation,
 }
-"""Modules with what people see of each task."""
+"""What people see of each task."""
+REFINEMENT = "refinement.png"
+"""Picture of ``v2m refine``: errors over the number of sweeps."""
 
 
 def run_train(options: Any) -> int:
@@ -68,7 +70,8 @@ def run_train(options: Any) -> int:
         return 0
     run = result.run
     out.print()
-    _print_scores(out, view, result.evaluation)
+    view.print_scores(out, result.evaluation)
+    print_unreadable(out, result.evaluation)
     view.draw(run.path, title, result.task.val_data, result.evaluation)
     is_timm = task is Classification
     out.print()
@@ -98,76 +101,27 @@ def run_train(options: Any) -> int:
 
 def run_eval(options: Any) -> int:
     """``v2m eval``: 1 if an image could not be read."""
-    folder = read_folder(Path(options.model))
-    note_unchecked(console(stderr=True), options.model)
-    task, view = find_task(folder.task), VIEWS[folder.task]
-    model, name, evaluator = task.load_model(Path(options.model))
-    given = {option: getattr(options, option) for option in ("window", "stride", "scales", "flip")}
-    evaluator = evaluator.with_options({key: value for key, value in given.items() if value is not None})
-    source = options.data or _own_data(folder.path)
-    pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
-    accelerator = parallel.start()
-    with accelerator.local_main_process_first():  # which may have to download
-        data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
-    batches = EvalLoader(
-        data,
-        options.batch_size or evaluator.batch_size,
-        workers=options.workers,
-        rank=accelerator.process_index,
-        processes=accelerator.num_processes,
-        collate=evaluator.collate,
-    )
-    out = console() if accelerator.is_main_process else Console(quiet=True)
-    for line in data.warnings:
-        out.print(f"warning: {line}")
-    with parallel.lost_processes(accelerator):
-        watched = track(batches, "evaluating: batch", len(batches), out)
-        found = evaluate(model.to(accelerator.device), watched, evaluator.results(data), accelerator)
-    accelerator.end_training()
-    if not accelerator.is_main_process:
-        return 0
-
-    view.print_classes(out, found.scores)
-    out.print()
-    _print_scores(out, view, found)
-    pictures.path.mkdir(parents=True, exist_ok=True)
-    view.draw(pictures.path, f"{name} on {Path(source).resolve().name}", data, found)
-    pictures.write_unreadable(("val", *item) for item in found.unreadable)
-    out.print("written: " + ", ".join(str(pictures.path / file) for file, _ in view.FILES))
-    return 1 if found.unreadable else 0
-
-
-def _eval_folder(folder: Path, data: str | None) -> Path:
-    """Where results go unless it is said: of the run's own data into its folder, of others beside."""
-    if not data:
-        return folder
-    own = folder / safe_name(f"eval-{Path(data).resolve().name}")
-    refuse_link(own, NAME_FOLDER)
-    return own
+    return evaluate.run(options, VIEWS, console(), console(stderr=True))
 
 
 def run_predict(options: Any) -> int:
     """``v2m predict``: 1 if a file could not be read."""
-    task = read_folder(Path(options.model)).task
-    note_unchecked(console(stderr=True), options.model)
-    saved = find_task(task).load_model(Path(options.model))
-    return VIEWS[task].predict(options, saved, console(), console(stderr=True))
+    return predict.run(options, VIEWS, console(), console(stderr=True))
 
 
 def run_refine(options: Any) -> int:
     """``v2m refine``."""
-    path = Path(options.model)
-    folder = path if path.is_dir() else path.parent
-    note_unchecked(console(stderr=True), options.model)
-    model, name, classes, spec = load_model(path)
-    source = options.data or _own_data(folder)
-    data = open_val_data(source, Path(options.data_dir), spec, classes, allow_outside=options.allow_outside)
+    folder = read_folder(Path(options.model))
+    note_if_unchecked(console(stderr=True), options.model, folder)
+    saved = load(folder)
+    source = options.data or own_data(folder.path)
+    data = saved.evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
     step = max(1, len(data) // options.images)  # spread over the dataset, which may be sorted
     batch = next(iter(EvalLoader(Subset(data, range(0, len(data), step)), options.images)))
     out, device = console(), best_device()
     iterations = range(options.most + 1)
     found = measure_refinement(
-        model.to(device), batch.images.to(device), batch.targets.to(device), iterations
+        saved.model.to(device), batch.images.to(device), batch.targets.to(device), iterations
     )
     rows = list(track(found, "sweeps", options.most + 2, out))
     table = number_table("sweeps", "largest error", "same class", "accuracy")
@@ -175,9 +129,9 @@ def run_refine(options: Any) -> int:
         sweeps = "exact" if row.iterations is None else str(row.iterations)
         table.add_row(sweeps, f"{row.error:.1e}", f"{row.agreement:.2%}", f"{row.top1:.2%}")
     out.print(table)
-    output = Path(options.output or folder)
+    output = Path(options.output or folder.path)
     output.mkdir(parents=True, exist_ok=True)
-    picture = RunFolder(output).refinement
+    picture = output / REFINEMENT
     exact, *iterative = rows
     plot_refinement(
         [row.iterations or 0 for row in iterative],
@@ -185,7 +139,7 @@ def run_refine(options: Any) -> int:
         [row.top1 for row in iterative],
         exact.top1,
         picture,
-        f"{name} on {Path(source).resolve().name}: {len(batch.targets):,} images",
+        f"{saved.name} on {Path(source).resolve().name}: {len(batch.targets):,} images",
     )
     out.print()
     out.print("Largest error: of a logit, as a share of the largest.")
@@ -281,7 +235,8 @@ def run_convert(options: Any) -> int:
     output = RunFolder(options.output)
     output.create()
     spec = resolve_image_spec(InputConfig(img_size=to_2tuple(model.config.img_size)), "", model.default_cfg)
-    output.write_model(lambda folder: save_model(model, folder, classes, spec))
+    evaluator = ClassificationEvaluator(classes, spec)
+    output.write_model(lambda folder: save(model, evaluator, folder))
     console().print(
         f"{model.default_cfg['architecture']} with {model.num_classes} classes is in {output.path}"
     )
@@ -293,23 +248,6 @@ def _program(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     return name if found and Path(found) == beside else os.path.relpath(beside)
-
-
-def _print_scores(out: Console, view: Any, found: Evaluation) -> None:
-    view.print_scores(out, found)
-    if found.unreadable:
-        first, read = found.unreadable[0], found.scores.images
-        out.print(
-            f"warning: {len(found.unreadable)} of {read + len(found.unreadable):,} images cannot be "
-            f"read and do not count, the first is {shown(first.name)} ({first.reason})"
-        )
-
-
-def _own_data(folder: Path) -> str:
-    run = RunFolder(folder)
-    if not run.config.is_file():
-        raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
-    return run.read_config()["data"]
 
 
 COMMANDS: dict[str, Callable[[Any], int]] = {

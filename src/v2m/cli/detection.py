@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 
-from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
+from v2m.cli.output import PredictionFiles, number_table, renamed
+from v2m.cli.views import PredictionView
 from v2m.data.coco.dataset import CocoImages
-from v2m.engine.device import best_device
 from v2m.engine.evaluate import Evaluation
-from v2m.engine.progress import track
 from v2m.pictures.objects import Drawn, plot_class_aps, plot_detections, plot_objects
-from v2m.system.errors import DataError
 from v2m.system.files import replace_file
-from v2m.tasks.detection import DetectionEvaluator
-from v2m.tasks.detection.head import Detections, Detector, detect_files
+from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.metrics import DetectionResults, DetectionScores, to_entries
+from v2m.tasks.detection.model import Detections
 from v2m.tasks.task import SavedModel
 
 PREDICTIONS, CLASSES, RESULTS = "predictions.png", "classes.png", "results.json"
@@ -57,14 +56,7 @@ def print_classes(out: Console, scores: DetectionScores) -> None:
 
 
 def draw(folder: Path, title: str, data: CocoImages, evaluation: Evaluation) -> None:
-    """Draw a sheet of images with their objects, and the AP of every class, and write what was found.
-
-    Args:
-        folder: Where to.
-        title: What was evaluated on what.
-        data: The validation images.
-        evaluation: What came out.
-    """
+    """Draw a sheet of images with their objects, and the AP of every class, and write what was found."""
     scores: DetectionScores = evaluation.scores
     results: DetectionResults = evaluation.results
     kind, ap = ("mask", scores.metrics["mask_ap"]) if scores.mask else ("box", scores.metrics["box_ap"])
@@ -87,49 +79,41 @@ def draw(folder: Path, title: str, data: CocoImages, evaluation: Evaluation) -> 
     _write_json(folder / RESULTS, results.entries())
 
 
-def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> int:
-    """Detect the objects of image files: 1 if one cannot be read.
+class Predictions(PredictionView):
+    """The objects in each file.
 
     For every image there is a picture with its objects, ``<stem>.png``, after its folders where others have
     that name, and with a number where a file has it still; and for all of them ``results.json``, every
     detection in COCO's format of results.
-
-    Args:
-        options: Parsed options of ``v2m predict``.
-        saved: The detector.
-        out: Where a line for each image goes.
-        errors: Where progress and errors go.
     """
-    evaluator = saved.evaluator
-    assert isinstance(evaluator, DetectionEvaluator)
-    assert isinstance(saved.model, Detector)
-    paths, failures = find_inputs(options.images)
-    files = PredictionFiles(options.output, options.model, paths)
-    ids = _image_ids(paths)
-    entries: list[dict[str, Any]] = []
-    outcomes = detect_files(
-        saved.model, paths, best_device(), options.batch_size or saved.evaluator.batch_size
-    )
-    for path, outcome in track(outcomes, "detecting: image", len(paths), errors):
-        if isinstance(outcome, DataError):
-            failures.append(str(outcome))
-            continue
-        image, found = outcome
-        (picture,) = files.take(path, ".png")
-        drawn = _drawn(found, evaluator.classes, options.threshold)
+
+    doing = "detecting"
+
+    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+        self._evaluator: DetectionEvaluator = saved.evaluator
+        self._threshold, self._is_json, self._out = options.threshold, options.json, out
+        self._files = PredictionFiles(options.output, options.model, paths)
+        self._ids = _image_ids(paths)
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, path: Path, image: Image.Image, prediction: Detections) -> None:
+        """Draw what was found, and show it in a line."""
+        classes = self._evaluator.classes
+        (picture,) = self._files.take(path, ".png")
+        drawn = _drawn(prediction, classes, self._threshold)
         plot_detections(image, drawn, picture)
-        own = to_entries(found, ids[path], evaluator.category_ids)
-        entries += [entry | dict(file_name=files.names[path]) for entry in own]
-        if options.json:
-            print(_json_line(path, picture, found, evaluator.classes, options.threshold), flush=True)
+        own = to_entries(prediction, self._ids[path], self._evaluator.category_ids)
+        self._entries += [entry | dict(file_name=self._files.names[path]) for entry in own]
+        if self._is_json:
+            print(_json_line(path, picture, prediction, classes, self._threshold), flush=True)
         else:
-            out.print(f"{path}  {_in_words(drawn.captions[::-1])}{renamed(path, picture)}")
-    _write_json(files.folder / RESULTS, entries)
-    if not options.json:
-        out.print(f"pictures and {RESULTS}: {files.folder}")
-    for failure in failures:
-        errors.print(f"v2m: error: {failure}")
-    return 1 if failures else 0
+            self._out.print(f"{path}  {_in_words(drawn.captions[::-1])}{renamed(path, picture)}")
+
+    def finish(self) -> None:
+        """Write all that was found."""
+        _write_json(self._files.folder / RESULTS, self._entries)
+        if not self._is_json:
+            self._out.print(f"pictures and {RESULTS}: {self._files.folder}")
 
 
 def _drawn(found: Detections, classes: Sequence[str], threshold: float) -> Drawn:

@@ -12,10 +12,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from v2m.data.image_files import sort_images
+from v2m.engine.evaluate import Evaluation
 from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
-from v2m.tasks.hub import CONFIG, WEIGHTS, read_folder
+from v2m.tasks.model_folder import CONFIG, WEIGHTS, ModelFolder, read_folder
 from v2m.tasks.saved_config import SHA256
 
 PREDICTIONS = "predictions"
@@ -79,13 +80,32 @@ def note_unchecked(errors: Console, *models: str | None) -> None:
     """
     for model in models:
         try:
-            saved = read_folder(Path(model or "")).saved
+            folder = read_folder(Path(model or ""))
         except (DataError, OSError):
             continue  # which is told where it is loaded
-        if saved.sha256 is None:
-            errors.print(
-                f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are'
-            )
+        note_if_unchecked(errors, model or "", folder)
+
+
+def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
+    """Likewise, of one model whose folder was read.
+
+    Args:
+        errors: Where to.
+        model: The model as it was named.
+        folder: Its folder.
+    """
+    if folder.saved.sha256 is None:
+        errors.print(f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are')
+
+
+def print_unreadable(out: Console, evaluation: Evaluation) -> None:
+    """Print how many images were left out of an evaluation, and the first of them, if any were."""
+    if evaluation.unreadable:
+        count, first = len(evaluation.unreadable), evaluation.unreadable[0]
+        out.print(
+            f"warning: {count} of {evaluation.scores.images + count:,} images cannot be "
+            f"read and do not count, the first is {shown(first.name)} ({first.reason})"
+        )
 
 
 def number_table(*columns: str) -> Table:

@@ -10,11 +10,11 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
 )
 
 from v2m import __version__
+from v2m.cli.evaluate import add_task_options
 from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
 from v2m.cli.settings import config_type
 from v2m.data.scenes.scene import ScenesConfig
@@ -138,15 +138,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     evaluate.add_argument(
         "--output", type=str | None, help="Folder for the pictures; by default the model's."
     )
-    windows = evaluate.add_argument_group("Segmentation")
-    windows.add_argument(
-        "--window", type=NonNegativeInt | None, help="Side of a sliding window in pixels; 0 for whole images."
-    )
-    windows.add_argument("--stride", type=PositiveInt | None, help="From one window to the next, in pixels.")
-    windows.add_argument(
-        "--scales", type=PositiveFloat, nargs="+", help="Sizes of the image, whose predictions are averaged."
-    )
-    windows.add_argument("--flip", type=bool | None, help="Whether to average with the mirrored image.")
+    add_task_options(evaluate)
     commands.add_subcommand("eval", evaluate, help="score a model on a dataset")
 
     predict = _command(

@@ -1,6 +1,7 @@
 """What people see of a segmentation model: scores, pictures and predictions."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,14 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from v2m.cli.output import PredictionFiles, find_inputs, number_table, renamed
+from v2m.cli.output import PredictionFiles, number_table, renamed
+from v2m.cli.views import PredictionView
 from v2m.data.masks.dataset import MaskedImages
-from v2m.engine.device import best_device
 from v2m.engine.evaluate import Evaluation
-from v2m.engine.progress import track
 from v2m.pictures.colours import palette
 from v2m.pictures.segments import Segmented, plot_class_ious, plot_overlay, plot_segments
-from v2m.system.errors import DataError, shown
+from v2m.system.errors import shown
 from v2m.system.files import replace_file
-from v2m.tasks.segmentation import SegmentationEvaluator
-from v2m.tasks.segmentation.head import Segmenter, segment_files
 from v2m.tasks.segmentation.metrics import SegmentationScores
 from v2m.tasks.task import SavedModel
 
@@ -55,14 +53,7 @@ def print_classes(out: Console, scores: SegmentationScores) -> None:
 
 
 def draw(folder: Path, title: str, data: MaskedImages, evaluation: Evaluation) -> None:
-    """Draw a sheet of images with their labels, and the IoU of every class.
-
-    Args:
-        folder: Where to.
-        title: What was evaluated on what.
-        data: The validation images.
-        evaluation: What came out.
-    """
+    """Draw a sheet of images with their labels, and the IoU of every class."""
     scores: SegmentationScores = evaluation.scores
     heading = f"{title}: mIoU {scores.miou:.1%} on {scores.images:,} images"
     items = []
@@ -73,56 +64,45 @@ def draw(folder: Path, title: str, data: MaskedImages, evaluation: Evaluation) -
     plot_class_ious([(row.name, row.iou) for row in scores.classes], scores.miou, folder / CLASSES, heading)
 
 
-def predict(options: Any, saved: SavedModel, out: Console, errors: Console) -> int:
-    """Segment image files: 1 if one cannot be read.
+class Predictions(PredictionView):
+    """The labels of each file's pixels.
 
     For every image there is a picture of the labels over it, ``<stem>.png``, and the labels themselves as
     places in a palette, ``<stem>_labels.png``; the folders come before where others have that name, and a
     number after it where a file has it still.
-
-    Args:
-        options: Parsed options of ``v2m predict``.
-        saved: The model.
-        out: Where the largest classes of each image go.
-        errors: Where progress and errors go.
     """
-    evaluator = saved.evaluator
-    assert isinstance(evaluator, SegmentationEvaluator)
-    assert isinstance(saved.model, Segmenter)
-    paths, failures = find_inputs(options.images)
-    files = PredictionFiles(options.output, options.model, paths)
-    outcomes = segment_files(
-        saved.model,
-        evaluator.input,
-        evaluator.inference,
-        paths,
-        best_device(),
-        options.batch_size or saved.evaluator.batch_size,
-    )
-    for path, outcome in track(outcomes, "segmenting: image", len(paths), errors):
-        if isinstance(outcome, DataError):
-            failures.append(str(outcome))
-            continue
-        picture, label_map = files.take(path, ".png", "_labels.png")
-        image, labels = outcome
-        plot_overlay(image, labels.numpy(), evaluator.classes, picture)
-        write_labels(labels, len(evaluator.classes), label_map)
-        shares = labels.flatten().bincount(minlength=len(evaluator.classes)) / labels.numel()
+
+    doing = "segmenting"
+
+    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+        self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
+        self._files = PredictionFiles(options.output, options.model, paths)
+
+    def add(self, path: Path, image: Image.Image, prediction: Tensor) -> None:
+        """Draw the labels, and show the largest classes in a line."""
+        classes = self._classes
+        picture, label_map = self._files.take(path, ".png", "_labels.png")
+        plot_overlay(image, prediction.numpy(), classes, picture)
+        write_labels(prediction, len(classes), label_map)
+        shares = prediction.flatten().bincount(minlength=len(classes)) / prediction.numel()
         largest = [i for i in shares.argsort(descending=True).tolist() if shares[i]]
-        best = [(evaluator.classes[i], shares[i].item()) for i in largest]
-        if options.json:
+        best = [(classes[i], shares[i].item()) for i in largest]
+        if self._is_json:
             found = [{"class": name, "share": round(share, 6)} for name, share in best]
             written = dict(picture=str(picture), labels=str(label_map))
             print(json.dumps({"image": str(path), **written, "classes": found}), flush=True)
+            return
+        cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
+        line = "\t".join(map(shown, [str(path), *cells])) + renamed(path, picture)
+        if self._out.is_terminal:
+            self._out.print(line.expandtabs())
         else:
-            cells = (f"{name} {share:.1%}" for name, share in best[:LARGEST_CLASSES])
-            line = "\t".join(map(shown, [str(path), *cells])) + renamed(path, picture)
-            out.print(line.expandtabs()) if out.is_terminal else print(line, flush=True)
-    if not options.json:
-        out.print(f"pictures and labels: {files.folder}")
-    for failure in failures:
-        errors.print(f"v2m: error: {failure}")
-    return 1 if failures else 0
+            print(line, flush=True)
+
+    def finish(self) -> None:
+        """Say where the pictures are."""
+        if not self._is_json:
+            self._out.print(f"pictures and labels: {self._files.folder}")
 
 
 def write_labels(labels: Tensor, classes: int, path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from v2m.data.loading import Batch, Unreadable
 from v2m.engine.parallel import gather_items
 from v2m.system.errors import DataError, shown
-from v2m.tasks.task import Results
+from v2m.tasks.evaluation import Results
 
 
 @dataclass(frozen=True)

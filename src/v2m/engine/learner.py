@@ -85,7 +85,7 @@ class Learner:
         config, device = task.config, accelerator.device
 
         # The model. What is saved has full, contiguous tensors, so a model in another form needs a twin.
-        model = sharding.sync_batch_norm(task.build_model(pretrained), accelerator)
+        model = sharding.sync_batch_norm(task.build(pretrained), accelerator)
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         is_plain = not (config.fsdp or config.channels_last)
         self._plain_model = None if is_plain else copy.deepcopy(model)

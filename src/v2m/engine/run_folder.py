@@ -17,7 +17,7 @@ from v2m.system.files import check_lock, clear_partial, read_file, refuse_link, 
 from v2m.system.names import shell_word
 from v2m.system.yaml_files import read_yaml
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.hub import SAVING, WEIGHTS
+from v2m.tasks.model_folder import SAVING, WEIGHTS
 
 LOCK = ".lock"
 
@@ -39,9 +39,6 @@ class RunFolder:
     best = property(lambda self: self.path / "best", doc="The weights with the highest score.")
     checkpoints = property(lambda self: self.path / "checkpoints", doc="What resuming needs.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
-    confusion_matrix = property(lambda self: self.path / "confusion_matrix.png", doc="Picture.")
-    refinement = property(lambda self: self.path / "refinement.png", doc="Picture of errors over sweeps.")
-    predictions = property(lambda self: self.path / "predictions.png", doc="Picture of images and classes.")
 
     def create(self) -> None:
         """Make the folder; one of a run that had saved nothing will do.

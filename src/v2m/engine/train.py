@@ -32,7 +32,7 @@ from v2m.system.errors import DataError, same_name
 from v2m.system.names import shell_word
 from v2m.tasks import Task, find_task
 from v2m.tasks.config import TrainConfig, settings
-from v2m.tasks.task import is_finite
+from v2m.tasks.evaluation import is_finite
 
 STEPS_BETWEEN_LOGS = 20
 ADVICE = "Try a lower --optimizer.lr or --optimizer.clip_grad"
@@ -350,7 +350,7 @@ class _Trainer:
         if not has_finite_loss:
             return False
         # Sharded tensors are gathered here, by all processes. The rest is for the one that writes.
-        learner_state, save = self.learner.state(), partial(self.task.save_model, self.learner.plain_model())
+        learner_state, save = self.learner.state(), partial(self.task.save, self.learner.plain_model())
         if not self.is_main:
             return True
         self.run.write_model(save)

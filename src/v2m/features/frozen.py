@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from v2m.data import ImageSpec
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import build_model, load_model
-from v2m.tasks.hub import CONFIG, TIMM, model_defaults
+from v2m.tasks.classification.model import build_classifier
+from v2m.tasks.classification.saved import load
+from v2m.tasks.model_folder import CONFIG, read_folder
+from v2m.tasks.timm_models import TIMM, model_defaults
 
 KINDS = (TIMM, "random")
 
@@ -43,13 +45,12 @@ def open_frozen(source: str, data: str) -> FrozenModel:
         spec = resolve_image_spec(InputConfig(), image_data, model_defaults(name))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = build_model(name, {}, 0, spec, pretrained).eval()
+            model = build_classifier(name, {}, 0, spec, pretrained).eval()
         return FrozenModel(model, source, name, spec, _digest(model, name))
-    path = Path(source)
-    saved = load_model(path)
-    folder = path if path.is_dir() else path.parent
-    sha256 = _digest(saved.model, (folder / CONFIG).read_text(encoding="utf-8"))
-    return FrozenModel(saved.model, str(folder.resolve()), saved.name, saved.spec, sha256)
+    saved = load(read_folder(Path(source)))
+    path = saved.folder.path
+    sha256 = _digest(saved.model, (path / CONFIG).read_text(encoding="utf-8"))
+    return FrozenModel(saved.model, str(path.resolve()), saved.name, saved.evaluator.spec, sha256)
 
 
 def _digest(model: nn.Module, about: str) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from v2m.studies.run import PLACES, StudyRun
 from v2m.system.files import replace_file
-from v2m.tasks import find_task
+from v2m.tasks import load_model
 from v2m.tasks.task import Metric
 
 
@@ -44,7 +44,7 @@ class StudyResult:
         """Read the result of a finished run."""
         rows = run.folder.read_metrics()
         given = dict(data=run.config.data, pretrained=run.config.pretrained)  # as they are in the command
-        model = find_task(run.config.task).load_model(run.folder.path).model
+        model = load_model(run.folder.path).model
         return cls(
             label=run.label,
             seed=run.config.seed,

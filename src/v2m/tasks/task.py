@@ -1,22 +1,22 @@
 """What a task is to the engine: its data, model, loss and scores."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
-import torch
 from timm.task import TrainingTask
 from torch import Tensor, nn
 
-from v2m.data.loading import Batch, Images, OpenedImages, collate_tensors
+from v2m.data.loading import Images, OpenedImages, collate_tensors
+from v2m.system.errors import DataError, few
 from v2m.tasks.config import TrainConfig
-
-Autocast: TypeAlias = Callable[[], AbstractContextManager[Any]]
+from v2m.tasks.evaluation import EvaluationOptions, Evaluator
+from v2m.tasks.model_folder import ModelFolder, resolve_model_args
 
 C = TypeVar("C", bound=TrainConfig)
+E = TypeVar("E", bound=Evaluator)
 
 
 class Metric(NamedTuple):
@@ -26,95 +26,36 @@ class Metric(NamedTuple):
     label: str
 
 
-class Scores(Protocol):
-    """Scores of a model over a dataset; each task has its own kind."""
-
-    @property
-    def images(self) -> int:
-        """Images that were scored."""
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The numbers for ``metrics.jsonl``, without ``val_``; what is not a loss is a share, 0..1."""
-
-
-def is_finite(scores: Scores) -> bool:
-    """Whether the weights gave numbers at all."""
-    return all(map(math.isfinite, scores.metrics.values()))
-
-
-class Results(ABC):
-    """What a model makes of a dataset, batch by batch; every process fills its own."""
-
-    @abstractmethod
-    def add(self, model: nn.Module, batch: Batch, device: torch.device, autocast: Autocast) -> None:
-        """Apply a model in evaluation mode to a batch of at least one image, without gradients."""
-
-    @abstractmethod
-    def state(self) -> Any:
-        """What was added, as a picklable object on the CPU."""
-
-    @abstractmethod
-    def merge(self, states: Sequence[Any]) -> None:
-        """Hold what all processes added, instead of what this one did: the same in every process."""
-
-    @property
-    @abstractmethod
-    def images(self) -> int:
-        """Images that were added."""
-
-    @abstractmethod
-    def scores(self) -> Scores:
-        """The scores of what was added."""
-
-
-class Evaluator(ABC):
-    """How models of these classes and images are evaluated: known of a run and of a saved model alike.
+class TrainImages(OpenedImages, Protocol):
+    """Training images as a task opens them.
 
     Attributes:
+        source: What they were read from, for messages.
         classes: Names of the classes.
-        batch_size: Images at once, where the user does not say.
     """
 
+    source: str
     classes: list[str]
-    batch_size: ClassVar[int] = 64
-
-    @staticmethod
-    def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-        """Images and targets of an evaluation batch, of (image, target) pairs."""
-        return collate_tensors(samples)
-
-    @abstractmethod
-    def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> OpenedImages:
-        """Validation images, as models take them.
-
-        Args:
-            source: Where they are.
-            data_dir: Where named datasets are kept.
-            allow_outside: Whether files in a folder may name images outside of it.
-        """
-
-    def with_options(self, options: dict[str, Any]) -> "Evaluator":
-        """This one with other options of ``v2m eval``.
-
-        Raises:
-            ValueError: the task has no such option.
-        """
-        if options:
-            raise ValueError(f"{next(iter(options))}: models for segmentation alone have this option")
-        return self
-
-    @abstractmethod
-    def results(self, data: Images) -> Results:
-        """Where results for these images go, empty."""
 
 
-class SavedModel(NamedTuple):
-    """A model as it was saved: in evaluation mode, with its timm name, and how it is evaluated."""
+@dataclass(frozen=True)
+class SavedModel(Generic[E]):
+    """A model as it was saved.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        evaluator: How it is evaluated.
+        folder: Where it was read from.
+    """
 
     model: nn.Module
-    name: str
-    evaluator: Evaluator
+    evaluator: E
+    folder: ModelFolder
+
+    @property
+    def name(self) -> str:
+        """Timm's name of the model, or of its backbone."""
+        return self.folder.saved.architecture
 
 
 class Task(ABC, Generic[C]):
@@ -126,16 +67,21 @@ class Task(ABC, Generic[C]):
         train_data: Training images, augmented.
         val_data: Validation images.
         evaluator: How the model is evaluated.
-        needs_even_parts: Whether a part of a step must have an even number of images.
-        repeats: Times that an image comes in a row in training.
+        name: What the task is called on the command line and in ``config.json``.
         config_type: Its kind of configuration.
+        options_type: The options of ``v2m eval`` that its models have besides those of all tasks.
+        least_classes: Classes that there must be for something to be learned.
         train_metric: What is counted as right in training, if anything; before images are mixed.
         val_metrics: What is told of an evaluation, as far as it is measured; the first one that is says which
             weights are the best.
-        eval_parts: How many times as many images an evaluation batch has as a part of a training step.
+        eval_parts: Images of an evaluation batch, as a multiple of those in a part of a training step.
+            Evaluation keeps no gradients, so that more images may fit.
     """
 
+    name: ClassVar[str]
     config_type: ClassVar[type[TrainConfig]]
+    options_type: ClassVar[type[EvaluationOptions]] = EvaluationOptions
+    least_classes: ClassVar[int] = 1
     train_metric: ClassVar[Metric | None] = None
     val_metrics: ClassVar[tuple[Metric, ...]]
     eval_parts: ClassVar[int] = 1
@@ -144,22 +90,38 @@ class Task(ABC, Generic[C]):
     train_data: Images
     val_data: Images
     evaluator: Evaluator
-    needs_even_parts: bool = False
-    repeats: int = 1
 
     def __init__(self, config: C) -> None:
         self.config = config
 
+    @staticmethod
+    def check_installed() -> None:
+        """See that the packages are there which this task needs, and no other.
+
+        Raises:
+            ValueError: one is not.
+        """
+
     @classmethod
-    @abstractmethod
     def resolve(cls, config: C) -> C:
         """The configuration with nothing left open that the task alone knows.
 
         Raises:
-            ValueError: a setting cannot be used.
+            ValueError: a setting cannot be used, or a package is missing.
+        """
+        cls.check_installed()
+        args = resolve_model_args(config.model, config.model_args, config.pretrained)
+        return cls.resolve_settings(replace(config, model_args=args))
+
+    @classmethod
+    @abstractmethod
+    def resolve_settings(cls, config: C) -> C:
+        """The configuration with the task's own settings filled in.
+
+        Raises:
+            ValueError: one cannot be used.
         """
 
-    @abstractmethod
     def open_data(self, warn: Callable[[str], None]) -> None:
         """Open both splits, and set the attributes that depend on them.
 
@@ -169,6 +131,55 @@ class Task(ABC, Generic[C]):
         Raises:
             DataError: they cannot be used.
         """
+        config = self.config
+        train_data = self.open_train_data()
+        self.train_data, self.classes = train_data, list(train_data.classes)
+        if len(self.classes) < self.least_classes:
+            raise DataError(
+                f"data: {train_data.source} has the class {few(self.classes)} only, "
+                f"expected {self.least_classes}"
+            )
+        # Validation images are opened as for any other model with these classes.
+        self.evaluator = self.make_evaluator()
+        val_data = self.evaluator.open_data(
+            config.data, Path(config.data_dir), allow_outside=config.allow_outside
+        )
+        self.val_data = val_data
+        for line in (*train_data.warnings, *val_data.warnings):
+            warn(line)
+        self.check_data(warn)
+
+    @abstractmethod
+    def open_train_data(self) -> TrainImages:
+        """Training images, augmented.
+
+        Raises:
+            DataError: they cannot be used.
+        """
+
+    @abstractmethod
+    def make_evaluator(self) -> Evaluator:
+        """How the model will be evaluated; training images are open."""
+
+    def check_data(self, warn: Callable[[str], None]) -> None:
+        """See that both splits are good for training.
+
+        Args:
+            warn: Called with a line for each thing that is odd about them.
+
+        Raises:
+            DataError: they are not.
+        """
+
+    @property
+    def needs_even_parts(self) -> bool:
+        """Whether a part of a step must have an even number of images."""
+        return False
+
+    @property
+    def repeats(self) -> int:
+        """Times that an image comes in a row in training."""
+        return 1
 
     @staticmethod
     def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -176,7 +187,7 @@ class Task(ABC, Generic[C]):
         return collate_tensors(samples)
 
     @abstractmethod
-    def build_model(self, pretrained: str | None) -> nn.Module:
+    def build(self, pretrained: str | None) -> nn.Module:
         """The model to train, new or from trained weights.
 
         Its ``set_grad_checkpointing``, ``group_matcher`` and ``no_weight_decay`` are those of timm's models.
@@ -195,14 +206,15 @@ class Task(ABC, Generic[C]):
         return 0, 0
 
     @abstractmethod
-    def save_model(self, model: nn.Module, folder: Path) -> None:
-        """Write weights and configuration, each file renamed into place when complete."""
+    def save(self, model: nn.Module, path: Path) -> None:
+        """Write weights and configuration into a folder, each file renamed into place when complete."""
 
     @classmethod
     @abstractmethod
-    def load_model(cls, path: Path) -> SavedModel:
-        """Load a folder that ``save_model`` wrote, or the weights file in one.
+    def load(cls, folder: ModelFolder) -> SavedModel[Any]:
+        """The model that ``save`` wrote into a folder.
 
         Raises:
-            DataError: the folder is missing or is no such model, or its weights do not fit.
+            DataError: it is for another task, or the weights do not fit.
+            ValueError: a package is missing.
         """

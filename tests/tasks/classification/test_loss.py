@@ -12,8 +12,10 @@ import v2m  # noqa: F401
 from tests.helpers import assert_close
 from v2m.data import AugmentConfig, ImageSpec
 from v2m.tasks.classification.config import DistillConfig, LossConfig
-from v2m.tasks.classification.head import build_model, save_model
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.loss import build_loss, build_mixup, build_task
+from v2m.tasks.classification.model import build_classifier
+from v2m.tasks.classification.saved import save
 
 CLASSES = ["zebra", "ant", "mole"]
 SPEC = ImageSpec((8, 12), 1, (0.3,), (0.4,), crop_pct=1.0, interpolation="bicubic")
@@ -43,15 +45,15 @@ def test_mixed_images_have_mixed_targets():
 @pytest.fixture
 def teacher(tmp_path):
     """A wider model with sharp opinions, in a folder."""
-    model = build_model("v2m_nano", dict(embed_dim=24, depth=1, d_state=2), 3, TEACHERS_SPEC).eval()
+    model = build_classifier("v2m_nano", dict(embed_dim=24, depth=1, d_state=2), 3, TEACHERS_SPEC).eval()
     nn.init.normal_(model.head.weight, std=2.0)
-    save_model(model, tmp_path, CLASSES, TEACHERS_SPEC)
+    save(model, ClassificationEvaluator(CLASSES, TEACHERS_SPEC), tmp_path)
     return model, str(tmp_path)
 
 
 @pytest.fixture
 def student():
-    return build_model("v2m_nano", dict(embed_dim=16, depth=2, d_state=2), 3, SPEC)
+    return build_classifier("v2m_nano", dict(embed_dim=16, depth=2, d_state=2), 3, SPEC)
 
 
 def task_of(student, kind, folder, weight=0.3, mixup=None, smoothing=0.1):
@@ -147,8 +149,8 @@ def test_only_the_student_is_trained_and_kept(student, teacher, kind):
 
 
 def test_features_of_one_width_need_no_projection(student, tmp_path):
-    twin = build_model("v2m_nano", dict(embed_dim=16, depth=1, d_state=2), 3, SPEC)
-    save_model(twin, tmp_path, CLASSES, SPEC)
+    twin = build_classifier("v2m_nano", dict(embed_dim=16, depth=1, d_state=2), 3, SPEC)
+    save(twin, ClassificationEvaluator(CLASSES, SPEC), tmp_path)
     assert task_of(student, "feature", str(tmp_path)).trainable_module.projection is None
 
 
@@ -193,11 +195,11 @@ def test_a_teacher_of_timm_sees_images_as_it_was_trained_on_them(monkeypatch, tm
         timm, "create_model", lambda name, **kwargs: create(name, pretrained_cfg_overlay=cfg, **kwargs)
     )
     monkeypatch.setattr(
-        "v2m.tasks.classification.head.model_defaults",
+        "v2m.tasks.classification.model.model_defaults",
         lambda name: dict(num_classes=3, input_size=(3, 224, 224), fixed_input_size=True),
     )
     spec = ImageSpec((32, 48), 3, (0.4,) * 3, (0.2,) * 3, crop_pct=1.0, interpolation="bicubic")
-    student = build_model("v2m_nano", dict(embed_dim=16, depth=1), 3, spec)
+    student = build_classifier("v2m_nano", dict(embed_dim=16, depth=1), 3, spec)
     distill = DistillConfig("vit_tiny_patch16_224", "soft", 1.0)
     task = build_task(student, LossConfig(), distill, None, spec, CLASSES)
     seen = []

@@ -9,10 +9,10 @@ from PIL import Image
 from torchvision.transforms import Grayscale
 
 from tests.helpers import load_golden, parameters
-from tests.tasks.classification.test_head import CLASSES, SMALL, STAGES, save_new
+from tests.tasks.classification.test_model import CLASSES, SMALL, STAGES, save_new
 from v2m.cli import main
 from v2m.data import ImageSpec
-from v2m.tasks.classification.head import load_model
+from v2m.tasks import load_model
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about its own dependencies
@@ -85,7 +85,7 @@ def test_the_pipeline_predicts_what_v2m_predict_does(folder, pictures, capsys):
 def test_logits_and_labels_are_ours(folder):
     ours = load_model(folder)
     model = transformers.AutoModelForImageClassification.from_pretrained(folder)
-    images = torch.randn(2, ours.spec.in_chans, *ours.spec.img_size)
+    images = torch.randn(2, ours.evaluator.spec.in_chans, *ours.evaluator.spec.img_size)
     with torch.no_grad():
         assert torch.equal(model(images).logits, ours.model(images))
     assert model.config.id2label == dict(enumerate(CLASSES))
@@ -114,7 +114,7 @@ def test_the_trainer_trains_and_what_it_saves_is_a_folder_of_ours(tmp_path):
     assert not torch.equal(model.timm_model.head.weight, before)
     images = torch.randn(2, 3, 12, 12)
     saved = load_model(tmp_path / "trainer" / "checkpoint-3")
-    assert (saved.name, saved.classes, saved.spec) == ("v2m_nano", CLASSES, COLOUR)
+    assert (saved.name, saved.evaluator.classes, saved.evaluator.spec) == ("v2m_nano", CLASSES, COLOUR)
     with torch.no_grad():
         assert torch.equal(saved.model(images), model.eval()(images).logits)
 

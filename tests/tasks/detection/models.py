@@ -3,7 +3,7 @@
 import torch
 
 from v2m.tasks.detection.config import HeadConfig, InputConfig
-from v2m.tasks.detection.head import Detector
+from v2m.tasks.detection.model import Detector
 
 TINY = dict(embed_dim=(8, 8, 16, 16), depths=(1, 1, 1, 1))
 BACKBONES = {

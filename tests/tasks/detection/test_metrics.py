@@ -12,9 +12,10 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from tests.tasks.detection.coco import CLASSES, IDS, ellipse, random_box, write_coco
 from v2m.data.loading import EvalLoader
-from v2m.tasks.detection import DetectionEvaluator, metrics
-from v2m.tasks.detection.head import Detections, Detector
+from v2m.tasks.detection import metrics
+from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.metrics import DetectionScores, to_entries
+from v2m.tasks.detection.model import Detections, Detector
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 

@@ -8,9 +8,12 @@ from tests.tasks.detection.coco import CLASSES, IDS, write_coco
 from tests.tasks.detection.models import INPUT, TINY, tiny_head
 from v2m.data.loading import EvalLoader, TrainLoader
 from v2m.system.errors import DataError
-from v2m.tasks.detection import Detection, DetectionEvaluator, metrics
+from v2m.tasks import load_model
+from v2m.tasks.detection import Detection, metrics
 from v2m.tasks.detection.config import AugmentConfig, DetectionConfig
-from v2m.tasks.detection.head import detect
+from v2m.tasks.detection.evaluation import DetectionEvaluator
+from v2m.tasks.detection.model import detect
+from v2m.tasks.model_folder import read_folder
 
 CPU = torch.device("cpu")
 
@@ -41,7 +44,7 @@ def test_steps_of_training_and_evaluation(root, detector, augment):
     task, warnings = opened(root, detector, augment=augment)
     assert warnings == []
     assert task.classes == list(CLASSES)
-    model = task.build_model(None)
+    model = task.build(None)
     objective = task.build_objective(model).train()
     (batch,) = next(TrainLoader(task.train_data, 4, collate=task.collate).epoch(1))
     result = objective(*task.mix(batch.images, batch.targets))
@@ -61,10 +64,10 @@ def test_steps_of_training_and_evaluation(root, detector, augment):
 def test_a_saved_model_finds_the_same(root, tmp_path, detector, model):
     args = TINY if model == "v2m_lite_nano" else dict(embed_dim=16, depth=2)
     task, _ = opened(root, detector, model=model, model_args=args)
-    built = task.build_model(None).eval()
-    task.save_model(built, tmp_path)
+    built = task.build(None).eval()
+    task.save(built, tmp_path)
     for path in (tmp_path, tmp_path / "model.safetensors"):
-        saved = Detection.load_model(path)
+        saved = load_model(path)
         assert saved.name == model
         assert not saved.model.training
         evaluator = saved.evaluator
@@ -83,15 +86,15 @@ def test_a_saved_model_finds_the_same(root, tmp_path, detector, model):
 
 def test_a_run_starts_from_another(root, tmp_path):
     task, _ = opened(root)
-    before = task.build_model(None)
-    task.save_model(before, tmp_path)
+    before = task.build(None)
+    task.save(before, tmp_path)
     again, _ = opened(root, pretrained=str(tmp_path))
     assert all(
-        map(torch.equal, again.build_model(str(tmp_path)).state_dict().values(), before.state_dict().values())
+        map(torch.equal, again.build(str(tmp_path)).state_dict().values(), before.state_dict().values())
     )
     other, _ = opened(root, "faster_rcnn", model_args={}, pretrained=str(tmp_path))
     assert other.config.model_args == json.loads(json.dumps(TINY))
-    model = other.build_model(str(tmp_path)).state_dict()
+    model = other.build(str(tmp_path)).state_dict()
     shared = [name for name in model if name.startswith("detector.backbone")]
     assert shared
     assert all(torch.equal(model[name], before.state_dict()[name]) for name in shared)
@@ -99,20 +102,20 @@ def test_a_run_starts_from_another(root, tmp_path):
 
 def test_what_is_no_detector_is_refused(root, tmp_path):
     task, _ = opened(root)
-    task.save_model(task.build_model(None), tmp_path)
+    task.save(task.build(None), tmp_path)
     path = tmp_path / "config.json"
     saved = json.loads(path.read_text())
     del saved["sha256"]
     path.write_text(json.dumps(saved | dict(task="segmentation")))
-    with pytest.raises(DataError, match="is for segmentation, expected one for detection"):
-        Detection.load_model(tmp_path)
+    with pytest.raises(DataError, match="a model for segmentation, expected a detector"):
+        Detection.load(read_folder(tmp_path))
     path.write_text(json.dumps(saved | dict(label_names=["cat"])))
     with pytest.raises(DataError, match="cannot be loaded"):
-        Detection.load_model(tmp_path)
+        load_model(tmp_path)
     del saved["head"]
     path.write_text(json.dumps(saved))
     with pytest.raises(DataError, match="cannot be loaded"):
-        Detection.load_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_the_library_that_scores_is_there(root, monkeypatch):
@@ -151,7 +154,7 @@ def test_images_may_have_texts_for_ids(tmp_path):
     assert warnings == []
     results = task.evaluator.results(task.val_data)
     for part in EvalLoader(task.val_data, 2, collate=task.evaluator.collate):
-        results.add(task.build_model(None).eval(), part, CPU, torch.no_grad)
+        results.add(task.build(None).eval(), part, CPU, torch.no_grad)
     assert {entry["image_id"] for entry in results.entries()} <= {"scene 101", "scene 102"}
     assert results.scores().images == 2
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from v2m.tasks.segmentation.config import HeadConfig
-from v2m.tasks.segmentation.head import Segmenter
+from v2m.tasks.segmentation.model import Segmenter
 
 SMALL = dict(embed_dim=(8, 16, 24, 32), depths=(1, 1, 1, 1))
 CLASSES = ["ground", "red", "green"]

@@ -13,9 +13,12 @@ from PIL import Image
 from tests.tasks.segmentation.conftest import CLASSES, SMALL, make_masked_folder
 from v2m.cli import segmentation as cli
 from v2m.cli.output import console
+from v2m.cli.predict import predict as predict_images
 from v2m.data.loading import EvalLoader, TrainLoader
 from v2m.engine.evaluate import Evaluation
 from v2m.system.errors import DataError
+from v2m.tasks import load_model
+from v2m.tasks.model_folder import read_folder
 from v2m.tasks.segmentation import Segmentation
 from v2m.tasks.segmentation.config import (
     AugmentConfig,
@@ -25,8 +28,8 @@ from v2m.tasks.segmentation.config import (
     LossConfig,
     SegmentationConfig,
 )
-from v2m.tasks.segmentation.head import predict
 from v2m.tasks.segmentation.metrics import score
+from v2m.tasks.segmentation.model import predict
 
 CPU = torch.device("cpu")
 
@@ -58,7 +61,7 @@ def trained(masked_folder, tmp_path_factory):
     """A task, its trained model, the scores before and after, and where it was saved."""
     torch.manual_seed(0)
     task = make_task(masked_folder)
-    model = task.build_model(None)
+    model = task.build(None)
     before = evaluate(task, model).scores
     objective = task.build_objective(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -72,7 +75,7 @@ def trained(masked_folder, tmp_path_factory):
             result["loss"].backward()
             optimizer.step()
     folder = tmp_path_factory.mktemp("run")
-    task.save_model(model.eval(), folder)
+    task.save(model.eval(), folder)
     return SimpleNamespace(task=task, model=model, before=before, found=evaluate(task, model), folder=folder)
 
 
@@ -85,7 +88,7 @@ def test_learns(trained):
 
 
 def test_saved_model_is_the_same(trained, masked_folder):
-    saved = Segmentation.load_model(trained.folder)
+    saved = load_model(trained.folder)
     assert saved.name == "v2m_lite_nano"
     assert not saved.model.training
     assert saved.evaluator.classes == CLASSES
@@ -105,8 +108,8 @@ def test_settings_come_back(masked_folder, tmp_path):
         inference=InferenceConfig(window=32, scales=(0.5, 1.0), flip=True),
         loss=LossConfig(auxiliary=0.0),
     )
-    task.save_model(task.build_model(None), tmp_path)
-    saved = Segmentation.load_model(tmp_path / "model.safetensors")
+    task.save(task.build(None), tmp_path)
+    saved = load_model(tmp_path / "model.safetensors")
     assert saved.evaluator.input == task.config.input
     assert saved.evaluator.inference == task.config.inference
     assert saved.model.auxiliary_head is None
@@ -114,28 +117,28 @@ def test_settings_come_back(masked_folder, tmp_path):
 
 def test_starts_from_a_run(trained, masked_folder):
     other = make_task(masked_folder, pretrained=str(trained.folder), head=HeadConfig("upernet", 32))
-    state = other.build_model(str(trained.folder)).state_dict()
+    state = other.build(str(trained.folder)).state_dict()
     expected = trained.model.state_dict()
     assert all(torch.equal(state[k], v) for k, v in expected.items() if k.startswith("backbone."))
-    same = make_task(masked_folder, pretrained=str(trained.folder)).build_model(str(trained.folder))
+    same = make_task(masked_folder, pretrained=str(trained.folder)).build(str(trained.folder))
     assert all(torch.equal(v, expected[k]) for k, v in same.state_dict().items())
 
 
 def test_unusable_folders(trained, masked_folder, tmp_path):
     with pytest.raises(DataError, match="no model there"):
-        Segmentation.load_model(tmp_path)
+        load_model(tmp_path)
     for name in ("model.safetensors", "config.json"):
         (tmp_path / name).write_bytes((trained.folder / name).read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     del config["sha256"]
     for change, message in (
-        (dict(task="detection"), "the model is for detection, expected one for segmentation"),
+        (dict(task="detection"), "a model for detection, expected a segmentation model"),
         (dict(num_classes=4), r"cannot be loaded \(config\.json: label_names has 3 names, but"),
         (dict(inference=dict(scales=[1.0], crop=1)), r"cannot be loaded \(config\.json"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(DataError, match=message):
-            Segmentation.load_model(tmp_path)
+            Segmentation.load(read_folder(tmp_path))
 
 
 def test_classes_are_those_of_the_model(trained, tmp_path):
@@ -218,14 +221,14 @@ def options(trained, images, **changes):
 
 
 def test_predict_keeps_every_file(trained, masked_folder, tmp_path, capsys):
-    saved = Segmentation.load_model(trained.folder)
+    saved = load_model(trained.folder)
     inputs = tmp_path / "inputs"
     for folder in ("a", "b"):
         (inputs / folder).mkdir(parents=True)
         (inputs / folder / "0.png").write_bytes((masked_folder / "images" / "val" / "0.png").read_bytes())
     (inputs / "broken.png").write_bytes(b"")
     given = options(trained, [str(inputs), "missing.png"], output=str(inputs / "a"))
-    assert cli.predict(given, saved, console(), console(stderr=True)) == 1
+    assert predict_images(given, saved, cli, console(), console(stderr=True)) == 1
     printed = capsys.readouterr()
     assert printed.out.count("ground ") == 2
     assert "broken.png" in printed.err
@@ -238,10 +241,10 @@ def test_predict_keeps_every_file(trained, masked_folder, tmp_path, capsys):
 
 
 def test_predict_as_json(trained, masked_folder, capsys):
-    saved = Segmentation.load_model(trained.folder)
+    saved = load_model(trained.folder)
     images = [str(masked_folder / "images" / "val")]
     given = options(trained, images, json=True)
-    assert cli.predict(given, saved, console(), console(stderr=True)) == 0
+    assert predict_images(given, saved, cli, console(), console(stderr=True)) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 5
     for row in rows:

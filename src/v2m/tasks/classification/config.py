@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from v2m.data import AugmentConfig
+from v2m.tasks.checks import check_least, check_smoothing
 from v2m.tasks.config import TrainConfig
 
 
@@ -38,8 +39,7 @@ class LossConfig:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"loss.label_smoothing is {self.label_smoothing}, expected a share below 1")
+        check_smoothing(self)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ class ClassificationConfig(TrainConfig):
         for name in ("mixup", "cutmix"):
             if not 0 <= (alpha := getattr(self.augment, name)) < math.inf:
                 raise ValueError(f"augment.{name} is {alpha}, expected at least 0")
-        if self.augment.repeats < 1:
-            raise ValueError(f"augment.repeats is {self.augment.repeats}, expected at least 1")
+        check_least(self.augment, "augment.", 1, "repeats")
         if self.batch_size % 2 and (self.augment.mixup or self.augment.cutmix):
             raise ValueError(f"batch_size is {self.batch_size}, expected an even number with mixup or cutmix")

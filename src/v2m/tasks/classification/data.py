@@ -18,7 +18,7 @@ from v2m.data import (
 from v2m.tasks.classification.config import InputConfig
 
 
-def resolve_image_spec(config: InputConfig, data: str, model_cfg: dict[str, Any]) -> ImageSpec:
+def resolve_input(config: InputConfig, data: str, model_cfg: dict[str, Any]) -> InputConfig:
     """Fill what ``config`` leaves open: from a named dataset, else from timm's ``model_cfg``.
 
     Statistics of another number of channels are averaged.
@@ -26,14 +26,29 @@ def resolve_image_spec(config: InputConfig, data: str, model_cfg: dict[str, Any]
     known = DATASETS.get(data)
     channels, *size = model_cfg["input_size"]
     in_chans = config.in_chans or (known.in_chans if known else channels)
-    return ImageSpec(
+    return InputConfig(
         img_size=to_2tuple(config.img_size or (known.img_size if known else size)),
         in_chans=in_chans,
         mean=_per_channel(config.mean or (known.mean if known else model_cfg["mean"]), in_chans),
         std=_per_channel(config.std or (known.std if known else model_cfg["std"]), in_chans),
         crop_pct=config.crop_pct or (1.0 if known else model_cfg["crop_pct"]),
-        interpolation=model_cfg["interpolation"],
     )
+
+
+def image_spec(config: InputConfig, model_cfg: dict[str, Any]) -> ImageSpec:
+    """The images of ``config`` (resolved), resampled as timm's ``model_cfg`` says.
+
+    Raises:
+        ValueError: images cannot be read with so many channels.
+    """
+    values: dict[str, Any] = vars(config)  # none of them is None any more
+    size = to_2tuple(config.img_size)
+    return ImageSpec(**values | dict(img_size=size, interpolation=model_cfg["interpolation"]))
+
+
+def resolve_image_spec(config: InputConfig, data: str, model_cfg: dict[str, Any]) -> ImageSpec:
+    """``resolve_input`` and ``image_spec`` in one, for a model that is not trained here."""
+    return image_spec(resolve_input(config, data, model_cfg), model_cfg)
 
 
 def _per_channel(values: tuple[float, ...], in_chans: int) -> tuple[float, ...]:

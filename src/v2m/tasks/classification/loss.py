@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from v2m.data import AugmentConfig, ImageSpec
 from v2m.tasks.classification.config import DistillConfig, LossConfig
-from v2m.tasks.classification.head import load_teacher
+from v2m.tasks.classification.model import load_teacher
 
 
 def build_mixup(config: LossConfig, augment: AugmentConfig, num_classes: int) -> Mixup | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from v2m.data.loading import Batch
-from v2m.tasks.task import Autocast, Results
+from v2m.tasks.evaluation import Autocast, Results
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ClassificationScores:
     """Scores over a dataset.
 
     Attributes:
@@ -88,12 +88,12 @@ class ClassificationResults(Results):
         """Images that were added."""
         return sum(len(targets) for _, targets, _ in self._parts)
 
-    def scores(self) -> Scores:
+    def scores(self) -> ClassificationScores:
         """Their scores."""
         return score(self.logits, self.targets, self._classes)
 
 
-def score(logits: Tensor, targets: Tensor, class_names: list[str]) -> Scores:
+def score(logits: Tensor, targets: Tensor, class_names: list[str]) -> ClassificationScores:
     """Score logits ``[images, classes]`` against class indices ``[images]``.
 
     A class without images has recall 0 and is left to the reader by its number of images.
@@ -110,7 +110,7 @@ def score(logits: Tensor, targets: Tensor, class_names: list[str]) -> Scores:
         ).items()
     }
     images = torch.bincount(targets, minlength=count).tolist()
-    return Scores(
+    return ClassificationScores(
         images=len(targets),
         loss=torch.nn.functional.cross_entropy(logits, targets).item(),
         top1=metrics.multiclass_accuracy(logits, targets, num_classes=count, average="micro").item(),

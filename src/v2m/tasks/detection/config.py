@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from v2m.tasks.checks import check_colours, check_least, check_range, check_shares
 from v2m.tasks.config import TrainConfig
 
 LEVELS = 5
@@ -34,10 +35,7 @@ class InputConfig:
         for name, size in (("min_size", max(self.min_size)), ("test_size", self.test_size)):
             if not 1 <= size <= self.max_size:
                 raise ValueError(f"input.{name} is {size}, expected 1 to input.max_size, {self.max_size}")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if values is not None and len(values) != 3:
-                raise ValueError(f"input.{name} is {list(values)}, expected three numbers")
+        check_colours(self, "input.", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,9 @@ class AugmentConfig:
     hflip: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
-            raise ValueError(f"augment.jitter is {list(self.jitter)}, expected 0 < least <= largest")
-        if self.crop_size < 1:
-            raise ValueError(f"augment.crop_size is {self.crop_size}, expected at least 1")
-        if not 0 <= self.hflip <= 1:
-            raise ValueError(f"augment.hflip is {self.hflip}, expected a number from 0 to 1")
+        check_range(self, "augment.", "jitter")
+        check_least(self, "augment.", 1, "crop_size")
+        check_shares(self, "augment.", "hflip")
 
 
 @dataclass(frozen=True)
@@ -102,15 +97,11 @@ class HeadConfig:
             raise ValueError(
                 f"head.anchor_sizes is {list(self.anchor_sizes)}, expected {LEVELS} positive numbers"
             )
-        for name in ("channels", "box_channels", "mask_layers", "rois", "detections"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"head.{name} is {getattr(self, name)}, expected at least 1")
+        check_least(self, "head.", 1, "channels", "box_channels", "mask_layers", "rois", "detections")
         for name in ("pre_nms_top_n", "post_nms_top_n"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"head.{name} is {list(getattr(self, name))}, expected positive numbers")
-        for name in ("score_threshold", "nms_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"head.{name} is {getattr(self, name)}, expected a number from 0 to 1")
+        check_shares(self, "head.", "score_threshold", "nms_threshold")
 
     @property
     def has_masks(self) -> bool:

@@ -14,9 +14,10 @@ from torchvision.transforms.v2 import functional
 from v2m.data.coco.dataset import CocoImages, Objects
 from v2m.data.coco.open import open_coco
 from v2m.data.splits import Split
+from v2m.data.transforms import NamedStep
 from v2m.system.errors import DataError
 from v2m.tasks.detection.config import AugmentConfig, InputConfig
-from v2m.tasks.hub import model_defaults
+from v2m.tasks.timm_models import model_defaults
 
 BOXES = "give --head.detector faster_rcnn, which takes boxes alone"
 
@@ -57,6 +58,29 @@ def open_data(
         )
     if any(fault.field == "segmentation" for fault in data.faults):
         data.warnings.append(f"{data.source}: for the objects that mask_rcnn cannot learn from, {BOXES}")
+    return data
+
+
+def open_train_data(
+    source: str,
+    has_masks: bool,
+    config: InputConfig,
+    augment: AugmentConfig,
+    *,
+    allow_outside: bool = False,
+) -> CocoImages:
+    """Training images with augmentation (resolved), and their objects."""
+    data = open_data(source, "train", has_masks, strict=config.strict, allow_outside=allow_outside)
+    data.transform = NamedStep("augment", TrainTransform(config, augment))
+    return data
+
+
+def open_val_data(
+    source: str, has_masks: bool, classes: Sequence[str], strict: bool, *, allow_outside: bool = False
+) -> CocoImages:
+    """Validation images of these classes, of their own sizes, and the masks of their objects."""
+    data = open_data(source, "val", has_masks, classes, strict, allow_outside=allow_outside)
+    data.transform = keep_size
     return data
 
 

@@ -4,7 +4,7 @@ import torch
 from timm.task import TrainingTask
 from torch import Tensor
 
-from v2m.tasks.detection.head import Detector
+from v2m.tasks.detection.model import Detector
 
 
 class DetectionObjective(TrainingTask):

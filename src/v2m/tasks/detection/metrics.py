@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.loading import Batch
-from v2m.tasks.detection.head import Detections, Detector, detect
-from v2m.tasks.task import Autocast, Results
+from v2m.tasks.detection.model import Detections, Detector, detect
+from v2m.tasks.evaluation import Autocast, Results
 
 if TYPE_CHECKING:
     from torchmetrics.detection import MeanAveragePrecision

@@ -1,9 +1,11 @@
 """Settings of semantic segmentation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from v2m.tasks.checks import check_colours, check_least, check_range, check_shares, check_smoothing
 from v2m.tasks.config import TrainConfig
+from v2m.tasks.evaluation import EvaluationOptions
 
 MOST_LABEL = 2**31
 
@@ -30,10 +32,7 @@ class InputConfig:
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
             raise ValueError(f"input.crop_size is {self.crop_size}, expected positive numbers")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if values is not None and len(values) != 3:
-                raise ValueError(f"input.{name} is {list(values)}, expected three numbers")
+        check_colours(self, "input.", "mean", "std")
         wrong = [value for value in self.label_map or () if not 0 <= value < 2**16]
         if wrong:
             raise ValueError(f"input.label_map has the value {wrong[0]}, masks have 0 to {2**16 - 1}")
@@ -67,11 +66,8 @@ class AugmentConfig:
     max_ratio: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"augment.scale is {list(self.scale)}, expected 0 < least <= largest")
-        for name in ("hflip", "photometric", "max_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"augment.{name} is {getattr(self, name)}, expected a number from 0 to 1")
+        check_range(self, "augment.", "scale")
+        check_shares(self, "augment.", "hflip", "photometric", "max_ratio")
 
 
 @dataclass(frozen=True)
@@ -111,10 +107,8 @@ class LossConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.auxiliary < 0:
-            raise ValueError(f"loss.auxiliary is {self.auxiliary}, expected at least 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"loss.label_smoothing is {self.label_smoothing}, expected a share below 1")
+        check_least(self, "loss.", 0, "auxiliary")
+        check_smoothing(self)
 
 
 @dataclass(frozen=True)
@@ -137,15 +131,41 @@ class InferenceConfig:
     short_side: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("window", "stride", "short_side"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"inference.{name} is {value}, expected at least 1")
+        check_least(self, "inference.", 1, "window", "stride", "short_side")
         if self.stride is not None and (self.window is None or self.stride > self.window):
-            most = "at most the window, " + str(self.window) if self.window else "none without a window"
-            raise ValueError(f"inference.stride is {self.stride}, expected {most}")
+            expected = f"at most the window, {self.window}" if self.window else "none without a window"
+            raise ValueError(f"inference.stride is {self.stride}, expected {expected}")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"inference.scales is {list(self.scales)}, expected positive numbers")
+
+
+@dataclass(frozen=True)
+class SegmentationOptions(EvaluationOptions):
+    """How images are segmented, instead of as the model says.
+
+    Attributes:
+        window: Side of a sliding window in pixels; 0 for whole images.
+        stride: From one window to the next, in pixels.
+        scales: Sizes of the image, whose predictions are averaged.
+        flip: Whether to average with the mirrored image.
+    """
+
+    window: int | None = None
+    stride: int | None = None
+    scales: tuple[float, ...] | None = None
+    flip: bool | None = None
+
+    def applied(self, inference: InferenceConfig) -> InferenceConfig:
+        """How images are segmented with these options.
+
+        Raises:
+            ValueError: they do not fit together.
+        """
+        changes = {name: value for name, value in vars(self).items() if value is not None}
+        if self.window is not None:
+            # A new window has the usual stride, not that of the old one; a window of 0 is none.
+            changes |= dict(window=self.window or None, stride=self.stride)
+        return replace(inference, **changes)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torchvision.transforms.v2 import functional
 from v2m.data.masks.dataset import MaskedImages
 from v2m.data.masks.open import open_masks
 from v2m.data.transforms import NamedStep, check_scaled
-from v2m.tasks.hub import model_defaults
 from v2m.tasks.segmentation.config import AugmentConfig, InputConfig
+from v2m.tasks.timm_models import model_defaults
 
 MOST_ENLARGED = 2**24
 """Pixels that an image is enlarged to at most, for the sake of its shorter side."""

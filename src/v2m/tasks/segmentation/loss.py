@@ -5,7 +5,7 @@ from timm.task import TrainingTask
 from torch import Tensor
 
 from v2m.tasks.segmentation.config import LossConfig
-from v2m.tasks.segmentation.head import Segmenter
+from v2m.tasks.segmentation.model import Segmenter
 
 
 class SegmentationObjective(TrainingTask):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from v2m.data.loading import Batch
 from v2m.system.errors import DataError
+from v2m.tasks.evaluation import Autocast, Results
 from v2m.tasks.segmentation.config import InferenceConfig
-from v2m.tasks.segmentation.head import Segmenter, iter_predictions
-from v2m.tasks.task import Autocast, Results
+from v2m.tasks.segmentation.model import Segmenter, iter_predictions
 
 SHOWN_IMAGES = 12
 

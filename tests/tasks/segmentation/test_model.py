@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.tasks.segmentation.conftest import SMALL, tiny_model
-from v2m.tasks.segmentation import head
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig
-from v2m.tasks.segmentation.head import Segmenter, predict
+from v2m.tasks.segmentation.model import Segmenter, predict
 
 TINY_PLAIN = dict(embed_dim=16, depth=4)
 
@@ -96,7 +95,7 @@ def test_images_do_not_depend_on_each_other(inference):
 def test_few_scores_at_once(monkeypatch):
     model, images = tiny_model().eval(), [torch.randn(3, 32, 40) for _ in range(5)]
     whole = predict(model, images, InferenceConfig())
-    monkeypatch.setattr(head, "MOST_SCORES", 2 * 3 * 32 * 40)
+    monkeypatch.setattr("v2m.tasks.segmentation.model.MOST_SCORES", 2 * 3 * 32 * 40)
     for scores, expected in zip(predict(model, images, InferenceConfig()), whole, strict=True):
         torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
 

@@ -7,8 +7,10 @@ import torch
 from tests.tasks.detection.coco import write_coco
 from tests.tasks.detection.models import BACKBONES, some_target, tiny_detector
 from v2m.tasks.detection.data import to_tensor
-from v2m.tasks.detection.head import detect, detect_files
+from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.loss import DetectionObjective
+from v2m.tasks.detection.model import detect
+from v2m.tasks.evaluation import predict_files
 
 DETECTORS = ("mask_rcnn", "faster_rcnn", "retinanet")
 CPU = torch.device("cpu")
@@ -182,7 +184,8 @@ def test_files_that_cannot_be_read_are_told(tmp_path, images):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     model = tiny_detector(score_threshold=0.0)
-    outcomes = dict(detect_files(model, [paths[0], broken, paths[1]], CPU, 2))
+    evaluator = DetectionEvaluator(["cat"], [1], has_masks=True)
+    outcomes = dict(predict_files(model, evaluator, [paths[0], broken, paths[1]], CPU, 2))
     assert [*outcomes] == [paths[0], broken, paths[1]]
     assert "broken.png" in str(outcomes[broken])
     image, found = outcomes[paths[1]]

@@ -8,9 +8,11 @@ from rich.console import Console
 from tests.tasks.detection.coco import IDS, write_coco
 from tests.tasks.detection.models import INPUT, TINY, tiny_head
 from v2m.cli import detection as view
+from v2m.cli.predict import predict
 from v2m.data import read_image
 from v2m.data.loading import EvalLoader
 from v2m.engine.evaluate import Evaluation
+from v2m.tasks import load_model
 from v2m.tasks.detection import Detection
 from v2m.tasks.detection.config import DetectionConfig
 
@@ -26,7 +28,7 @@ def task(request, tmp_path_factory):
     config = DetectionConfig(data=str(root), model_args=TINY, input=INPUT, head=head)
     task = Detection(Detection.resolve(config))
     task.open_data(print)
-    task.save_model(task.build_model(None), folder)
+    task.save(task.build(None), folder)
     return task, folder
 
 
@@ -46,7 +48,7 @@ def options(folder, output, *images, **others):
 def test_evaluation_is_drawn_and_written(task, tmp_path, consoles):
     task, folder = task
     out, _, read = consoles
-    saved = Detection.load_model(folder)
+    saved = load_model(folder)
     results = saved.evaluator.results(task.val_data)
     for batch in EvalLoader(task.val_data, 4, collate=task.evaluator.collate):
         results.add(saved.model, batch, CPU, torch.no_grad)
@@ -73,8 +75,8 @@ def test_files_are_predicted(task, tmp_path, consoles):
     task, folder = task
     out, errors, read = consoles
     images = folder / "coco" / "images" / "val"
-    saved = Detection.load_model(folder)
-    assert view.predict(options(folder, tmp_path / "new" / "out", images), saved, out, errors) == 0
+    saved = load_model(folder)
+    assert predict(options(folder, tmp_path / "new" / "out", images), saved, view, out, errors) == 0
     names = sorted(path.name for path in images.iterdir())
     output = tmp_path / "new" / "out"
     assert sorted(path.name for path in output.iterdir()) == [*names, view.RESULTS]
@@ -99,14 +101,14 @@ def test_lines_of_json(task, tmp_path, consoles):
     _, folder = task
     out, errors, read = consoles
     image = folder / "coco" / "images" / "val" / "000101.png"
-    saved = Detection.load_model(folder)
-    assert view.predict(options(folder, tmp_path, image, json=True), saved, out, errors) == 0
+    saved = load_model(folder)
+    assert predict(options(folder, tmp_path, image, json=True), saved, view, out, errors) == 0
     (line,) = read().out.splitlines()
     found = json.loads(line)
     assert found["image"] == str(image)
     assert found["picture"] == str(tmp_path / "000101.png")
     assert [set(one) for one in found["objects"]] == [{"class", "score", "box"}] * 6
-    view.predict(options(folder, tmp_path, image, json=True, threshold=1.0), saved, out, errors)
+    predict(options(folder, tmp_path, image, json=True, threshold=1.0), saved, view, out, errors)
     assert json.loads(read().out)["objects"] == []
     assert len(json.loads((tmp_path / view.RESULTS).read_text())) == 6
 
@@ -119,9 +121,9 @@ def test_names_that_are_taken_and_files_that_cannot_be_read(task, tmp_path, cons
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_bytes(original.read_bytes())
     (tmp_path / "b" / "broken.png").write_bytes(b"no image")
-    saved = Detection.load_model(folder)
+    saved = load_model(folder)
     arguments = options(folder, tmp_path / "a", tmp_path / "a", tmp_path / "b", tmp_path / "none")
-    assert view.predict(arguments, saved, out, errors) == 1
+    assert predict(arguments, saved, view, out, errors) == 1
     assert (tmp_path / "a" / "x.png").read_bytes() == original.read_bytes()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "a-x.png",
@@ -141,5 +143,5 @@ def test_output_is_beside_the_model(task, consoles):
     out, errors, _ = consoles
     image = folder / "coco" / "images" / "val" / "000101.png"
     model = folder / "model.safetensors"
-    assert view.predict(options(model, None, image), Detection.load_model(model), out, errors) == 0
+    assert predict(options(model, None, image), load_model(model), view, out, errors) == 0
     assert (folder / "predictions" / "000101.png").is_file()

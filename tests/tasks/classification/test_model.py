@@ -12,10 +12,14 @@ import v2m  # noqa: F401
 from tests.helpers import assert_close
 from v2m.data import ImageSpec, eval_transform
 from v2m.system.errors import DataError
+from v2m.tasks import load_model
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
-from v2m.tasks.classification.head import build_model, load_model, load_teacher, save_model
-from v2m.tasks.hub import CONFIG, WEIGHTS, model_defaults, resolve_model_args
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.model import build_classifier, load_teacher
+from v2m.tasks.classification.saved import save
+from v2m.tasks.model_folder import CONFIG, WEIGHTS, resolve_model_args
+from v2m.tasks.timm_models import model_defaults
 
 SPEC = ImageSpec((8, 12), 1, (0.3,), (0.4,), crop_pct=1.0, interpolation="bicubic")
 CLASSES = ["zebra", "ant", "mole"]
@@ -27,8 +31,8 @@ STAGES = dict(embed_dim=[8, 8, 16, 16], depths=[1, 1, 1, 1])
 
 @pytest.fixture
 def saved(tmp_path):
-    model = build_model("v2m_nano", dict(depth=2, directions="corners_rows_first"), 3, SPEC).eval()
-    save_model(model, tmp_path, CLASSES, SPEC)
+    model = build_classifier("v2m_nano", dict(depth=2, directions="corners_rows_first"), 3, SPEC).eval()
+    save(model, ClassificationEvaluator(CLASSES, SPEC), tmp_path)
     return model, tmp_path
 
 
@@ -37,7 +41,7 @@ def test_a_saved_model_comes_back_whole(saved):
     images = torch.randn(2, 1, 8, 12)
     for path in (folder, folder / WEIGHTS):
         loaded = load_model(path)
-        assert loaded[1:] == ("v2m_nano", CLASSES, SPEC)
+        assert (loaded.name, loaded.evaluator.classes, loaded.evaluator.spec) == ("v2m_nano", CLASSES, SPEC)
         assert not loaded.model.training
         assert torch.equal(loaded.model(images), model(images))
     assert torch.equal(
@@ -48,8 +52,8 @@ def test_a_saved_model_comes_back_whole(saved):
 
 
 def test_models_of_others_are_built_and_saved_alike(tmp_path):
-    model = build_model("resnet10t", {}, 3, SPEC).eval()
-    save_model(model, tmp_path, CLASSES, SPEC)
+    model = build_classifier("resnet10t", {}, 3, SPEC).eval()
+    save(model, ClassificationEvaluator(CLASSES, SPEC), tmp_path)
     images = torch.randn(2, 1, 40, 40)
     assert torch.equal(load_model(tmp_path).model(images), model(images))
 
@@ -72,7 +76,7 @@ def test_the_crop_is_saved_as_it_is_made(tmp_path):
     spec = ImageSpec((32, 32), 3, (0.3,) * 3, (0.4,) * 3, crop_pct=0.8, interpolation="bicubic")
     args = dict(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
     name = "convnextv2_nano.fcmae_ft_in22k_in1k_384"  # by default, images are squashed for it
-    save_model(build_model(name, args, 3, spec), tmp_path, CLASSES, spec)
+    save(build_classifier(name, args, 3, spec), ClassificationEvaluator(CLASSES, spec), tmp_path)
     model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     image = Image.effect_noise((90, 40), 60).convert("RGB")
@@ -102,7 +106,7 @@ def test_unknown_names_and_arguments_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="'v2m_nanno' is no model, nearest: v2m_nano"):
         model_defaults("v2m_nanno")
     with pytest.raises(ValueError, match="model_args: V2M: no argument 'd_stat', the nearest is 'd_state'"):
-        build_model("v2m_nano", dict(d_stat=4), 3, SPEC)
+        build_classifier("v2m_nano", dict(d_stat=4), 3, SPEC)
 
 
 def test_image_specification_comes_from_the_settings_the_dataset_or_the_model():
@@ -118,10 +122,10 @@ def test_image_specification_comes_from_the_settings_the_dataset_or_the_model():
 
 def save_new(folder, name, args, spec=SPEC):
     """A model with a position embedding that is not tiny, in a folder."""
-    model = build_model(name, args, len(CLASSES), spec).eval()
+    model = build_classifier(name, args, len(CLASSES), spec).eval()
     if getattr(model, "pos_embed", None) is not None:
         torch.nn.init.normal_(model.pos_embed)
-    save_model(model, folder, CLASSES, spec)
+    save(model, ClassificationEvaluator(CLASSES, spec), folder)
     return model
 
 
@@ -133,7 +137,7 @@ def nano(tmp_path):
 def test_all_weights_are_taken_and_the_arguments_with_them(nano):
     model, folder = nano
     for source in (folder, folder / WEIGHTS):
-        started = build_model("v2m_nano", {}, 3, SPEC, str(source)).eval()
+        started = build_classifier("v2m_nano", {}, 3, SPEC, str(source)).eval()
         images = torch.randn(2, 1, 8, 12)
         assert torch.equal(started(images), model(images))
         assert replace(started.config, global_pool=None) == model.config
@@ -141,7 +145,9 @@ def test_all_weights_are_taken_and_the_arguments_with_them(nano):
 
 def test_other_arguments_count_where_the_weights_fit(nano):
     model, folder = nano
-    started = build_model("v2m_nano", dict(drop_path_rate=0.25, directions="corners"), 3, SPEC, str(folder))
+    started = build_classifier(
+        "v2m_nano", dict(drop_path_rate=0.25, directions="corners"), 3, SPEC, str(folder)
+    )
     assert (started.config.drop_path_rate, started.config.directions) == (0.25, "corners")
     assert torch.equal(started.head.weight, model.head.weight)
 
@@ -150,7 +156,11 @@ def test_what_is_saved_again_is_of_the_new_data(nano):
     _, folder = nano
     again = folder / "again"
     again.mkdir()
-    save_model(build_model("v2m_nano", {}, 3, LARGER, str(folder)), again, ["a", "b", "c"], LARGER)
+    save(
+        build_classifier("v2m_nano", {}, 3, LARGER, str(folder)),
+        ClassificationEvaluator(["a", "b", "c"], LARGER),
+        again,
+    )
     config = json.loads((again / CONFIG).read_text())
     assert config["label_names"] == ["a", "b", "c"]
     assert "label_names" not in config["pretrained_cfg"]
@@ -164,7 +174,7 @@ def test_the_arguments_build_the_model_without_the_folder(nano):
     args = resolve_model_args("v2m_nano", dict(drop_path_rate=0.25), str(folder))
     assert "num_classes" not in args
     assert args["drop_path_rate"] == 0.25
-    build_model("v2m_nano", args, 3, SPEC).load_state_dict(model.state_dict())
+    build_classifier("v2m_nano", args, 3, SPEC).load_state_dict(model.state_dict())
     shutil.rmtree(folder)
     assert resolve_model_args("v2m_nano", args, str(folder)) == args
     for source in (None, "timm"):
@@ -173,11 +183,11 @@ def test_the_arguments_build_the_model_without_the_folder(nano):
 
 def test_the_head_is_new_for_another_number_of_classes(nano):
     model, folder = nano
-    started = build_model("v2m_nano", {}, 5, SPEC, str(folder)).eval()
+    started = build_classifier("v2m_nano", {}, 5, SPEC, str(folder)).eval()
     images = torch.randn(2, 1, 8, 12)
     assert torch.equal(started.forward_features(images), model.forward_features(images))
     assert started(images).shape == (2, 5)
-    save_model(started, folder, list("abcde"), SPEC)
+    save(started, ClassificationEvaluator(list("abcde"), SPEC), folder)
     assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 5
 
 
@@ -185,7 +195,7 @@ def test_the_head_is_new_for_another_number_of_classes(nano):
 def test_position_embeddings_are_resized_to_the_images(tmp_path, args):
     model = save_new(tmp_path, "v2m_nano", SMALL | args)
     before = None if model.pos_embed is None else model.pos_embed.detach().clone()
-    started = build_model("v2m_nano", {}, 3, LARGER, str(tmp_path)).eval()
+    started = build_classifier("v2m_nano", {}, 3, LARGER, str(tmp_path)).eval()
     images = torch.randn(2, 1, 20, 16)
     by_forward = model.forward_features(images)
     assert_close(started.forward_features(images), by_forward, "float32")
@@ -200,12 +210,12 @@ def test_position_embeddings_are_resized_to_the_images(tmp_path, args):
 def test_colour_from_gray_and_gray_from_colour_as_timm_does(tmp_path):
     colour, gray = save_new(tmp_path, "v2m_nano", SMALL, COLOUR), tmp_path / "gray"
     weight = colour.patch_embed.proj.weight
-    started = build_model("v2m_nano", {}, 3, SPEC, str(tmp_path))
+    started = build_classifier("v2m_nano", {}, 3, SPEC, str(tmp_path))
     assert_close(started.patch_embed.proj.weight, weight.sum(1, keepdim=True), "float32")
     gray.mkdir()
     model = save_new(gray, "v2m_micro", dict(embed_dim=16, depth=1))
     first = model.patch_embed.proj[0].conv.weight
-    started = build_model("v2m_micro", {}, 3, COLOUR, str(gray))
+    started = build_classifier("v2m_micro", {}, 3, COLOUR, str(gray))
     assert started.patch_embed.proj[0].conv.weight.shape[1] == 3
     assert_close(started.patch_embed.proj[0].conv.weight.sum(1, keepdim=True), first, "float32")
 
@@ -220,10 +230,10 @@ def test_models_in_stages_and_those_of_others(tmp_path):
         folder.mkdir()
         model = save_new(folder, name, args)
         images = torch.randn(1, 1, 8, 12)
-        started = build_model(name, {}, 4, SPEC, str(folder)).eval()
+        started = build_classifier(name, {}, 4, SPEC, str(folder)).eval()
         assert torch.equal(started.forward_features(images), model.forward_features(images))
         spec = ImageSpec(larger, 1, (0.3,), (0.4,), crop_pct=1.0, interpolation="bicubic")
-        assert build_model(name, {}, 4, spec, str(folder))(torch.randn(2, 1, *larger)).shape == (2, 4)
+        assert build_classifier(name, {}, 4, spec, str(folder))(torch.randn(2, 1, *larger)).shape == (2, 4)
 
 
 def test_another_model_is_named_with_the_option_to_give(nano):
@@ -231,7 +241,7 @@ def test_another_model_is_named_with_the_option_to_give(nano):
     with pytest.raises(
         ValueError, match="holds a v2m_nano, but the model is v2m_micro; give --model v2m_nano"
     ):
-        build_model("v2m_micro", {}, 3, SPEC, str(folder))
+        build_classifier("v2m_micro", {}, 3, SPEC, str(folder))
 
 
 @pytest.mark.parametrize("classes", [3, 4])
@@ -239,36 +249,36 @@ def test_another_model_is_named_with_the_option_to_give(nano):
 def test_weights_that_do_not_fit_are_an_error_whatever_the_classes(nano, classes, args):
     _, folder = nano
     with pytest.raises(ValueError, match=f"^pretrained: {folder}: the model cannot be loaded") as caught:
-        build_model("v2m_nano", args, classes, SPEC, str(folder))
+        build_classifier("v2m_nano", args, classes, SPEC, str(folder))
     assert "\n" not in str(caught.value)
 
 
 def test_missing_and_damaged_folders_are_named(nano, tmp_path):
     _, folder = nano
     with pytest.raises(DataError, match=r"^pretrained: .*nowhere: no model there, expected a run folder"):
-        build_model("v2m_nano", {}, 3, SPEC, str(tmp_path / "nowhere"))
+        build_classifier("v2m_nano", {}, 3, SPEC, str(tmp_path / "nowhere"))
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
     with pytest.raises(DataError, match=f"^pretrained: {folder}: the model cannot be loaded") as caught:
-        build_model("v2m_nano", {}, 3, SPEC, str(folder))
+        build_classifier("v2m_nano", {}, 3, SPEC, str(folder))
     assert "\n" not in str(caught.value)
     for text in ("[]", "{}", "{", '{"architecture": "v2m_nano"}'):
         (folder / CONFIG).write_text(text)
         with pytest.raises(DataError, match="the model cannot be loaded"):
-            build_model("v2m_nano", {}, 3, SPEC, str(folder))
+            build_classifier("v2m_nano", {}, 3, SPEC, str(folder))
 
 
 def test_timm_has_weights_of_some_models(monkeypatch):
     with pytest.raises(
         ValueError, match=r"^pretrained: timm has no weights of v2m_nano, expected a run folder"
     ):
-        build_model("v2m_nano", {}, 3, SPEC, "timm")
+        build_classifier("v2m_nano", {}, 3, SPEC, "timm")
 
     def unreachable(*args, **kwargs):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
     with pytest.raises(ValueError, match=r"weights of resnet10t cannot be loaded \(no route to host\)"):
-        build_model("resnet10t", {}, 3, SPEC, "timm")
+        build_classifier("resnet10t", {}, 3, SPEC, "timm")
 
 
 def test_weights_of_timm_get_a_new_head_and_the_channels(monkeypatch, tmp_path):
@@ -280,7 +290,7 @@ def test_weights_of_timm_get_a_new_head_and_the_channels(monkeypatch, tmp_path):
         return create(name, pretrained_cfg_overlay=dict(file=str(tmp_path / "weights.pth")), **kwargs)
 
     monkeypatch.setattr(timm, "create_model", from_file)
-    started = build_model("resnet10t", {}, 3, SPEC, "timm")
+    started = build_classifier("resnet10t", {}, 3, SPEC, "timm")
     assert started(torch.randn(2, 1, 40, 40)).shape == (2, 3)
     assert torch.equal(started.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
     assert_close(started.conv1[0].weight, source.conv1[0].weight.sum(1, keepdim=True), "float32")

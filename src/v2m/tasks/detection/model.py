@@ -1,15 +1,13 @@
-"""torchvision's detectors over our backbones."""
+"""Detectors: torchvision's, over our backbones and timm's."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import convert_to_fp32
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -23,13 +21,12 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.poolers import initLevelMapper
 
-from v2m.data.images import read_batches
 from v2m.models.pyramid import STRIDES
-from v2m.system.errors import DataError
-from v2m.tasks.backbone import Backbone, OnBackbone
-from v2m.tasks.detection.config import HeadConfig, InputConfig
-from v2m.tasks.detection.data import to_tensor
-from v2m.tasks.task import Autocast
+from v2m.tasks.detection.config import DetectionConfig, HeadConfig, InputConfig
+from v2m.tasks.detection.data import image_size
+from v2m.tasks.evaluation import Autocast
+from v2m.tasks.feature_backbone import FeatureBackbone, OnBackbone
+from v2m.tasks.timm_models import TIMM
 
 RATIOS = (0.5, 1.0, 2.0)
 BOX_CELLS, MASK_CELLS = 7, 14
@@ -52,6 +49,30 @@ class Detections(NamedTuple):
     masks: Tensor | None
 
 
+def build(config: DetectionConfig, num_classes: int, pretrained: str | None = None) -> "Detector":
+    """The detector of a run (resolved), new or from trained weights.
+
+    Args:
+        config: The run.
+        num_classes: Number of classes.
+        pretrained: A run of any task with the same backbone; ``timm`` for the weights that timm has of it.
+
+    Raises:
+        ValueError: the backbone cannot be had, or the weights do not fit.
+    """
+    model = Detector(
+        config.model,
+        config.model_args,
+        image_size(config.input, config.augment),
+        num_classes,
+        config.head,
+        config.input,
+        is_pretrained=pretrained == TIMM,
+    )
+    model.start_from(pretrained)
+    return model
+
+
 class Detector(OnBackbone):
     """A Mask R-CNN, Faster R-CNN or RetinaNet of torchvision.
 
@@ -67,7 +88,7 @@ class Detector(OnBackbone):
         is_pretrained: Whether the backbone starts from timm's weights.
 
     Raises:
-        ValueError: the backbone cannot be had; see ``Backbone``.
+        ValueError: the backbone cannot be had; see ``FeatureBackbone``.
     """
 
     def __init__(
@@ -81,9 +102,10 @@ class Detector(OnBackbone):
         is_pretrained: bool = False,
     ) -> None:
         super().__init__()
+        self.img_size, self.num_classes, self.head, self.input = img_size, num_classes, head, input
         is_retinanet = head.detector == "retinanet"
         maps = 3 if is_retinanet else 4
-        backbone = Backbone(name, model_args, img_size, is_pretrained=is_pretrained, maps=maps)
+        backbone = FeatureBackbone(name, model_args, img_size, is_pretrained=is_pretrained, maps=maps)
         pyramid = _Pyramid(backbone, head)
         build = _retinanet if is_retinanet else _rcnn
         self.detector = build(pyramid, num_classes, head)
@@ -139,7 +161,7 @@ class Detector(OnBackbone):
 class _Pyramid(nn.Module):
     """What torchvision takes for a backbone: maps of one width, with one or two more above them."""
 
-    def __init__(self, backbone: Backbone, head: HeadConfig) -> None:
+    def __init__(self, backbone: FeatureBackbone, head: HeadConfig) -> None:
         super().__init__()
         if tuple(backbone.strides) != STRIDES[-len(backbone.strides) :]:
             raise ValueError(
@@ -261,15 +283,3 @@ def detect(
     assert isinstance(found, list)
     cpu = [{name: value.cpu() for name, value in objects.items()} for objects in found]
     return [Detections(o["boxes"], o["labels"], o["scores"], o.get("masks")) for o in cpu]
-
-
-def detect_files(
-    model: Detector, paths: Sequence[Path], device: torch.device, batch_size: int
-) -> Iterator[tuple[Path, tuple[Image.Image, Detections] | DataError]]:
-    """Each file with its image and what is in it, in order, or the error if it cannot be read."""
-    model.to(device).eval()
-    for batch in read_batches(paths, batch_size, lambda image: image):
-        images = [image for image in batch.values() if isinstance(image, Image.Image)]
-        found = iter(detect(model, [to_tensor(image) for image in images], device) if images else ())
-        for path, image in batch.items():
-            yield path, (image, next(found)) if isinstance(image, Image.Image) else image

@@ -11,10 +11,11 @@ from tests.scenes import CLASSES, MODEL_ARGS, TASKS, configure, make_scenes, ope
 from v2m.data import ImageSpec
 from v2m.engine.resolve import resolve
 from v2m.system.errors import DataError
-from v2m.tasks import find_task, hub
-from v2m.tasks.backbone import PYRAMID
-from v2m.tasks.classification.head import build_model as build_classifier
-from v2m.tasks.classification.head import save_model as save_classifier
+from v2m.tasks import find_task, load_model, model_folder
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.model import build_classifier
+from v2m.tasks.classification.saved import save as save_classifier
+from v2m.tasks.feature_backbone import PYRAMID
 
 PLAIN = dict(embed_dim=16, depth=4, d_state=2)
 """Arguments of v2m_tiny_patch16_224, whose pyramid has weights."""
@@ -30,7 +31,9 @@ def make_classifier(folder, name="v2m_lite_nano", model_args=MODEL_ARGS, channel
     """A folder with an untrained classifier of three classes."""
     folder.mkdir(exist_ok=True)
     spec = ImageSpec((size, size), channels, (0.3,) * channels, (0.4,) * channels, 1.0, "bicubic")
-    save_classifier(build_classifier(name, model_args, 3, spec), folder, ["a", "b", "c"], spec)
+    save_classifier(
+        build_classifier(name, model_args, 3, spec), ClassificationEvaluator(["a", "b", "c"], spec), folder
+    )
     return folder
 
 
@@ -38,7 +41,7 @@ def make(task, scenes, tmp_path, *more):
     """A task with data, and a model of it."""
     config = resolve(configure(task, scenes, tmp_path / "run", *more))
     made = opened_task(config)
-    return made, made.build_model(config.pretrained)
+    return made, made.build(config.pretrained)
 
 
 def make_folders(scenes, parent):
@@ -48,7 +51,7 @@ def make_folders(scenes, parent):
         made, model = make(task, scenes, parent)
         found[task] = parent / task
         found[task].mkdir()
-        made.save_model(model, found[task])
+        made.save(model, found[task])
     return found
 
 
@@ -62,8 +65,8 @@ def backbone_weights(model_or_folder):
     if hasattr(model_or_folder, "saved_config"):
         state, prefix = model_or_folder.state_dict(), model_or_folder.saved_config()["backbone"]
     else:
-        folder = hub.read_folder(model_or_folder)
-        state, prefix = hub.read_weights(folder), folder.config.get("backbone", "")
+        folder = model_folder.read_folder(model_or_folder)
+        state, prefix = model_folder.read_weights(folder), folder.config.get("backbone", "")
     own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return {name.removeprefix("model.").removeprefix("model."): value for name, value in own.items()}
 
@@ -136,7 +139,7 @@ def test_plain_models_keep_their_pyramid_and_resize_their_positions(scenes, task
     assert {name for name in found.keys() - pyramid if not torch.equal(found[name], expected[name])} == {
         "pos_embed"
     }
-    made.save_model(model, tmp_path / "plain")
+    made.save(model, tmp_path / "plain")
     _, again = make(task, scenes, tmp_path, plain, model_args, size, f"--pretrained={folder}")
     assert is_started(again, folder)
 
@@ -188,13 +191,13 @@ def test_folders_that_cannot_be_started_from_are_named(scenes, folders, task, tm
 
 @each_task
 def test_what_was_saved_is_loaded_for_its_own_task_alone(folders, task):
-    saved = find_task(task).load_model(folders[task] / "model.safetensors")
+    saved = load_model(folders[task] / "model.safetensors")
     assert saved.name == "v2m_lite_nano"
     assert not saved.model.training
     assert saved.evaluator.classes[-4:] == CLASSES
     for other in {"classification", *TASKS} - {task}:
         with pytest.raises(DataError, match=f"for {task}, expected"):
-            find_task(other).load_model(folders[task])
+            find_task(other).load(model_folder.read_folder(folders[task]))
 
 
 def test_a_model_that_is_not_whole_is_not_put_in_place(folders, tmp_path, monkeypatch):
@@ -204,14 +207,14 @@ def test_a_model_that_is_not_whole_is_not_put_in_place(folders, tmp_path, monkey
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(hub, "save_file", fail)
+    monkeypatch.setattr(model_folder, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        hub.save_model(torch.nn.Linear(1, 1), {}, folder)
+        model_folder.save_state(torch.nn.Linear(1, 1), {}, folder)
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
     assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_weights_may_be_read_by_whoever_may_read_the_configuration(tmp_path):
-    hub.save_model(torch.nn.Linear(1, 1), {}, tmp_path)
+    model_folder.save_state(torch.nn.Linear(1, 1), {}, tmp_path)
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1

@@ -17,21 +17,15 @@ from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 from v2m.system.errors import short
 from v2m.system.network import DOWNLOAD, bounded
-from v2m.tasks.hub import (
-    Folder,
-    has_timm_weights,
-    image_args,
-    load_classifier,
-    read_folder,
-    read_weights,
-)
+from v2m.tasks.model_folder import ModelFolder, load_classifier, read_folder, read_weights
 from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
+from v2m.tasks.timm_models import TIMM, has_timm_weights, image_args
 
 PYRAMID = "model.scales."
 """How names of the parameters of a simple feature pyramid begin."""
 
 
-class Backbone(nn.Module):
+class FeatureBackbone(nn.Module):
     """A timm model that gives four feature maps.
 
     Hierarchical models have the strides 4, 8, 16 and 32. Our plain ones get them from the simple feature
@@ -147,7 +141,7 @@ class Backbone(nn.Module):
             found[name] = other
         self.load_state_dict(found, strict=False)
 
-    def load_classifier(self, folder: Folder) -> None:
+    def load_classifier(self, folder: ModelFolder) -> None:
         """Take the weights of a saved classifier.
 
         Raises:
@@ -162,11 +156,17 @@ class Backbone(nn.Module):
 
 
 class OnBackbone(nn.Module):
-    """A model with a ``Backbone`` somewhere in it: what the engine asks of timm's models, passed on."""
+    """A model around a ``FeatureBackbone``.
+
+    It answers what the engine asks of timm's models by asking its backbone.
+    """
 
     @property
-    def _features(self) -> tuple[str, Backbone]:
-        return next((f"{name}.", part) for name, part in self.named_modules() if isinstance(part, Backbone))
+    def _features(self) -> tuple[str, FeatureBackbone]:
+        for name, part in self.named_modules():
+            if isinstance(part, FeatureBackbone):
+                return f"{name}.", part
+        raise LookupError("the model has no FeatureBackbone")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute blocks of the backbone in the backward pass."""
@@ -184,15 +184,18 @@ class OnBackbone(nn.Module):
         last = max(layers.values()) + 1
         return lambda name: layers.get(name, last)
 
-    def start_from(self, source: str) -> None:
-        """Take the weights of the backbone from a folder, and all others that it has too.
+    def start_from(self, source: str | None) -> None:
+        """Take the weights of the backbone from a folder, and of all others those that fit.
 
         Args:
-            source: A run of any task with the same backbone, or the weights file in one.
+            source: A run of any task with the same backbone, or the weights file in one. Nothing is done for
+                None, nor for ``timm``, whose weights the backbone has from the beginning.
 
         Raises:
             ValueError: the folder is no such model, or the weights do not fit.
         """
+        if source is None or source == TIMM:
+            return
         folder = read_folder(Path(source), "pretrained: ")
         backbone = self._features[1]
         name = folder.saved.architecture
@@ -212,7 +215,7 @@ class OnBackbone(nn.Module):
         self.load_state_dict(fitting, strict=False)
 
     def saved_config(self) -> dict[str, Any]:
-        """What ``config.json`` tells of the backbone, for ``hub.save_model``."""
+        """What ``config.json`` tells of the backbone."""
         prefix, backbone = self._features
         return dict(backbone=prefix, **backbone.saved_config())
 

@@ -1,35 +1,30 @@
-"""Models with a classification head: build, save and load in timm's hub format."""
+"""Models with a classification head: timm's, new ones and those that start from trained weights."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
-import torch
-from timm.models import save_for_hf, split_model_name_tag
-from torch import Tensor, nn
+from timm.models import split_model_name_tag
+from torch import nn
 
-from v2m.data import ImageSpec, eval_transform
-from v2m.data.images import read_batches
-from v2m.system.errors import DataError, first_line, short, shown
+from v2m.data import ImageSpec
+from v2m.system.errors import first_line, short
 from v2m.system.names import nearest
 from v2m.system.network import DOWNLOAD, bounded
-from v2m.tasks.hub import (
-    CONFIG,
-    TIMM,
-    Folder,
-    has_timm_weights,
-    image_args,
-    load_classifier,
-    model_defaults,
-    read_folder,
-    write_folder,
-)
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.classification.data import image_spec
+from v2m.tasks.model_folder import ModelFolder, check_task, load_classifier, read_folder
 from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
+from v2m.tasks.timm_models import TIMM, has_timm_weights, image_args, model_defaults
 
 
-def build_model(
+def build(config: ClassificationConfig, num_classes: int, pretrained: str | None = None) -> nn.Module:
+    """The classifier of a run (resolved), new or from trained weights; see ``build_classifier``."""
+    spec = image_spec(config.input, model_defaults(config.model))
+    return build_classifier(config.model, config.model_args, num_classes, spec, pretrained)
+
+
+def build_classifier(
     name: str,
     model_args: dict[str, Any],
     num_classes: int,
@@ -81,7 +76,7 @@ def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module
         name, source, names, cfg = teacher, TIMM, None, model_defaults(teacher)
         count = cfg.get("num_classes", 0)
     elif Path(teacher).exists():
-        saved = _read_classifier(Path(teacher), f"{option}: ").saved
+        saved = _read_classifier(teacher, option).saved
         name, source, names = saved.architecture, teacher, saved.label_names
         count, cfg = saved.num_classes, dict(input_size=saved.images.input_size)
     else:
@@ -118,7 +113,7 @@ def _build_pretrained(
                 f"{option}: timm's weights of {name} cannot be loaded ({short(error)})"
             ) from None
     else:
-        folder = _read_classifier(Path(source), f"{option}: ")
+        folder = _read_classifier(source, option)
         architecture = folder.saved.architecture
         if architecture != split_model_name_tag(name)[0]:
             raise ValueError(
@@ -132,72 +127,7 @@ def _build_pretrained(
     return model
 
 
-def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSpec) -> None:
-    """Write weights and configuration in timm's hub format, each file renamed into place when complete.
-
-    transformers gives the number of classes beside ``model_args``, so it is not among them.
-    """
-
-    def write(partial: Path) -> None:
-        names = dict(label_names=classes)
-        save_for_hf(model, partial, model_config=names, safe_serialization=True, data_config=spec.timm_config)
-        config = json.loads((partial / CONFIG).read_text())
-        del config["model_args"]["num_classes"]
-        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-
-    write_folder(folder, write)
-
-
-class Classifier(NamedTuple):
-    """A model as it was saved: in evaluation mode, with its timm name, class names and images."""
-
-    model: nn.Module
-    name: str
-    classes: list[str]
-    spec: ImageSpec
-
-
-def load_model(path: Path) -> Classifier:
-    """Load a folder in hub format (a run, or the output of ``v2m convert``), or the weights file in one.
-
-    Raises:
-        DataError: the folder is missing or is no model, or its weights do not fit.
-    """
-    folder = _read_classifier(path)
-    saved, images = folder.saved, folder.saved.images
-    channels, height, width = images.input_size
-    try:
-        spec = ImageSpec(
-            (height, width), channels, images.mean, images.std, images.crop_pct, images.interpolation
-        )
-    except ValueError as error:
-        raise DataError(f"{shown(str(path))}: the model cannot be loaded ({CONFIG}: {error})") from None
-    return Classifier(load_classifier(folder).eval(), saved.architecture, saved.classes, spec)
-
-
-def _read_classifier(path: Path, prefix: str = "") -> Folder:
-    folder = read_folder(path, prefix)
-    if folder.task != CLASSIFICATION:
-        task = shown(folder.task)
-        raise DataError(f"{prefix}{shown(str(path))}: a model for {task}, expected a classifier")
+def _read_classifier(source: str, option: str) -> ModelFolder:
+    folder = read_folder(Path(source), f"{option}: ")
+    check_task(folder, CLASSIFICATION, "a classifier", f"{option}: ")
     return folder
-
-
-def classify_files(
-    model: nn.Module, spec: ImageSpec, paths: list[Path], device: torch.device, batch_size: int
-) -> Iterator[tuple[Path, Tensor | DataError]]:
-    """Class probabilities ``[classes]`` of each file, in order; the error for a file that cannot be read."""
-    model.to(device).eval()
-    for batch in read_batches(paths, batch_size, eval_transform(spec)):
-        images = [image for image in batch.values() if isinstance(image, Tensor)]
-        if images:
-            with torch.inference_mode():
-                rows = iter(model(torch.stack(images).to(device)).float().softmax(-1).cpu())
-        for path, image in batch.items():
-            yield path, _finite(path, next(rows)) if isinstance(image, Tensor) else image
-
-
-def _finite(path: Path, probabilities: Tensor) -> Tensor | DataError:
-    if probabilities.isfinite().all():
-        return probabilities
-    return DataError(f"{shown(str(path))}: the model's scores are infinite or NaN, take other weights")

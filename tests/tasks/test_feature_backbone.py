@@ -7,7 +7,7 @@ import torch
 from tests.helpers import assert_close
 from tests.scenes import MODEL_ARGS
 from v2m.models.pyramid import STRIDES
-from v2m.tasks.backbone import Backbone
+from v2m.tasks.feature_backbone import FeatureBackbone
 
 PLAIN = dict(embed_dim=16, depth=4, d_state=2, patch_size=4)
 MODELS = {
@@ -25,7 +25,7 @@ each_model = pytest.mark.parametrize("name", MODELS)
 
 
 def build(name, **more):
-    return Backbone(name, MODELS[name], (64, 64), **more).eval()
+    return FeatureBackbone(name, MODELS[name], (64, 64), **more).eval()
 
 
 @each_model
@@ -142,7 +142,7 @@ def test_checkpoints_of_blocks_change_no_gradient(name):
 )
 def test_models_without_such_maps_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message) as raised:
-        Backbone(*arguments, (64, 64))
+        FeatureBackbone(*arguments, (64, 64))
     assert "\n" not in str(raised.value)
 
 

@@ -1,10 +1,15 @@
-"""Folders with a trained model: weights and ``config.json``, those of classifiers in timm's hub format."""
+"""Folders with a trained model: weights and ``config.json``, those of classifiers in timm's hub format.
+
+A folder is read once, by ``read_folder``; what it holds is then checked step by step: the configuration, the
+sums of both files, and the size of the model before there is memory for it.
+"""
 
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,15 +17,14 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from timm.models import get_pretrained_cfg, split_model_name_tag
+from timm.models import split_model_name_tag
 from torch import Tensor, nn
 
-from v2m.models import MODELS
 from v2m.models.bounds import check_finite
-from v2m.system.errors import DataError, short, shown
+from v2m.system.errors import DataError, short
 from v2m.system.files import file_sha256, put_in_place, read_json
-from v2m.system.names import nearest
 from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
+from v2m.tasks.timm_models import TIMM
 from v2m.tasks.weights import read_header
 
 M = TypeVar("M", bound=nn.Module)
@@ -29,8 +33,6 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 CONFIG_BYTES = 2**24
 ACCEPT = f'to take it as it is, delete "{SHA256}" from {CONFIG}'
 SAVING = ".saving-"
-TIMM = "timm"
-"""In place of a folder: the weights that timm has of a model."""
 LOAD_ERRORS = (
     SafetensorError,
     RuntimeError,
@@ -45,7 +47,7 @@ LOAD_ERRORS = (
 """What building and filling a model raises where the folder does not fit."""
 
 
-class Folder(NamedTuple):
+class ModelFolder(NamedTuple):
     """A folder with a model, its configuration, and what of it all tasks have in common, checked."""
 
     path: Path
@@ -56,34 +58,6 @@ class Folder(NamedTuple):
     def task(self) -> str:
         """What the model is for."""
         return self.saved.task
-
-
-def model_defaults(name: str) -> dict[str, Any]:
-    """The default configuration (timm's) of a model by name.
-
-    Raises:
-        ValueError: timm knows no such model; the message names the nearest ones.
-    """
-    if not timm.is_model(name):
-        names = [*nearest(name, MODELS, most=2), *nearest(name, timm.list_models(), most=2)]
-        names = list(dict.fromkeys(names)) or list(MODELS)
-        raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(names)} (see 'v2m list')")
-    cfg = get_pretrained_cfg(name)
-    return cfg.to_dict() if cfg else {}
-
-
-def has_timm_weights(name: str) -> bool:
-    """Whether timm has trained weights of a model."""
-    cfg = get_pretrained_cfg(name)
-    return cfg is not None and cfg.has_weights
-
-
-def image_args(name: str, img_size: tuple[int, int], in_chans: int) -> dict[str, Any]:
-    """Arguments of a model by which it takes images of this size."""
-    args: dict[str, Any] = dict(in_chans=in_chans)
-    if name in MODELS or model_defaults(name).get("fixed_input_size"):
-        args["img_size"] = img_size
-    return args
 
 
 def resolve_model_args(name: str, model_args: dict[str, Any], pretrained: str | None) -> dict[str, Any]:
@@ -105,14 +79,14 @@ def resolve_model_args(name: str, model_args: dict[str, Any], pretrained: str | 
     return {k: v for k, v in saved.model_args.items() if k not in of_the_data} | model_args
 
 
-def read_folder(path: Path, prefix: str = "") -> Folder:
+def read_folder(path: Path, prefix: str = "") -> ModelFolder:
     """The folder that ``path`` is, or is the weights file of.
 
     Raises:
         DataError: there is no model; the message starts with ``prefix``.
     """
     folder = path.parent if path.name == WEIGHTS else path
-    where = f"{prefix}{shown(str(path))}"
+    where = f"{prefix}{path}"
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise DataError(f"{where}: no model there, expected a run folder with {CONFIG} and {WEIGHTS}")
     try:
@@ -122,18 +96,45 @@ def read_folder(path: Path, prefix: str = "") -> Folder:
             raise ValueError(f"it was changed since it was saved; {ACCEPT}")
     except ValueError as error:
         raise DataError(f"{where}: the model cannot be loaded ({CONFIG}: {short(error)})") from None
-    return Folder(folder, config, saved)
+    return ModelFolder(folder, config, saved)
 
 
-def read_task_folder(path: Path, task: str) -> Folder:
-    """Like ``read_folder``, of a model for this task."""
-    folder = read_folder(path)
+def check_task(folder: ModelFolder, task: str, wanted: str, prefix: str = "") -> None:
+    """See that the model in a folder is for a task.
+
+    Args:
+        folder: The folder.
+        task: The name of the task.
+        wanted: A model of that task in words, such as ``a detector``.
+        prefix: What an error starts with.
+
+    Raises:
+        DataError: it is for another one.
+    """
     if folder.task != task:
-        raise DataError(f"{shown(str(path))}: the model is for {folder.task}, expected one for {task}")
-    return folder
+        raise DataError(f"{prefix}{folder.path}: a model for {folder.task}, expected {wanted}")
 
 
-def check_size(folder: Folder, build: Callable[[], Any], prefix: str = "") -> None:
+@contextmanager
+def loading(folder: ModelFolder, prefix: str = "", file: str = "") -> Iterator[None]:
+    """Say in one line that the model in a folder cannot be loaded, for all that building and filling raise.
+
+    Args:
+        folder: The folder.
+        prefix: What the error starts with.
+        file: The file in the folder that is to blame, if one is.
+
+    Raises:
+        DataError: something of ``LOAD_ERRORS`` was raised.
+    """
+    try:
+        yield
+    except LOAD_ERRORS as error:
+        reason = f"{file}: {short(error)}" if file else short(error)
+        raise DataError(f"{prefix}{folder.path}: the model cannot be loaded ({reason})") from None
+
+
+def check_size(folder: ModelFolder, build: Callable[[], nn.Module], prefix: str = "") -> None:
     """See that a model is no larger than the weights in a folder, without memory for it.
 
     Args:
@@ -144,18 +145,15 @@ def check_size(folder: Folder, build: Callable[[], Any], prefix: str = "") -> No
     Raises:
         DataError: it is larger, or cannot be built; or the weights are damaged.
     """
-    try:
+    with loading(folder, prefix):
         header = read_header(folder.path / WEIGHTS)
         with torch.device("meta"), header.limit():
             model = build()
-        if isinstance(model, nn.Module):
-            header.check_types(model.state_dict())
-    except LOAD_ERRORS as error:
-        raise _unloadable(folder, error, prefix) from None
+        header.check_types(model.state_dict())
 
 
-def load_state(folder: Folder, build: Callable[[], M]) -> M:
-    """The model in a folder that is not timm's own.
+def load_state(folder: ModelFolder, build: Callable[[], M]) -> M:
+    """The model in a folder that is not timm's own, in evaluation mode.
 
     Args:
         folder: The folder.
@@ -166,16 +164,14 @@ def load_state(folder: Folder, build: Callable[[], M]) -> M:
     """
     state = read_weights(folder)
     check_size(folder, build)
-    try:
+    with loading(folder):
         model = build()
         model.load_state_dict(state)
-    except LOAD_ERRORS as error:
-        raise _unloadable(folder, error) from None
-    return model
+    return model.eval()
 
 
-def load_classifier(folder: Folder, prefix: str = "", **args: Any) -> nn.Module:
-    """The classifier in a folder, with other arguments where they are given.
+def load_classifier(folder: ModelFolder, prefix: str = "", **args: Any) -> nn.Module:
+    """The classifier in a folder, in evaluation mode, with other arguments where they are given.
 
     Raises:
         DataError: it cannot be loaded; the message starts with ``prefix``.
@@ -183,15 +179,13 @@ def load_classifier(folder: Folder, prefix: str = "", **args: Any) -> nn.Module:
     name = f"local-dir:{folder.path}"
     check_weights(folder, prefix)
     check_size(folder, lambda: timm.create_model(name), prefix)
-    try:
+    with loading(folder, prefix):
         model = timm.create_model(name, pretrained=True, **args)
         check_finite(model.state_dict())
-    except LOAD_ERRORS as error:
-        raise _unloadable(folder, error, prefix) from None
-    return model
+    return model.eval()
 
 
-def check_weights(folder: Folder, prefix: str = "") -> None:
+def check_weights(folder: ModelFolder, prefix: str = "") -> None:
     """See that the weights are those that were saved, where ``config.json`` tells their sum.
 
     Raises:
@@ -199,11 +193,11 @@ def check_weights(folder: Folder, prefix: str = "") -> None:
     """
     expected = folder.saved.sha256
     if expected and expected.weights != file_sha256(folder.path / WEIGHTS):
-        reason = (
-            f"{WEIGHTS}: not the weights that {CONFIG} was saved with: the file is damaged or another, or "
-            f"saving was interrupted, which v2m train --resume makes good; {ACCEPT}"
-        )
-        raise _unloadable(folder, ValueError(reason), prefix)
+        with loading(folder, prefix, WEIGHTS):
+            raise ValueError(
+                f"not the weights that {CONFIG} was saved with: the file is damaged or another, or "
+                f"saving was interrupted, which v2m train --resume makes good; {ACCEPT}"
+            )
 
 
 def settings_sha256(config: dict[str, Any]) -> str:
@@ -233,7 +227,7 @@ def _add_sums(folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def save_model(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
+def save_state(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
     """Write a model that is not timm's own, with what it takes to build it again.
 
     Args:
@@ -251,21 +245,15 @@ def save_model(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
     write_folder(folder, write)
 
 
-def read_weights(folder: Folder, prefix: str = "") -> dict[str, Tensor]:
+def read_weights(folder: ModelFolder, prefix: str = "") -> dict[str, Tensor]:
     """The weights in a folder, on the CPU.
 
     Raises:
         DataError: the file is damaged, is not the one that was saved, or has infinite values or NaN.
     """
     check_weights(folder, prefix)
-    try:
+    with loading(folder, prefix, WEIGHTS):
         read_header(folder.path / WEIGHTS)
         state = load_file(folder.path / WEIGHTS)
         check_finite(state)
-    except (SafetensorError, ValueError) as error:
-        raise _unloadable(folder, ValueError(f"{WEIGHTS}: {short(error)}"), prefix) from None
     return state
-
-
-def _unloadable(folder: Folder, error: Exception, prefix: str = "") -> DataError:
-    return DataError(f"{prefix}{shown(str(folder.path))}: the model cannot be loaded ({short(error)})")

@@ -1,23 +1,17 @@
 """Segmentation models: a backbone, a decoder of segmentation-models-pytorch, an auxiliary head."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
-from v2m.data.images import read_batches
-from v2m.system.errors import DataError
-from v2m.tasks import hub
-from v2m.tasks.backbone import Backbone, OnBackbone
-from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig
-from v2m.tasks.segmentation.data import base_scale, to_tensor
-from v2m.tasks.typed import typed
+from v2m.tasks.feature_backbone import FeatureBackbone, OnBackbone
+from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, SegmentationConfig
+from v2m.tasks.segmentation.data import base_scale
+from v2m.tasks.timm_models import TIMM
 
 STRIDE = 32
 AUXILIARY_MAP = 2
@@ -34,6 +28,30 @@ def check_installed() -> None:
         raise ValueError(
             "task: segmentation needs segmentation-models-pytorch, pip install 'v2m[segmentation]'"
         ) from None
+
+
+def build(config: SegmentationConfig, num_classes: int, pretrained: str | None = None) -> "Segmenter":
+    """The model of a run (resolved), new or from trained weights.
+
+    Args:
+        config: The run.
+        num_classes: Number of classes.
+        pretrained: A run of any task with the same backbone; ``timm`` for the weights that timm has of it.
+
+    Raises:
+        ValueError: the backbone cannot be had, or the weights do not fit.
+    """
+    model = Segmenter(
+        config.model,
+        config.model_args,
+        num_classes,
+        config.input.crop,
+        config.head,
+        auxiliary=config.loss.auxiliary > 0,
+        is_pretrained=pretrained == TIMM,
+    )
+    model.start_from(pretrained)
+    return model
 
 
 class Segmenter(OnBackbone):
@@ -67,7 +85,7 @@ class Segmenter(OnBackbone):
         super().__init__()
         self.num_classes, self.head = num_classes, head
         height, width = (-(-side // STRIDE) * STRIDE for side in crop_size)
-        self.backbone = Backbone(
+        self.backbone = FeatureBackbone(
             name,
             model_args,
             (height, width),
@@ -102,43 +120,15 @@ class Segmenter(OnBackbone):
             auxiliary = _cut(F.interpolate(coarse, padded.shape[-2:], mode="bilinear"), height, width)
         return logits, auxiliary
 
-    def saved_config(self) -> dict[str, Any]:
-        """What ``config.json`` tells of the model, besides the size of crops."""
-        return dict(
-            **super().saved_config(),
-            num_classes=self.num_classes,
-            head=asdict(self.head),
-            auxiliary=self.auxiliary_head is not None,
-        )
-
 
 def _cut(maps: Tensor, height: int, width: int) -> Tensor:
     """The top left of maps; the maps themselves if that is all of them, since FSDP2 warns of views."""
     return maps if maps.shape[-2:] == (height, width) else maps[..., :height, :width]
 
 
-def load(folder: hub.Folder) -> Segmenter:
-    """The model in a folder, in evaluation mode.
-
-    Raises:
-        DataError: it cannot be loaded.
-    """
-    saved = folder.saved
-
-    def build() -> Segmenter:
-        return Segmenter(
-            saved.architecture,
-            saved.model_args,
-            saved.num_classes,
-            saved.images.input_size[1:],
-            typed(HeadConfig, folder.config["head"], "head"),
-            bool(folder.config["auxiliary"]),
-        )
-
-    return hub.load_state(folder, build).eval()
-
-
-def _build_decoder(backbone: Backbone, head: HeadConfig, num_classes: int) -> tuple[nn.Module, nn.Module]:
+def _build_decoder(
+    backbone: FeatureBackbone, head: HeadConfig, num_classes: int
+) -> tuple[nn.Module, nn.Module]:
     """Decoder and last layer, initialised as segmentation-models-pytorch does."""
     from segmentation_models_pytorch.base import SegmentationHead, initialization
     from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
@@ -210,12 +200,12 @@ def _predict(model: Segmenter, images: Tensor, inference: InferenceConfig) -> Te
     """Class scores ``[B, classes, H, W]`` of images of one size, with all scales."""
     height, width = images.shape[-2:]
     base = base_scale(height, width, inference.short_side)
-    views = len(inference.scales) * (1 + inference.flip)
+    views = len(inference.scales) * (2 if inference.flip else 1)
     total: Tensor | None = None
     for scale in inference.scales:
         scaled = [max(1, round(side * base * scale)) for side in (height, width)]
         view = images if scaled == [height, width] else _resize(images, scaled, antialias=True)
-        for is_flipped in (False, True)[: 1 + inference.flip]:
+        for is_flipped in (False, True) if inference.flip else (False,):
             logits = _slide(model, view.flip(-1) if is_flipped else view, inference)
             logits = logits.flip(-1) if is_flipped else logits
             logits = logits if scaled == [height, width] else _resize(logits, [height, width])
@@ -255,37 +245,3 @@ def _starts(side: int, window: int, stride: int) -> list[int]:
     """Where windows begin along a side, evenly but for the last, which ends at the edge."""
     last = max(side - window, 0)
     return [*range(0, last, stride), last]
-
-
-def segment_files(
-    model: Segmenter,
-    input: InputConfig,
-    inference: InferenceConfig,
-    paths: list[Path],
-    device: torch.device,
-    batch_size: int,
-) -> Iterator[tuple[Path, tuple[Image.Image, Tensor] | DataError]]:
-    """Each file in order, with its image and labels ``[H, W]``, or the error where it cannot be read.
-
-    Args:
-        model: The model.
-        input: The images that it takes, resolved.
-        inference: How they are segmented.
-        paths: The files, each once.
-        device: Where to.
-        batch_size: Files that are read before they are segmented.
-    """
-    model.to(device).eval()
-    for batch in read_batches(paths, batch_size, lambda image: image.convert("RGB")):
-        found: dict[Path, tuple[Image.Image, Tensor] | DataError] = {}
-        read: list[tuple[Path, Image.Image]] = []
-        for path, image in batch.items():
-            if isinstance(image, DataError):
-                found[path] = image
-            else:
-                read.append((path, image))
-        tensors = [to_tensor(image, input).to(device) for _, image in read]
-        for number, logits in iter_predictions(model, tensors, inference):
-            path, image = read[number]
-            found[path] = image, logits.argmax(0).cpu()
-        yield from ((path, found[path]) for path in batch)

@@ -1,0 +1,47 @@
+"""``v2m predict``: apply a model to image files."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from v2m.cli.output import find_inputs, note_if_unchecked
+from v2m.cli.views import View
+from v2m.engine.parallel import best_device
+from v2m.engine.progress import track
+from v2m.system.errors import DataError
+from v2m.tasks import SavedModel, find_task
+from v2m.tasks.evaluation import predict_files
+from v2m.tasks.model_folder import read_folder
+
+
+def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> int:
+    """Apply a model to image files: 1 if one cannot be read.
+
+    Args:
+        options: Parsed options of ``v2m predict``.
+        views: What people see of each task.
+        out: Where predictions go.
+        errors: Where progress and errors go.
+    """
+    folder = read_folder(Path(options.model))
+    note_if_unchecked(errors, options.model, folder)
+    saved = find_task(folder.task).load(folder)
+    return predict(options, saved, views[folder.task], out, errors)
+
+
+def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, errors: Console) -> int:
+    """Likewise, with the model and its view."""
+    paths, failures = find_inputs(options.images)
+    predictions = view.Predictions(options, saved, paths, out)
+    batch_size = options.batch_size or saved.evaluator.batch_size
+    outcomes = predict_files(saved.model, saved.evaluator, paths, best_device(), batch_size)
+    for path, outcome in track(outcomes, f"{predictions.doing}: image", len(paths), errors):
+        if isinstance(outcome, DataError):
+            failures.append(str(outcome))
+        else:
+            predictions.add(path, *outcome)
+    predictions.finish()
+    for failure in failures:
+        errors.print(f"v2m: error: {failure}")
+    return 1 if failures else 0

@@ -1,0 +1,72 @@
+"""What people see of each task: the modules of this folder that ``train``, ``eval`` and ``predict`` ask."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from rich.console import Console
+
+from v2m.engine.evaluate import Evaluation
+from v2m.tasks.task import SavedModel
+
+
+class PredictionView(ABC):
+    """What ``v2m predict`` shows and writes of one model's predictions.
+
+    Args:
+        options: Parsed options of ``v2m predict``.
+        saved: The model.
+        paths: All image files, in order.
+        out: Where people read.
+
+    Attributes:
+        doing: What is done with an image, for the progress.
+    """
+
+    doing: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None: ...
+
+    @abstractmethod
+    def add(self, path: Path, image: Any, prediction: Any) -> None:
+        """Show and write the prediction for a file, next in order.
+
+        Args:
+            path: The file.
+            image: Its image, as the task's evaluator prepares it.
+            prediction: What the evaluator predicts for it.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Show and write what is of all files."""
+
+
+class View(Protocol):
+    """What a module here has for its task; a module with these names is a view."""
+
+    @property
+    def FILES(self) -> Sequence[tuple[str, str]]:  # noqa: N802 - a constant of the module
+        """Files of ``draw``, and what they are."""
+
+    @property
+    def Predictions(self) -> type[PredictionView]:  # noqa: N802 - a class of the module
+        """What shows predictions."""
+
+    def print_scores(self, out: Console, evaluation: Evaluation) -> None:
+        """Print the scores in a line."""
+
+    def print_classes(self, out: Console, scores: Any) -> None:
+        """Print a table of the classes."""
+
+    def draw(self, folder: Path, title: str, data: Any, evaluation: Evaluation) -> None:
+        """Draw and write the files of ``FILES``.
+
+        Args:
+            folder: Where to.
+            title: What was evaluated on what.
+            data: The validation images.
+            evaluation: What came out.
+        """

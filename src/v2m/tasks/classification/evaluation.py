@@ -1,0 +1,49 @@
+"""How classifiers are evaluated, and applied to image files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from v2m.data import ImageSpec, LabelledImages, eval_transform
+from v2m.data.loading import Images
+from v2m.system.errors import DataError
+from v2m.tasks.classification.data import open_val_data
+from v2m.tasks.classification.metrics import ClassificationResults
+from v2m.tasks.evaluation import Evaluator
+
+
+class ClassificationEvaluator(Evaluator):
+    """How classifiers are evaluated.
+
+    Args:
+        classes: Names of the classes.
+        spec: The images.
+    """
+
+    def __init__(self, classes: list[str], spec: ImageSpec) -> None:
+        self.classes, self.spec = classes, spec
+        self._transform = eval_transform(spec)
+
+    def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> LabelledImages:
+        """Validation images, labelled by their place in the classes."""
+        return open_val_data(source, data_dir, self.spec, self.classes, allow_outside=allow_outside)
+
+    def results(self, data: Images) -> ClassificationResults:
+        """Where class scores go."""
+        return ClassificationResults(self.classes)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """The image as the model takes it ``[C, H, W]``."""
+        return self._transform(image)
+
+    def predict(
+        self, model: nn.Module, images: Sequence[Tensor], device: torch.device
+    ) -> list[Tensor | DataError]:
+        """Class probabilities ``[classes]`` of each image."""
+        with torch.inference_mode():
+            probabilities = model(torch.stack(list(images)).to(device)).float().softmax(-1).cpu()
+        unusable = DataError("the model's scores are infinite or NaN, take other weights")
+        return [row if row.isfinite().all() else unusable for row in probabilities]

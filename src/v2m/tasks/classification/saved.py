@@ -1,0 +1,45 @@
+"""Trained classifiers in folders: timm's hub format."""
+
+import json
+from pathlib import Path
+
+from timm.models import save_for_hf
+from torch import nn
+
+from v2m.data import ImageSpec
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_classifier, loading, write_folder
+from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.task import SavedModel
+
+
+def save(model: nn.Module, evaluator: ClassificationEvaluator, path: Path) -> None:
+    """Write weights and configuration in timm's hub format, each file renamed into place when complete.
+
+    transformers gives the number of classes beside ``model_args``, so it is not among them.
+    """
+
+    def write(partial: Path) -> None:
+        names, images = dict(label_names=evaluator.classes), evaluator.spec.timm_config
+        save_for_hf(model, partial, model_config=names, safe_serialization=True, data_config=images)
+        config = json.loads((partial / CONFIG).read_text())
+        del config["model_args"]["num_classes"]
+        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    write_folder(path, write)
+
+
+def load(folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:
+    """The classifier in a folder in hub format: a run, or the output of ``v2m convert``.
+
+    Raises:
+        DataError: it is a model for another task, or its weights do not fit.
+    """
+    check_task(folder, CLASSIFICATION, "a classifier")
+    saved, images = folder.saved, folder.saved.images
+    channels, height, width = images.input_size
+    with loading(folder, file=CONFIG):
+        spec = ImageSpec(
+            (height, width), channels, images.mean, images.std, images.crop_pct, images.interpolation
+        )
+    return SavedModel(load_classifier(folder), ClassificationEvaluator(saved.classes, spec), folder)

@@ -1,0 +1,127 @@
+"""Image classification in one training run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from timm.data import Mixup
+from timm.task import TrainingTask
+from torch import Tensor, nn
+
+from v2m.data import ImageSpec, LabelledImages
+from v2m.system.errors import DataError, few
+from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.classification.data import image_spec, open_train_data, resolve_augment, resolve_input
+from v2m.tasks.classification.evaluation import ClassificationEvaluator
+from v2m.tasks.classification.loss import build_mixup, build_task
+from v2m.tasks.classification.model import build
+from v2m.tasks.classification.saved import load, save
+from v2m.tasks.model_folder import ModelFolder
+from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.task import Metric, SavedModel, Task
+from v2m.tasks.timm_models import model_defaults
+
+
+class Classification(Task[ClassificationConfig]):
+    """Image classification in one training run."""
+
+    name = CLASSIFICATION
+    config_type = ClassificationConfig
+    least_classes = 2
+    train_metric = Metric("top1", "accuracy")
+    val_metrics = (Metric("top1", "accuracy"),)
+    eval_parts: ClassVar[int] = 4
+
+    train_data: LabelledImages
+    val_data: LabelledImages
+    evaluator: ClassificationEvaluator
+
+    @classmethod
+    def resolve_settings(cls, config: ClassificationConfig) -> ClassificationConfig:
+        """Fill in the images and their augmentation."""
+        teacher = config.distill.teacher
+        if teacher and Path(teacher).exists():
+            teacher = str(Path(teacher).resolve())
+        config = replace(
+            config,
+            distill=replace(config.distill, teacher=teacher),
+            augment=resolve_augment(config.augment, config.data),
+            input=resolve_input(config.input, config.data, model_defaults(config.model)),
+        )
+        image_spec(config.input, model_defaults(config.model))  # refuses images that cannot be read
+        return config
+
+    @cached_property
+    def _spec(self) -> ImageSpec:
+        return image_spec(self.config.input, model_defaults(self.config.model))
+
+    @cached_property
+    def _mixup(self) -> Mixup | None:
+        return build_mixup(self.config.loss, self.config.augment, len(self.classes))
+
+    def open_train_data(self) -> LabelledImages:
+        """Training images, augmented."""
+        config = self.config
+        return open_train_data(
+            config.data,
+            Path(config.data_dir),
+            self._spec,
+            config.augment,
+            allow_outside=config.allow_outside,
+        )
+
+    def make_evaluator(self) -> ClassificationEvaluator:
+        """How the classifier will be evaluated."""
+        return ClassificationEvaluator(self.classes, self._spec)
+
+    def check_data(self, warn: Callable[[str], None]) -> None:
+        """See that two classes have images, and name those that have none."""
+        train_data, val_data = self.train_data, self.val_data
+        unlearned, unmeasured = train_data.empty_classes(), val_data.empty_classes()
+        if len(self.classes) - len(unlearned) < 2:
+            raise DataError(f"data: {train_data.source} has images of less than two classes, expected 2")
+        if unlearned:
+            warn(f"{train_data.source} has no images of the classes {few(unlearned)}: they cannot be learned")
+        if unmeasured:
+            warn(
+                f"{val_data.source} has no images of the classes {few(unmeasured)}: "
+                "scores say nothing of them"
+            )
+
+    @property
+    def needs_even_parts(self) -> bool:
+        """Whether images are mixed, which timm does in pairs."""
+        return self._mixup is not None
+
+    @property
+    def repeats(self) -> int:
+        """Times that an image comes in a row in training."""
+        return self.config.augment.repeats
+
+    def build(self, pretrained: str | None) -> nn.Module:
+        """A timm model with a head for the classes."""
+        return build(self.config, len(self.classes), pretrained)
+
+    def build_objective(self, model: nn.Module) -> TrainingTask:
+        """Cross-entropy, with a teacher if there is one."""
+        config = self.config
+        return build_task(model, config.loss, config.distill, self._mixup, self._spec, self.classes)
+
+    def mix(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup or CutMix, if it is on."""
+        return self._mixup(images, targets) if self._mixup else (images, targets)
+
+    def count_right(self, output: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        """Images whose best class is theirs, before mixing."""
+        return (output.argmax(-1) == targets).sum(), len(targets)
+
+    def save(self, model: nn.Module, path: Path) -> None:
+        """Write weights and configuration in timm's hub format."""
+        save(model, self.evaluator, path)
+
+    @classmethod
+    def load(cls, folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:
+        """The classifier in a folder in timm's hub format."""
+        return load(folder)

@@ -1,0 +1,40 @@
+"""What timm knows of a model by its name: settings, weights, and the arguments by which images fit."""
+
+from typing import Any
+
+import timm
+from timm.models import get_pretrained_cfg
+
+from v2m.models import MODELS
+from v2m.system.names import nearest
+
+TIMM = "timm"
+"""In place of a folder: the weights that timm has of a model."""
+
+
+def model_defaults(name: str) -> dict[str, Any]:
+    """The default configuration (timm's) of a model by name.
+
+    Raises:
+        ValueError: timm knows no such model; the message names the nearest ones.
+    """
+    if not timm.is_model(name):
+        names = [*nearest(name, MODELS, most=2), *nearest(name, timm.list_models(), most=2)]
+        names = list(dict.fromkeys(names)) or list(MODELS)
+        raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(names)} (see 'v2m list')")
+    cfg = get_pretrained_cfg(name)
+    return cfg.to_dict() if cfg else {}
+
+
+def has_timm_weights(name: str) -> bool:
+    """Whether timm has trained weights of a model."""
+    cfg = get_pretrained_cfg(name)
+    return cfg is not None and cfg.has_weights
+
+
+def image_args(name: str, img_size: tuple[int, int], in_chans: int) -> dict[str, Any]:
+    """Arguments of a model by which it takes images of this size."""
+    args: dict[str, Any] = dict(in_chans=in_chans)
+    if name in MODELS or model_defaults(name).get("fixed_input_size"):
+        args["img_size"] = img_size
+    return args
