@@ -37,7 +37,8 @@ TOLERANCES = {
 
 has_compiler = bool(os.environ.get("CXX")) or any(map(shutil.which, ("c++", "g++", "clang++")))
 
-GOLDEN = {path.stem: path for path in sorted((Path(__file__).parent / "golden").glob("*.safetensors"))}
+REPOSITORY = Path(__file__).parents[1]
+GOLDEN = {path.stem: path for path in sorted((REPOSITORY / "tests" / "golden").glob("*.safetensors"))}
 """Files of numbers that this package must reproduce, by name."""
 
 

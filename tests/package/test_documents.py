@@ -2,11 +2,11 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.helpers import REPOSITORY
+
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
