@@ -117,7 +117,7 @@ def test_command(stub):
     build.build()
     words = stub.calls[0].split()
     assert {"-std=c++17", "-O3", "-fPIC", "-shared"} < set(words)
-    sources = [str(build.SOURCES[0].parent / name) for name in ("kernels.cpp", "scan_2d.cpp")]
+    sources = [str(build.KERNELS.files[0].parent / name) for name in ("kernels.cpp", "scan_2d.cpp")]
     assert [word for word in words if word.endswith((".cpp", ".h"))] == sources
 
 
@@ -130,9 +130,9 @@ def test_compiler_with_arguments(stub, monkeypatch):
 
 @needs_compiler
 def test_key_of_the_cache(stub, tmp_path, monkeypatch):
-    def key():
+    def key(code=build.KERNELS):
         clear_memory()
-        return build.library_path().parent.name
+        return build.library_path(code).parent.name
 
     seen = [key()]
     assert key() == seen[0]
@@ -144,14 +144,15 @@ def test_key_of_the_cache(stub, tmp_path, monkeypatch):
     seen.append(key())
     monkeypatch.setattr(build, "_processor", lambda: "another")
     seen.append(key())
-    for source in build.SOURCES:
-        (tmp_path / source.name).write_bytes(source.read_bytes())
-    monkeypatch.setattr(build, "SOURCES", [tmp_path / source.name for source in build.SOURCES])
-    assert key() == seen[-1]
-    for source in build.SOURCES:
-        source.write_bytes(source.read_bytes() + b"\n")
-        seen.append(key())
-    assert len(set(seen)) == len(seen) == 4 + len(build.SOURCES)
+    copies = [tmp_path / file.name for file in build.KERNELS.files]
+    for file, copy in zip(build.KERNELS.files, copies, strict=True):
+        copy.write_bytes(file.read_bytes())
+    code = build.KERNELS._replace(files=tuple(copies))
+    assert key(code) == seen[-1]
+    for copy in copies:
+        copy.write_bytes(copy.read_bytes() + b"\n")
+        seen.append(key(code))
+    assert len(set(seen)) == len(seen) == 4 + len(copies)
 
 
 def test_processor_tells_instruction_sets():
@@ -368,7 +369,7 @@ def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypat
         assert_pytorch_takes_over(rf"{path} can be written by others, so nothing in it is run; {remedy}")
     clear_memory()
     build.clear()
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
 
 
 @needs_compiler
@@ -402,7 +403,7 @@ def test_links_are_not_followed_to_what_is_loaded(place, stub, cache, tmp_path, 
 def test_data_may_have_made_the_cache_with_any_umask(stub, cache):
     cache.parent.mkdir(parents=True)
     cache.parent.chmod(0o775)
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
 
 
 @needs_compiler
@@ -410,7 +411,7 @@ def test_a_cache_behind_the_users_own_link(stub, cache, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     cache.parents[1].mkdir()
     cache.parent.symlink_to(tmp_path / "elsewhere")
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
     assert build.clear() == 1
 
 
@@ -436,7 +437,7 @@ def test_what_others_own_is_not_loaded(place, stub, cache, monkeypatch):
 def test_root_in_the_home_of_another_user(stub, cache, tmp_path):
     """As in a container: the folder is theirs, the cache in it is root's."""
     os.chown(tmp_path, 65534, 65534)
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
 
 
 @needs_compiler
@@ -446,7 +447,7 @@ def test_library_without_our_functions(cache, tmp_path, monkeypatch):
     script = Stub(tmp_path / "stub", f'${{CC:-cc}} -shared -o "$output" "{source}"')
     monkeypatch.setenv("CXX", str(script.path))
     assert_pytorch_takes_over(
-        r"libv2m\.so cannot be loaded \(.*v2m_exp2.*\); delete it by: v2m kernels clear"
+        r"libv2m\.so cannot be loaded \(.*v2m_pass_forward.*\); delete it by: v2m kernels clear"
     )
 
 

@@ -9,15 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from v2m.ops.kernels import (
-    PassGradients,
-    PassInputs,
-    Scan2dGradients,
-    Scan2dInputs,
-    ScanGradients,
-    ScanInputs,
-)
+from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.build import library
+from v2m.ops.scan.arguments import ScanInputs
+from v2m.ops.scan_2d.arguments import Scan2dInputs
 
 # The gradients of parameters are summed by strips of lines, which depend on the size of the map only, so that
 # the result does not depend on the threads.
@@ -133,7 +128,7 @@ class _Call(_Pointers):
             direction=_Direction(batch, height, width, is_column, reverse),
             channels=channels,
             strips=self.strips,
-            parallel=_openmp_parallel(),
+            parallel=openmp_parallel(),
             threads=torch.get_num_threads(),
         )
 
@@ -152,8 +147,8 @@ def pass_forward(p: PassInputs) -> Tensor:
     return y.to(p.x.dtype)
 
 
-def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
-    """The gradients of the inputs, given that of the output."""
+def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _Call(p.x.shape, p.axis, p.reverse)
     arguments = _pass_arguments(call, p)
     dx, dgate = _empty(p.x), _empty(p.gate)
@@ -165,16 +160,16 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
     library().v2m_pass_backward(byref(arguments))
     parts = [part.clone() for part in sums.sum(0).split([channels * width for width in widths])]
     dA, dD, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias = parts
-    return PassGradients(
-        dx,
-        dgate,
-        dconv_weight.view(channels, taps),
-        dconv_bias,
-        dproj_weight.view(channels, outputs).T,
-        ddelta_weight.view(channels, rank),
-        ddelta_bias,
-        dA.view(channels, -1),
-        dD,
+    return p._replace(
+        x=dx,
+        gate=dgate,
+        conv_weight=dconv_weight.view(channels, taps),
+        conv_bias=dconv_bias,
+        proj_weight=dproj_weight.view(channels, outputs).T,
+        delta_weight=ddelta_weight.view(channels, rank),
+        delta_bias=ddelta_bias,
+        A=dA.view(channels, -1),
+        D=dD,
     )
 
 
@@ -211,8 +206,8 @@ def scan_forward(s: ScanInputs) -> Tensor:
     return y.to(s.u.dtype)
 
 
-def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _Call(s.u.shape, s.axis, s.reverse)
     arguments = _scan_arguments(call, s)
     du, ddelta = _empty(s.u), _empty(s.u)
@@ -225,7 +220,17 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
     arguments.sums = call.pointer(sums)
     library().v2m_scan_backward(byref(arguments))
     dA, dD = (part.clone() for part in sums.sum(0).split([channels * states, channels]))
-    return ScanGradients(du, ddelta, dA.view(channels, states), dB, dC, None if s.D is None else dD, dgate)
+    return s._replace(
+        u=du,
+        delta=ddelta,
+        A=dA.view(channels, states),
+        B=dB,
+        C=dC,
+        D=None if s.D is None else dD,
+        gate=dgate,
+        delta_bias=None,
+        delta_weight=None,
+    )
 
 
 def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
@@ -257,8 +262,8 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
     return y.to(s.u.dtype)
 
 
-def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
+    """The gradients of the tensors, given that of the output."""
     (batch, height, width, channels), states = s.u.shape, s.A_row.shape[1]
     strips = min(MOST_STRIPS, batch)
     pointers = _Pointers()
@@ -271,9 +276,10 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
     arguments.ddelta = pointers.both(ddelta_row, ddelta_col)
     arguments.map_sums, arguments.rate_sums = pointers.pointer(map_sums), pointers.pointer(rate_sums)
     library().v2m_scan_2d_backward(byref(arguments))
-    dA_row, dA_col = (x.clone() for x in rate_sums.sum(0))
+    # Copies, for PyTorch wants each gradient in memory of its own.
+    of_rates = (x.clone() for x in rate_sums.sum(0))
     of_states = (x.clone() for x in map_sums.sum(0).unbind(-1))
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *of_states)
+    return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments:
@@ -296,24 +302,13 @@ def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments
         coupling=pointers.both(s.coupling_row, s.coupling_col),
         A=(c_void_p * 2)(pointers.pointer(s.A_row), pointers.pointer(s.A_col)),
         groups=min(-(-channels // CHANNELS_PER_GROUP), -(-FEWEST_PARTS // max(1, batch))),
-        parallel=_openmp_parallel(),
+        parallel=openmp_parallel(),
         threads=torch.get_num_threads(),
     )
 
 
-def exp2_repeatedly(x: Tensor, repeats: int) -> None:
-    """Replace float32 numbers by 2 to the power of their negatives, again and again."""
-    library().v2m_exp2(
-        c_void_p(x.data_ptr()),
-        c_int64(x.numel()),
-        c_int64(repeats),
-        c_void_p(_openmp_parallel()),
-        c_int64(torch.get_num_threads()),
-    )
-
-
 @lru_cache
-def _openmp_parallel() -> int | None:
+def openmp_parallel() -> int | None:
     """The address of GOMP_parallel in the OpenMP runtime that PyTorch is linked with, if it has one."""
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         try:

@@ -19,21 +19,12 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
+from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
-from v2m.ops.kernels.triton_2d import scan_2d_backward, scan_2d_forward
+from v2m.ops.kernels.triton_2d import scan_2d_backward as scan_2d_backward
+from v2m.ops.kernels.triton_2d import scan_2d_forward as scan_2d_forward
 from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_rates, load_tile, step_size, sum_channels
-
-__all__ = [
-    "conv_silu_backward",
-    "conv_silu_forward",
-    "pass_backward",
-    "pass_forward",
-    "scan_2d_backward",
-    "scan_2d_forward",
-    "scan_backward",
-    "scan_forward",
-]
+from v2m.ops.scan.arguments import ScanInputs
 
 # Backward programs to a multiprocessor: as many as their registers let run at once, for each takes memory.
 SCAN_PROGRAMS, CONV_PROGRAMS = 8, 16
@@ -48,8 +39,8 @@ def pass_forward(p: PassInputs) -> Tensor:
     return compose_forward(p, conv_silu_forward, scan_forward)
 
 
-def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
-    """The gradients of the inputs, given that of the output."""
+def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
+    """The gradients of the tensors, given that of the output."""
     return compose_backward(grad, p, conv_silu_forward, conv_silu_backward, scan_backward)
 
 
@@ -62,8 +53,8 @@ def scan_forward(s: ScanInputs) -> Tensor:
     return y
 
 
-def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _ScanCall(s)
     shape, (channels, states) = s.u.shape, s.A.shape
     pairs = triton.cdiv(call.length, 2)
@@ -90,7 +81,17 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
             **call.constants,
         )
     dB, dC, dD = (None if x is None else x.sum(0) for x in (dB, dC, dD))
-    return ScanGradients(du, ddelta, dA.sum(0).t().contiguous(), dB, dC, dD, dgate)
+    return s._replace(
+        u=du,
+        delta=ddelta,
+        A=dA.sum(0).t().contiguous(),
+        B=dB,
+        C=dC,
+        D=dD,
+        gate=dgate,
+        delta_bias=None,
+        delta_weight=None,
+    )
 
 
 def conv_silu_forward(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:

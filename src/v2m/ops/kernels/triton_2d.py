@@ -21,8 +21,8 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 from v2m.ops.kernels.triton_parts import LN2, kernel, load_rates, step_size, sum_channels
+from v2m.ops.scan_2d.arguments import Scan2dInputs
 
 # Rows that a program takes at once, where a channel has up to 8 states.
 ROWS = 8
@@ -40,8 +40,8 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
     return y
 
 
-def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _Call(s)
     (batch, height, width, channels), N = s.u.shape, s.A_row.shape[1]
 
@@ -69,8 +69,9 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
                 **call.constants,
             )
     # Summed one by one, for PyTorch wants each gradient in memory of its own.
-    dA_row, dA_col = (x.sum(0).t().contiguous() for x in dA)
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *(x.sum(0) for x in dshared))
+    of_rates = (x.sum(0).t().contiguous() for x in dA)
+    of_states = (x.sum(0) for x in dshared)
+    return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 class _Call:

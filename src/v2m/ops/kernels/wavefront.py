@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 from v2m.ops.kernels.products import outer, over_channels, over_states
+from v2m.ops.scan_2d.arguments import Scan2dInputs
+from v2m.ops.softplus import softplus, softplus_backward
 
 SEGMENT = 8
 
@@ -31,8 +32,8 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
     return front.turn(y).to(s.u.dtype)
 
 
-def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
-    """The gradients of the inputs, given that of the output; the recurrence runs backwards."""
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
+    """The gradients of the tensors, given that of the output; the recurrence runs backwards."""
     front = _Front(s)
     dy = front.turn(grad.float())
     A, inputs = front.A, (front.dt, front.drive, front.B, front.C, front.coupling)
@@ -62,11 +63,12 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
 
     ddelta = ddt + ddrive * front.u
     if s.delta_softplus:
-        ddelta = torch.ops.aten.softplus_backward(ddelta, front.raw, 1, 40)
+        ddelta = softplus_backward(ddelta, front.raw)
     maps = ((ddrive * front.dt).sum(0), *ddelta, *dB, *dC, *dcoupling)
     du, ddelta_row, ddelta_col, *of_states = map(front.turn, maps)
-    dA_row, dA_col = (x.clone() for x in dA[:, 0, 0])
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *of_states)
+    # Copies, for PyTorch wants each gradient in memory of its own.
+    of_rates = (x.clone() for x in dA[:, 0, 0])
+    return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 @dataclass
@@ -87,8 +89,7 @@ class _Front:
         self._flipped = [dim for dim, flip in ((-3, s.reverse_col), (-2, not s.reverse_row)) if flip]
         self._is_swept = s.sweeps is not None
         self.raw = self._maps(s.delta_row, s.delta_col)
-        # Past 40, softplus(x) = x to rounding; PyTorch's default of 20 is 2e-9 off.
-        self.dt = F.softplus(self.raw, threshold=40) if s.delta_softplus else self.raw
+        self.dt = softplus(self.raw) if s.delta_softplus else self.raw
         self.u = self.turn(s.u.float())
         self.drive = self.dt * self.u
         self.A = torch.stack([s.A_row, s.A_col]).float()[:, None, None]

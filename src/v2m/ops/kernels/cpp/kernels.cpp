@@ -620,15 +620,6 @@ int64_t cost(const ScanArguments& s, const Packed& p) {
 
 }  // namespace
 
-// The exponentials alone, of numbers that stay in the cache: what a scan cannot be faster than.
-EXPORT void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Parallel parallel, int64_t threads) {
-    run({parallel, threads}, threads, count * repeats, [&](int64_t part) {
-        for (int64_t i = 0; i < repeats; ++i)
-            for (int64_t at = part * count / threads; at + LANES <= (part + 1) * count / threads; at += LANES)
-                store(numbers + at, exp4_product(load(numbers + at, LANES), splat(-0.5f)), LANES);
-    });
-}
-
 EXPORT void v2m_scan_forward(const ScanArguments* s) {
     const Packed p(*s, s->B.data, s->C.data);
     run({s->parallel, s->threads}, s->direction.lines(), cost(*s, p), [&](int64_t i) { scan_line(*s, p, i); });
