@@ -6,7 +6,7 @@ A record is a ``NamedTuple``, tensors first. A tensor's annotation tells its sha
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -25,25 +25,27 @@ class Argument:
         type: Its type in the schema of the registered operator, such as ``Tensor?`` or ``bool``.
         shape: Of a tensor, such as ``B, H, W, D``; a size may be a sum, as in ``R + N, D``.
         choices: What a string may be.
-        sizes: The terms of each size of ``shape``.
         defines: Where the sizes stand that no tensor before this one has, by their letters.
+        sizes: The terms of each size of ``shape``.
+        is_tensor: Whether it is a tensor, or may be one.
+        is_optional: Whether it may be None.
     """
 
     name: str
     type: str
     shape: str = ""
     choices: tuple[str, ...] = ()
-    sizes: tuple[tuple[str, ...], ...] = field(init=False)
     defines: Mapping[str, int] = field(default_factory=dict)
+    # Kept, not computed when asked for: every call of an operator reads them.
+    sizes: tuple[tuple[str, ...], ...] = field(init=False)
+    is_tensor: bool = field(init=False)
+    is_optional: bool = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = self.shape.split(", ") if self.shape else []
         object.__setattr__(self, "sizes", tuple(tuple(size.split(" + ")) for size in sizes))
-
-    @property
-    def is_tensor(self) -> bool:
-        """Whether it is a tensor, or may be one."""
-        return self.type.startswith("Tensor")
+        object.__setattr__(self, "is_tensor", self.type.startswith("Tensor"))
+        object.__setattr__(self, "is_optional", self.type.endswith("?"))
 
 
 def arguments_of(record: Any) -> tuple[Argument, ...]:
@@ -66,7 +68,7 @@ def arguments_of(record: Any) -> tuple[Argument, ...]:
         # A sum of two sizes, or a tensor that may be left out, defines none.
         if argument.type == "Tensor" and all(len(terms) == 1 for terms in argument.sizes):
             new = {letter: i for i, (letter,) in enumerate(argument.sizes) if letter not in known}
-            argument = Argument(name, argument.type, shape, choices, new)
+            argument = replace(argument, defines=new)
             known |= new.keys()
         found.append(argument)
     return tuple(found)
@@ -100,83 +102,81 @@ def check(
         TypeError: a tensor is none, or has no dense floating point numbers; a flag is neither True nor False.
         ValueError: a tensor has a wrong shape, or is on another device than the map; a string is no choice.
     """
-    aliases = aliases or {}
-    tensors: list[tuple[Argument, Tensor]] = []
+    tensors: list[tuple[Argument, Any]] = []
     for argument, value in zip(arguments, values, strict=True):
-        name = aliases.get(argument.name, argument.name)
-        if argument.choices:
+        if argument.is_tensor:
+            if value is not None or not argument.is_optional:
+                tensors.append((argument, value))
+        elif argument.choices:
             if not isinstance(value, str) or value not in argument.choices:
                 choices = " or ".join(map(repr, argument.choices))
-                raise ValueError(f"{operator}: {name} is {described(value)}, expected {choices}")
+                raise ValueError(f"{operator}: {argument.name} is {described(value)}, expected {choices}")
         elif argument.type == "bool" and not isinstance(value, bool):
-            raise TypeError(f"{operator}: {name} is {described(value)}, expected True or False")
-    for argument, value in zip(arguments, values, strict=True):
-        if not argument.is_tensor or (value is None and argument.type == "Tensor?"):
-            continue
-        name = aliases.get(argument.name, argument.name)
-        tensors.append((argument, _checked_tensor(operator, name, value, is_map=not tensors)))
+            raise TypeError(f"{operator}: {argument.name} is {described(value)}, expected True or False")
+    names = aliases or {}
+    _check_kinds(operator, tensors, names)
+    _check_shapes(operator, tensors, names)
+
+
+def _check_kinds(operator: str, tensors: Sequence[tuple[Argument, Any]], aliases: Mapping[str, str]) -> None:
     first, like = tensors[0]
+    may_have_names = not torch.compiler.is_compiling()
     for argument, value in tensors:
+        name = aliases.get(argument.name, argument.name) if aliases else argument.name
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{operator}: {name} is {described(value)}, expected a tensor")
+        if value.is_nested or value.layout != torch.strided:
+            layout = "nested" if value.is_nested else f"of layout {value.layout}"
+            raise TypeError(f"{operator}: {name} is {layout}, expected a dense tensor")
+        names = getattr(value, "names", ()) if may_have_names else ()  # newer PyTorch has none
+        if any(names):
+            raise TypeError(f"{operator}: {name} has named dimensions {names}, expected none")
+        if argument is first and value.dtype not in FLOATING:
+            raise TypeError(f"{operator}: {name} has dtype {value.dtype}, expected one of {FLOATING}")
+        if not value.is_floating_point():
+            raise TypeError(f"{operator}: {name} has dtype {value.dtype}, expected floating point")
         if value.device != like.device:
-            name = aliases.get(argument.name, argument.name)
             raise ValueError(
                 f"{operator}: {name} is on {value.device}, expected {like.device} as {first.name}"
             )
-    _check_shapes(operator, tensors, aliases)
-
-
-def _checked_tensor(operator: str, name: str, value: object, is_map: bool) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{operator}: {name} is {described(value)}, expected a tensor")
-    if value.is_nested or value.layout != torch.strided:
-        layout = "nested" if value.is_nested else f"of layout {value.layout}"
-        raise TypeError(f"{operator}: {name} is {layout}, expected a dense tensor")
-    names = () if torch.compiler.is_compiling() else getattr(value, "names", ())  # newer PyTorch has none
-    if any(names):
-        raise TypeError(f"{operator}: {name} has named dimensions {names}, expected none")
-    if is_map and value.dtype not in FLOATING:
-        raise TypeError(f"{operator}: {name} has dtype {value.dtype}, expected one of {FLOATING}")
-    if not value.is_floating_point():
-        raise TypeError(f"{operator}: {name} has dtype {value.dtype}, expected floating point")
-    return value
 
 
 def _check_shapes(
     operator: str, tensors: Sequence[tuple[Argument, Tensor]], aliases: Mapping[str, str]
 ) -> None:
-    # First every tensor that defines a size: the others, which may come before it, are compared with that.
+    # First the tensors that define sizes: others, which may come before them, are compared with that.
+    first = tensors[0][0]
     sizes: dict[str, int] = {}
     sources: dict[str, str] = {}
-    first = tensors[0][0]
     for argument, value in tensors:
         if not argument.defines:
             continue
-        is_empty = argument is first and 0 in value.shape[1:]
-        if value.ndim != len(argument.sizes) or is_empty:
-            expected = f"[{argument.shape}]"
+        shape = value.shape
+        if len(shape) != len(argument.sizes) or (argument is first and 0 in shape[1:]):
+            known = _origins(argument, sizes, sources)
+            expected = f"[{argument.shape}] with {known}" if known else f"[{argument.shape}]"
             if argument is first:
-                expected = f"a non-empty map {expected}"
-            elif known := _origins(argument, sizes, sources):
-                expected = f"{expected} with {known}"
-            raise ValueError(
-                f"{operator}: {argument.name} has shape {list(value.shape)}, expected {expected}"
-            )
+                expected = f"a non-empty map [{argument.shape}]"
+            raise ValueError(f"{operator}: {argument.name} has shape {list(shape)}, expected {expected}")
         for letter, i in argument.defines.items():
-            sizes[letter], sources[letter] = value.shape[i], argument.name
+            sizes[letter], sources[letter] = shape[i], argument.name
 
-    expected_shapes: dict[str, tuple[int, ...]] = {}  # few shapes, many tensors
+    shapes: dict[str, tuple[int, ...]] = {}  # few shapes, many tensors
     for argument, value in tensors:
-        shape = expected_shapes.get(argument.shape)
-        if shape is None:
-            shape = tuple([sum([sizes[letter] for letter in terms]) for terms in argument.sizes])
-            expected_shapes[argument.shape] = shape
-        if value.shape != shape:
+        expected_shape = shapes.get(argument.shape)
+        if expected_shape is None:
+            expected_shape = tuple(
+                [sizes[t[0]] if len(t) == 1 else sum([sizes[letter] for letter in t]) for t in argument.sizes]
+            )
+            shapes[argument.shape] = expected_shape
+        if value.shape != expected_shape:
             name = aliases.get(argument.name, argument.name)
-            meaning = f"(as {first.name})" if argument.shape == first.shape else f"([{argument.shape}])"
-            if argument.shape != first.shape and (known := _origins(argument, sizes, sources)):
-                meaning = f"{meaning} with {known}"
+            known = _origins(argument, sizes, sources)
+            meaning = f"([{argument.shape}]) with {known}" if known else f"([{argument.shape}])"
+            if argument.shape == first.shape:
+                meaning = f"(as {first.name})"
             raise ValueError(
-                f"{operator}: {name} has shape {list(value.shape)}, expected {list(shape)} {meaning}"
+                f"{operator}: {name} has shape {list(value.shape)}, expected {list(expected_shape)} {meaning}"
             )
 
 

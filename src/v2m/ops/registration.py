@@ -23,7 +23,7 @@ OPERATORS: "dict[str, Operator[Any]]" = {}
 """By name."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Kernels(Generic[Inputs]):
     """One operator as one implementation computes it, in float32 and without autograd.
 
@@ -62,6 +62,7 @@ class Operator(Generic[Inputs]):
         sums: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.inputs, self.oracle, self.kernels = name, inputs, oracle, kernels
+        self._functions = (f"{kernels}_forward", f"{kernels}_backward")
         self.arguments = arguments_of(inputs)
         self._tensors = [argument for argument in self.arguments if argument.is_tensor]
         self._sums = dict(sums or {})
@@ -80,8 +81,10 @@ class Operator(Generic[Inputs]):
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         """Refuse wrong arguments, with some that are not in the record; see ``v2m.ops.arguments.check``."""
-        others, values = [argument for argument, _ in more], [value for _, value in more]
-        given = inputs[: len(self.arguments)]
+        given: Sequence[object] = inputs[: len(self.arguments)]
+        if not more:
+            return check(self.name, self.arguments, given, aliases)
+        others, values = zip(*more, strict=True)
         check(self.name, (*self.arguments, *others), (*given, *values), aliases)
 
     def __call__(self, inputs: Inputs, implementation: str | None) -> Tensor:
@@ -100,12 +103,12 @@ class Operator(Generic[Inputs]):
             ValueError: what is asked for has no kernels for this operator.
             RuntimeError: forward-mode derivatives are taken, which would be zero without a word.
         """
-        module, forward = kernel_module(device, implementation), f"{self.kernels}_forward"
+        module, (forward, backward) = kernel_module(device, implementation), self._functions
         if not hasattr(module, forward):
             if implementation is not None:
                 raise ValueError(f"{self.name}: implementation {implementation!r} has no kernels for it")
             module = kernel_module(device, "pytorch")
-        return Kernels(getattr(module, forward), getattr(module, f"{self.kernels}_backward"))
+        return Kernels(getattr(module, forward), getattr(module, backward))
 
     def _register(self) -> None:
         inputs, returned = self.inputs, self._returned

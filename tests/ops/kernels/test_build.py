@@ -329,6 +329,17 @@ def test_clear(stub, cache, monkeypatch):
     assert len(stub.calls) == 3
 
 
+OURS = ("library", "checksum", "folder", "kernels")
+PLACES = (*OURS, "v2m")
+
+
+def places(library):
+    """Where somebody could put something else in place of a library; the last one keeps data too."""
+    kernels = library.parent.parent
+    paths = (library, library.with_suffix(".sha256"), library.parent, kernels, kernels.parent)
+    return dict(zip(PLACES, paths, strict=True))
+
+
 def loads_nothing(monkeypatch):
     def load(path):
         raise AssertionError(path)
@@ -353,15 +364,9 @@ def test_others_cannot_write_what_is_built(mask, stub, cache):
 
 @needs_compiler
 @pytest.mark.parametrize("mode", [0o020, 0o002])
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels"])
+@pytest.mark.parametrize("place", OURS)
 def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypatch):
-    library = build.build()
-    path = dict(
-        library=library,
-        checksum=library.with_suffix(".sha256"),
-        folder=library.parent,
-        kernels=cache,
-    )[place]
+    path = places(build.build())[place]
     path.chmod(path.stat().st_mode | mode)
     with monkeypatch.context() as context:
         loads_nothing(context)
@@ -386,12 +391,9 @@ def test_a_cache_where_anybody_may_rename_is_not_used(place, stub, cache):
 
 
 @needs_compiler
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels"])
+@pytest.mark.parametrize("place", OURS)
 def test_links_are_not_followed_to_what_is_loaded(place, stub, cache, tmp_path, monkeypatch):
-    library = build.build()
-    path = dict(
-        library=library, checksum=library.with_suffix(".sha256"), folder=library.parent, kernels=cache
-    )[place]
+    path = places(build.build())[place]
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     loads_nothing(monkeypatch)
@@ -417,16 +419,9 @@ def test_a_cache_behind_the_users_own_link(stub, cache, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
 @needs_compiler
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels", "v2m"])
+@pytest.mark.parametrize("place", PLACES)
 def test_what_others_own_is_not_loaded(place, stub, cache, monkeypatch):
-    library = build.build()
-    path = dict(
-        library=library,
-        checksum=library.with_suffix(".sha256"),
-        folder=library.parent,
-        kernels=cache,
-        v2m=cache.parent,
-    )[place]
+    path = places(build.build())[place]
     os.chown(path, 65534, 65534)
     loads_nothing(monkeypatch)
     assert_pytorch_takes_over(rf"{path} is of another user, so nothing in it is run; set XDG_CACHE_HOME to ")

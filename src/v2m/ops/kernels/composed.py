@@ -33,10 +33,12 @@ def compose_backward(
     dtype, proj_weight, delta_weight = s.dtype, p.proj_weight.to(s.dtype), p.delta_weight.to(s.dtype)
     scan = p.scan_inputs(s, F.linear(s, proj_weight))
     grads = scan_backward(grad, scan)
+    # Through the projections: the low-rank steps and the selected weights come from one product with s.
     slopes = grads.delta.flatten(0, 2).to(dtype)
     dselected = grads.C if grads.B is None else grads.B
     assert dselected is not None
     dprojected = torch.cat([slopes @ delta_weight, dselected.flatten(0, 2).to(dtype)], dim=-1)
+    # s is the input of the scan and of the projection.
     ds = torch.addmm(grads.u.flatten(0, 2).to(dtype), dprojected, proj_weight).view(p.x.shape)
     dx, dconv_weight, dconv_bias = conv_silu_backward(ds, p.x, p.conv_weight, p.conv_bias, p.axis, p.reverse)
     assert grads.gate is not None

@@ -17,6 +17,7 @@ from v2m.ops.scan_2d.arguments import Scan2dInputs
 # The gradients of parameters are summed by strips of lines, which depend on the size of the map only, so that
 # the result does not depend on the threads.
 LINES_PER_STRIP, MOST_STRIPS = 4, 64
+# In two dimensions images are few, so groups of channels are parts too: at least so many for all threads.
 CHANNELS_PER_GROUP, FEWEST_PARTS = 16, 8
 
 
@@ -152,12 +153,14 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
     call = _Call(p.x.shape, p.axis, p.reverse)
     arguments = _pass_arguments(call, p)
     dx, dgate = _empty(p.x), _empty(p.gate)
+    # All gradients of parameters side by side, in the order in which the C++ writes them.
     (channels, taps), (outputs, _), (_, rank) = p.conv_weight.shape, p.proj_weight.shape, p.delta_weight.shape
     widths = (p.A.shape[1], 1, taps, 1, outputs, rank, 1)
     sums = torch.empty(call.strips, channels * sum(widths))
     arguments.dx, arguments.scan.dgate = call.map(dx), call.map(dgate)
     arguments.scan.grad, arguments.scan.sums = call.map(grad), call.pointer(sums)
     library().v2m_pass_backward(byref(arguments))
+    # Copies, for PyTorch wants each gradient in memory of its own.
     parts = [part.clone() for part in sums.sum(0).split([channels * width for width in widths])]
     dA, dD, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias = parts
     return p._replace(
@@ -175,18 +178,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
 
 def _pass_arguments(call: _Call, p: PassInputs) -> _PassArguments:
     return _PassArguments(
-        scan=_ScanArguments(
-            softplus=True,
-            has_low_rank=True,
-            states=p.A.shape[1],
-            rank=p.delta_weight.shape[1],
-            gate=call.map(p.gate),
-            A=call.pointer(p.A),
-            D=call.pointer(p.D),
-            delta_weight=call.pointer(p.delta_weight),
-            delta_bias=call.pointer(p.delta_bias),
-            **call.common,
-        ),
+        scan=_ScanArguments(softplus=True, **_shared_arguments(call, p)),
         taps=p.conv_weight.shape[1],
         projects_B=p.selects == "B",
         x=call.map(p.x),
@@ -236,18 +228,25 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
 def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
     return _ScanArguments(
         softplus=s.delta_softplus,
-        has_low_rank=s.delta_weight is not None,
-        states=s.A.shape[1],
-        rank=0 if s.delta_weight is None else s.delta_weight.shape[1],
         u=call.map(s.u),
         delta=call.map(s.delta),
         B=call.map(s.B),
         C=call.map(s.C),
-        gate=call.map(s.gate),
-        A=call.pointer(s.A),
-        D=call.pointer(s.D),
-        delta_weight=call.pointer(s.delta_weight),
-        delta_bias=call.pointer(s.delta_bias),
+        **_shared_arguments(call, s),
+    )
+
+
+def _shared_arguments(call: _Call, x: ScanInputs | PassInputs) -> dict[str, Any]:
+    """The arguments that a scan and a pass take alike."""
+    return dict(
+        has_low_rank=x.delta_weight is not None,
+        states=x.A.shape[1],
+        rank=0 if x.delta_weight is None else x.delta_weight.shape[1],
+        gate=call.map(x.gate),
+        A=call.pointer(x.A),
+        D=call.pointer(x.D),
+        delta_weight=call.pointer(x.delta_weight),
+        delta_bias=call.pointer(x.delta_bias),
         **call.common,
     )
 

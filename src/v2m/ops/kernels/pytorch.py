@@ -51,12 +51,15 @@ def scan_forward(s: ScanInputs) -> Tensor:
 
 def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     """The gradients of the tensors, given that of the output; the recurrence runs backwards."""
+    # The gradient of what the scan reads out, before skip and gate.
     line = _Line(s)
     dy_map = grad.float() if s.gate is None else grad.float() * s.gate.float()
     dy = line.cells(dy_map)
     dA, carry = torch.zeros_like(line.A), torch.zeros_like(line.start)
     ys: list[Tensor] = []
     ddts, ddrives, dBs, dCs = ([dy[0]] * line.length for _ in range(4))
+    # Forward once for the states between segments; then from the last segment to the first, computing the
+    # states of each again while its gradients are taken.
     starts = [segment.start for segment in line.segments()]
     for number in reversed(range(len(starts))):
         segment = line.segment(number, starts[number])
@@ -64,6 +67,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
         for i in reversed(range(len(segment.decays))):
             t = number * SEGMENT + i
             before = segment.states[i - 1] if i else segment.start
+            # From this cell's output, and from the state of the cell after it.
             dh = carry + (dy[t].unsqueeze(-1) if line.C is None else outer(dy[t], line.C[t]))
             if line.C is not None:
                 dCs[t] = over_channels(dy[t], segment.states[i])
@@ -76,6 +80,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
             ddts[t] = (slope * line.A).sum(-1)
             dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
 
+    # What belongs to cells, on whole maps: the drive dt * u, the skip, and the step size through softplus.
     x, y, ddrive = s.u.float(), line.to_map(ys), line.to_map(ddrives)
     du = ddrive * line.dt
     if s.D is not None:
@@ -167,6 +172,7 @@ def conv_silu_backward(
     gate = torch.sigmoid(v)
     slope = grad.float() * gate * (1 + v * (1 - gate))
     dweight = torch.stack([(slope * tap).sum((0, 1, 2)) for tap in taps], dim=-1)
+    # The gradient of a causal convolution is one in the other sense.
     dx = _convolve(_taps(slope, weight, axis, not reverse), weight, torch.zeros_like(bias))
     return dx, dweight, slope.sum((0, 1, 2))
 

@@ -259,6 +259,7 @@ def _scan_2d_fwd_kernel(
         share_col = _load_shared(coupling_col, at, n, N, inside)
         decay_row, decay_col = tl.exp2(dt_row * rates_row), tl.exp2(dt_col * rates_col)
 
+        # Of the rows that there is memory for, the next one takes the place of the oldest.
         here = (i % rows * width + j) * cell
         left, up = here - cell, ((i + rows - 1) % rows * width + j) * cell
         has_left, has_up = inside & (j > 0), inside & (i > 0)
@@ -328,6 +329,7 @@ def _scan_2d_bwd_kernel(
         dt_col, slope_col = _load_steps(delta_col, at, d, channels, inside, SOFTPLUS)
         decay_row, decay_col = tl.exp2(dt_row * rates_row), tl.exp2(dt_col * rates_col)
 
+        # What reaches the states: from the output, and by these shares from the right and from below.
         at = b * C_row_b + i * C_row_h + j * C_row_w
         seed_row = y_grad * _load_shared(C_row, at, n, N, inside)
         at = b * C_col_b + i * C_col_h + j * C_col_w
@@ -341,6 +343,7 @@ def _scan_2d_bwd_kernel(
         share_col = _load_shared(coupling_col, at, n, N, inside)
         share_down = _load_shared(coupling_col, at + coupling_col_h, n, N, has_down)
 
+        # C, from the states that the output read. They are overwritten below.
         here = (i * width + j) * cell
         left, up, right, down = here - cell, here - width * cell, here + cell, here + width * cell
         out = b * dshared_b + i * dshared_h + j * dshared_w + block.to(tl.int64) * batch * dshared_b
@@ -370,6 +373,7 @@ def _scan_2d_bwd_kernel(
             drive_row_grad += state_row_grad
             drive_col_grad += state_col_grad
 
+            # Through the decay to what the level went on from; it takes the place of the states.
             before_row_grad, before_col_grad = state_row_grad * decay_row, state_col_grad * decay_col
             left_row, left_col, up_row, up_col = _load_before(
                 h_row, h_col, level, left, has_left, up, has_up, 2 * tile, COUPLED
@@ -381,6 +385,7 @@ def _scan_2d_bwd_kernel(
             _store_states(h_row + level * 2 * tile, here, inside, before_row_grad)
             _store_states(h_col + level * 2 * tile, here, inside, before_col_grad)
 
+        # B, the couplings and the rates.
         _store_sum(dshared, out, n, N, inside, drive_row_grad * (dt_row * x), HALVINGS)
         _store_sum(dshared + kind, out, n, N, inside, drive_col_grad * (dt_col * x), HALVINGS)
         _store_sum(dshared + 4 * kind, out, n, N, inside, share_row_grad, HALVINGS)
@@ -388,6 +393,7 @@ def _scan_2d_bwd_kernel(
         rates_row_grad += dt_row * exponent_row_grad
         rates_col_grad += dt_col * exponent_col_grad
 
+        # The step sizes and the input, of which the drives are products.
         at = b * B_row_b + i * B_row_h + j * B_row_w
         x_row_grad = tl.sum(drive_row_grad * _load_shared(B_row, at, n, N, inside), 0, keep_dims=True)
         at = b * B_col_b + i * B_col_h + j * B_col_w
