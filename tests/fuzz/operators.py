@@ -60,6 +60,9 @@ def draw_arguments(rng):
     def rates():
         return -weights(channels, states).abs() if rng.random() < 0.9 else weights(channels, states)
 
+    def gate():
+        return {rng.choice(("gate", "z")): tokens(channels)}
+
     lines = dict(axis=rng.choice(("row", "col")), reverse=rng.random() < 0.5)
     softplus = dict(delta_softplus=rng.random() < 0.7)
     kind = rng.randrange(3)
@@ -67,12 +70,12 @@ def draw_arguments(rng):
         given = dict(
             u=tokens(channels), delta=tokens(channels), A=rates(), B=tokens(states), C=tokens(states)
         )
-        more = dict(D=weights(channels), z=tokens(channels), delta_bias=weights(channels))
+        more = dict(D=weights(channels), delta_bias=weights(channels)) | gate()
         return selective_scan, given | some(rng, more), lines | softplus
     if kind == 1:
         given = dict(
             x=tokens(channels),
-            gate=tokens(channels),
+            **gate(),
             conv_weight=weights(channels, taps),
             conv_bias=weights(channels),
             proj_weight=weights(rank + states, channels),
@@ -88,7 +91,7 @@ def draw_arguments(rng):
     given |= {name: tokens(states).abs().clamp(max=1) for name in ("coupling_row", "coupling_col")}
     turns = dict(reverse_row=rng.random() < 0.5, reverse_col=rng.random() < 0.5)
     sweeps = dict(sweeps=rng.choice((None, None, 0, 1, 3, 40)))
-    more = some(rng, dict(D=weights(channels), z=tokens(channels)))
+    more = some(rng, dict(D=weights(channels)) | gate())
     return selective_scan_2d, given | more, softplus | turns | sweeps
 
 

@@ -257,7 +257,8 @@ def test_autocast(passes, dtype, scale):
     with torch.autocast("cpu", dtype):
         y = mixer(x)
     assert len(passes) == 8
-    for tensors, _ in passes:
+    for others, named in passes:
+        tensors = (*others, named["gate"])
         assert len(tensors) == 9
         assert {tensor.dtype for tensor in tensors} == {torch.float32}
 

@@ -79,7 +79,7 @@ def test_reference_gradients(selects, axis, reverse):
 
     def run(*values):
         options = dict(selects=selects, axis=axis, reverse=reverse, implementation="reference")
-        return directional_pass(*values, **options)
+        return directional_pass(**dict(zip(tensors, values, strict=True)), **options)
 
     assert gradcheck(run, tuple(value.requires_grad_() for value in tensors.values()))
 
@@ -87,7 +87,8 @@ def test_reference_gradients(selects, axis, reverse):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_defaults(dtype):
     tensors = pass_arguments(3, 4, dtype=dtype)
-    y = directional_pass(*tensors.values(), selects="C")
+    x, gate, *parameters = tensors.values()
+    y = directional_pass(x, *parameters, gate=gate, selects="C")
     assert torch.equal(y, directional_pass(**tensors, selects="C", axis="row", reverse=False))
     assert y.dtype == dtype
     with pytest.raises(TypeError, match="selects"):

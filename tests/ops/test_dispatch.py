@@ -7,14 +7,14 @@ import v2m
 from tests.helpers import assert_close
 from tests.ops.inputs import FAST, needs_compiler, pass_arguments, scan_arguments, value_and_gradients
 from v2m.ops import directional_pass, dispatch, selective_scan, use_implementation
-from v2m.ops.directional_pass import interface as pass_interface
+from v2m.ops.directional.interface import PASS
 from v2m.ops.kernels import cpu, pytorch
 from v2m.ops.kernels.build import KernelError
-from v2m.ops.scan import interface as scan_interface
+from v2m.ops.scan.interface import SCAN
 
 CALLED = {
-    (scan_interface, "selective_scan_reference"): "reference",
-    (pass_interface, "directional_pass_reference"): "reference",
+    (SCAN, "oracle"): "reference",
+    (PASS, "oracle"): "reference",
     **{
         (module, f"{operator}_{direction}"): f"{name} {direction}"
         for module, name in ((cpu, "cpu"), (pytorch, "pytorch"))

@@ -254,7 +254,7 @@ def test_nothing_is_left_from_the_call_before(operator, arguments, options):
 @EACH
 def test_same_bits_with_any_number_of_threads(operator, arguments, options, has_openmp, monkeypatch):
     if not has_openmp:
-        monkeypatch.setattr(cpu, "_openmp_parallel", lambda: None)
+        monkeypatch.setattr(cpu, "openmp_parallel", lambda: None)
     threads = torch.get_num_threads()
     # Enough work that three threads are worth it.
     tensors = arguments(16, 16, 8, channels=90, states=16, dtype=torch.float32)

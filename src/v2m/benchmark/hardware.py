@@ -9,7 +9,7 @@ import timm
 import torch
 
 import v2m
-from v2m.ops.dispatch import kernels_for
+from v2m.ops.dispatch import fastest
 
 SETTINGS = ("OMP_", "KMP_", "GOMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTORCH_", "V2M_")
 
@@ -52,7 +52,7 @@ class Hardware:
             threads=torch.get_num_threads(),
             load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
             gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-            kernels=kernels_for(device, None).__name__.rpartition(".")[2],
+            kernels=fastest(device),
             system=f"{platform.system()} {platform.machine()}",
             versions=dict(
                 python=platform.python_version(),

@@ -18,8 +18,10 @@ and a convolution (2 K + 3 forward, 6 K + 7 backward, and SiLU's exp); its backw
 """
 
 from collections.abc import Callable
+from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,14 +31,20 @@ from torch import Tensor
 from v2m.benchmark.operators import Workload
 from v2m.benchmark.report import timing_cells
 from v2m.benchmark.timing import Call, Timing, Tracker, silent, time_in_turns
-from v2m.ops.dispatch import kernels_for
-from v2m.ops.kernels import PassInputs
-from v2m.ops.kernels.build import is_available
-from v2m.ops.kernels.cpu import exp2_repeatedly
+from v2m.ops.directional.arguments import PassInputs
+from v2m.ops.directional.interface import PASS
+from v2m.ops.kernels.build import KERNELS, Code, is_available, library
+from v2m.ops.kernels.cpu import openmp_parallel
+from v2m.ops.scan.interface import SCAN
 
 TAPS = 4
 CHANNELS_PER_RANK = 32
 REPEATS = 64
+EXPONENTIALS = Code(
+    "the exponentials of the roofline",
+    (Path(__file__).with_name("exponentials.cpp"), *(f for f in KERNELS.files if f.suffix == ".h")),
+    ("v2m_exp2",),
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def _rank(workload: Workload) -> int:
 
 
 def _kernels(workload: Workload) -> dict[str, Call]:
-    kernels = kernels_for(workload.device, None)
+    scan, directional = (operator.kernels_for(workload.device, None) for operator in (SCAN, PASS))
     passes = _passes(workload)
     projected = (F.linear(p.x, p.proj_weight) for p in passes)
     scans = [p.scan_inputs(p.x, x) for p, x in zip(passes, projected, strict=True)]
@@ -145,10 +153,10 @@ def _kernels(workload: Workload) -> dict[str, Call]:
         return call
 
     return {
-        "scan forward": each(kernels.scan_forward, scans),
-        "scan backward": each(kernels.scan_backward, grads, scans),
-        "pass forward": each(kernels.pass_forward, passes),
-        "pass backward": each(kernels.pass_backward, grads, passes),
+        "scan forward": each(scan.forward, scans),
+        "scan backward": each(scan.backward, grads, scans),
+        "pass forward": each(directional.forward, passes),
+        "pass backward": each(directional.backward, grads, passes),
     }
 
 
@@ -196,7 +204,7 @@ def _limits(device: torch.device) -> dict[str, tuple[Call, float]]:
 
     exps: Call
     if not is_gpu and is_available():
-        exps = partial(exp2_repeatedly, cached, REPEATS)
+        exps = partial(exp2_repeatedly, cached)
     else:
         exps = partial(torch.compile(exps_in_turn), cached)  # one kernel: an exp alone waits for memory
     return {
@@ -204,3 +212,14 @@ def _limits(device: torch.device) -> dict[str, tuple[Call, float]]:
         "flops": (partial(torch.mm, square[0], square[1]), 2 * square.shape[-1] ** 3),
         "bytes": (partial(copy.copy_, large), 2 * large.nbytes),
     }
+
+
+def exp2_repeatedly(x: Tensor) -> None:
+    """Replace float32 numbers by 2 to the power of their negatives, ``REPEATS`` times in a row."""
+    library(EXPONENTIALS).v2m_exp2(
+        c_void_p(x.data_ptr()),
+        c_int64(x.numel()),
+        c_int64(REPEATS),
+        c_void_p(openmp_parallel()),
+        c_int64(torch.get_num_threads()),
+    )

@@ -1,13 +1,14 @@
 """Which implementation runs: the fastest for the device, unless another is asked for."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, TypeAlias, get_args
+from types import ModuleType
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -93,8 +94,8 @@ def choose_implementation(operator: str, u: Tensor, implementation: str | None) 
     return implementation
 
 
-def kernels_for(device: torch.device, implementation: str | None) -> Any:
-    """The module of ``v2m.ops.kernels`` with the kernels to run.
+def kernel_module(device: torch.device, implementation: str | None) -> ModuleType:
+    """The module of ``v2m.ops.kernels`` that is asked for, or that of the fastest kernels for the device.
 
     Raises:
         KernelError: the CPU kernels are asked for and cannot be had.
@@ -107,30 +108,17 @@ def kernels_for(device: torch.device, implementation: str | None) -> Any:
             "capture it within v2m.ops.use_implementation('reference')"
         )
     if implementation is None:
-        implementation = _fastest(device.type)
+        implementation = fastest(device)
     elif implementation == "cpu":
         library()
     return import_module(f"v2m.ops.kernels.{implementation}")
 
 
-def differentiable_gradients(
-    reference: Callable[[Sequence[Any]], Tensor], tensors: Sequence[Tensor | None], grad: Tensor
-) -> list[Tensor | None]:
-    """Gradients that can be differentiated again, which those of the kernels cannot.
-
-    Args:
-        reference: The oracle, of the tensors alone.
-        tensors: What gradients are for.
-        grad: Gradient of the output.
-
-    Returns:
-        A gradient for each tensor that requires one, else None.
-    """
-    # Gradients stop at these views: one tensor may be computed from another.
-    views = [None if x is None else x.view_as(x) for x in tensors]
-    wanted = [x for x in views if x is not None and x.requires_grad]
-    grads = iter(torch.autograd.grad(reference(views), wanted, grad, create_graph=True, allow_unused=True))
-    return [next(grads) if x is not None and x.requires_grad else None for x in views]
+def fastest(device: torch.device) -> Implementation:
+    """The implementation that runs where none is asked for."""
+    if device.type == "cpu":
+        return "cpu" if is_available() else "pytorch"
+    return "triton" if device.type == "cuda" and _has_triton() else "pytorch"
 
 
 def _forced_now() -> Implementation | None:
@@ -142,12 +130,6 @@ def _forced_now() -> Implementation | None:
 def _is_transformed() -> bool:
     """Whether a transform of ``torch.func`` or a level of dual numbers is active."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def _fastest(device: str) -> str:
-    if device == "cpu":
-        return "cpu" if is_available() else "pytorch"
-    return "triton" if device == "cuda" and _has_triton() else "pytorch"
 
 
 @lru_cache

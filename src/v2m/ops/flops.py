@@ -38,7 +38,7 @@ FORMULAS: dict[Any, Formula] = {}
 """By operator, forward."""
 
 
-def counted(forward: Any, backward: Any) -> Callable[[Formula], Formula]:
+def count(forward: Any, backward: Any, formula: Formula) -> None:
     """Have the operations of an operator counted, by ``torch.utils.flop_counter`` too.
 
     PyTorch counts a multiply-accumulate as two operations. The backward counts twice what the forward does,
@@ -47,19 +47,16 @@ def counted(forward: Any, backward: Any) -> Callable[[Formula], Formula]:
     Args:
         forward: The operator, in ``torch.ops``.
         backward: Its backward, which takes a gradient before the same inputs.
+        formula: What there is to count.
     """
 
-    def register(formula: Formula) -> Formula:
-        def forward_flops(*inputs: Any, **_: Any) -> int:
-            found = formula(*inputs)
-            return 2 * found.layers + found.scans
+    def forward_flops(*inputs: Any, **_: Any) -> int:
+        found = formula(*inputs)
+        return 2 * found.layers + found.scans
 
-        def backward_flops(_grad: Any, *inputs: Any, **_: Any) -> int:
-            return 2 * forward_flops(*inputs)
+    def backward_flops(_grad: Any, *inputs: Any, **_: Any) -> int:
+        return 2 * forward_flops(*inputs)
 
-        register_flop_formula(forward)(forward_flops)
-        register_flop_formula(backward)(backward_flops)
-        FORMULAS[forward] = formula
-        return formula
-
-    return register
+    register_flop_formula(forward)(forward_flops)
+    register_flop_formula(backward)(backward_flops)
+    FORMULAS[forward] = formula

@@ -117,7 +117,7 @@ def test_command(stub):
     build.build()
     words = stub.calls[0].split()
     assert {"-std=c++17", "-O3", "-fPIC", "-shared"} < set(words)
-    sources = [str(build.SOURCES[0].parent / name) for name in ("kernels.cpp", "scan_2d.cpp")]
+    sources = [str(build.KERNELS.files[0].parent / name) for name in ("kernels.cpp", "scan_2d.cpp")]
     assert [word for word in words if word.endswith((".cpp", ".h"))] == sources
 
 
@@ -130,9 +130,9 @@ def test_compiler_with_arguments(stub, monkeypatch):
 
 @needs_compiler
 def test_key_of_the_cache(stub, tmp_path, monkeypatch):
-    def key():
+    def key(code=build.KERNELS):
         clear_memory()
-        return build.library_path().parent.name
+        return build.library_path(code).parent.name
 
     seen = [key()]
     assert key() == seen[0]
@@ -144,14 +144,15 @@ def test_key_of_the_cache(stub, tmp_path, monkeypatch):
     seen.append(key())
     monkeypatch.setattr(build, "_processor", lambda: "another")
     seen.append(key())
-    for source in build.SOURCES:
-        (tmp_path / source.name).write_bytes(source.read_bytes())
-    monkeypatch.setattr(build, "SOURCES", [tmp_path / source.name for source in build.SOURCES])
-    assert key() == seen[-1]
-    for source in build.SOURCES:
-        source.write_bytes(source.read_bytes() + b"\n")
-        seen.append(key())
-    assert len(set(seen)) == len(seen) == 4 + len(build.SOURCES)
+    copies = [tmp_path / file.name for file in build.KERNELS.files]
+    for file, copy in zip(build.KERNELS.files, copies, strict=True):
+        copy.write_bytes(file.read_bytes())
+    code = build.KERNELS._replace(files=tuple(copies))
+    assert key(code) == seen[-1]
+    for copy in copies:
+        copy.write_bytes(copy.read_bytes() + b"\n")
+        seen.append(key(code))
+    assert len(set(seen)) == len(seen) == 4 + len(copies)
 
 
 def test_processor_tells_instruction_sets():
@@ -328,6 +329,17 @@ def test_clear(stub, cache, monkeypatch):
     assert len(stub.calls) == 3
 
 
+OURS = ("library", "checksum", "folder", "kernels")
+PLACES = (*OURS, "v2m")
+
+
+def places(library):
+    """Where somebody could put something else in place of a library; the last one keeps data too."""
+    kernels = library.parent.parent
+    paths = (library, library.with_suffix(".sha256"), library.parent, kernels, kernels.parent)
+    return dict(zip(PLACES, paths, strict=True))
+
+
 def loads_nothing(monkeypatch):
     def load(path):
         raise AssertionError(path)
@@ -352,15 +364,9 @@ def test_others_cannot_write_what_is_built(mask, stub, cache):
 
 @needs_compiler
 @pytest.mark.parametrize("mode", [0o020, 0o002])
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels"])
+@pytest.mark.parametrize("place", OURS)
 def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypatch):
-    library = build.build()
-    path = dict(
-        library=library,
-        checksum=library.with_suffix(".sha256"),
-        folder=library.parent,
-        kernels=cache,
-    )[place]
+    path = places(build.build())[place]
     path.chmod(path.stat().st_mode | mode)
     with monkeypatch.context() as context:
         loads_nothing(context)
@@ -368,7 +374,7 @@ def test_what_others_can_write_is_not_loaded(place, mode, stub, cache, monkeypat
         assert_pytorch_takes_over(rf"{path} can be written by others, so nothing in it is run; {remedy}")
     clear_memory()
     build.clear()
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
 
 
 @needs_compiler
@@ -385,12 +391,9 @@ def test_a_cache_where_anybody_may_rename_is_not_used(place, stub, cache):
 
 
 @needs_compiler
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels"])
+@pytest.mark.parametrize("place", OURS)
 def test_links_are_not_followed_to_what_is_loaded(place, stub, cache, tmp_path, monkeypatch):
-    library = build.build()
-    path = dict(
-        library=library, checksum=library.with_suffix(".sha256"), folder=library.parent, kernels=cache
-    )[place]
+    path = places(build.build())[place]
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     loads_nothing(monkeypatch)
@@ -402,7 +405,7 @@ def test_links_are_not_followed_to_what_is_loaded(place, stub, cache, tmp_path, 
 def test_data_may_have_made_the_cache_with_any_umask(stub, cache):
     cache.parent.mkdir(parents=True)
     cache.parent.chmod(0o775)
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
 
 
 @needs_compiler
@@ -410,22 +413,15 @@ def test_a_cache_behind_the_users_own_link(stub, cache, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     cache.parents[1].mkdir()
     cache.parent.symlink_to(tmp_path / "elsewhere")
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
     assert build.clear() == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
 @needs_compiler
-@pytest.mark.parametrize("place", ["library", "checksum", "folder", "kernels", "v2m"])
+@pytest.mark.parametrize("place", PLACES)
 def test_what_others_own_is_not_loaded(place, stub, cache, monkeypatch):
-    library = build.build()
-    path = dict(
-        library=library,
-        checksum=library.with_suffix(".sha256"),
-        folder=library.parent,
-        kernels=cache,
-        v2m=cache.parent,
-    )[place]
+    path = places(build.build())[place]
     os.chown(path, 65534, 65534)
     loads_nothing(monkeypatch)
     assert_pytorch_takes_over(rf"{path} is of another user, so nothing in it is run; set XDG_CACHE_HOME to ")
@@ -436,7 +432,7 @@ def test_what_others_own_is_not_loaded(place, stub, cache, monkeypatch):
 def test_root_in_the_home_of_another_user(stub, cache, tmp_path):
     """As in a container: the folder is theirs, the cache in it is root's."""
     os.chown(tmp_path, 65534, 65534)
-    assert build.library().v2m_exp2
+    assert build.library().v2m_scan_forward
 
 
 @needs_compiler
@@ -446,7 +442,7 @@ def test_library_without_our_functions(cache, tmp_path, monkeypatch):
     script = Stub(tmp_path / "stub", f'${{CC:-cc}} -shared -o "$output" "{source}"')
     monkeypatch.setenv("CXX", str(script.path))
     assert_pytorch_takes_over(
-        r"libv2m\.so cannot be loaded \(.*v2m_exp2.*\); delete it by: v2m kernels clear"
+        r"libv2m\.so cannot be loaded \(.*v2m_pass_forward.*\); delete it by: v2m kernels clear"
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.ops.inputs import VIEWS
 from tests.ops.kernels.test_triton import assert_close, noise
-from v2m.ops.kernels import Scan2dInputs
+from v2m.ops.scan_2d.arguments import Scan2dInputs
 from v2m.ops.scan_2d.reference import selective_scan_2d_reference
 
 pytest.importorskip("triton")
@@ -50,8 +50,9 @@ def check(kernels, s, grad=None):
     )
     assert y.dtype == s.u.dtype
     assert_close(y, expected_y, "y")
-    assert len({value.untyped_storage().data_ptr() for value in grads}) == len(grads)
-    for name, value, expected_value in zip(TENSORS, grads, expected, strict=True):
+    tensors = [getattr(grads, name) for name in TENSORS]
+    assert len({value.untyped_storage().data_ptr() for value in tensors}) == len(tensors)
+    for name, value, expected_value in zip(TENSORS, tensors, expected, strict=True):
         assert value.dtype == (s.u.dtype if name == "u" else torch.float32), name
         assert value.is_contiguous(), name
         assert_close(value, expected_value, name)

@@ -1,4 +1,4 @@
-"""The library of CPU kernels: compiled from C++ on first use, and kept in the user's cache.
+"""Libraries of C++, above all that of the CPU kernels: compiled on first use, kept in the user's cache.
 
 It is a plain shared library with a C interface, so it fits any version of PyTorch and Python.
 """
@@ -17,21 +17,16 @@ import time
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
 from v2m.system.caches import user_cache
 from v2m.system.files import file_sha256
 
-SOURCES = sorted((Path(__file__).parent / "cpp").iterdir())
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARY = "libv2m.so"
 CHECKSUM = ".sha256"
-FUNCTIONS = [
-    "v2m_exp2",
-    *(f"v2m_{name}_{part}" for name in ("pass", "scan", "scan_2d") for part in ("forward", "backward")),
-]
-"""What a library has."""
 REMEDY = "so nothing in it is run; set XDG_CACHE_HOME to a folder of your own"
 SECONDS_TO_COMPILE = 300
 
@@ -40,30 +35,51 @@ class KernelError(RuntimeError):
     """The library cannot be compiled or loaded; the message is one line."""
 
 
+class Code(NamedTuple):
+    """C++ that becomes a library.
+
+    Attributes:
+        name: What it is called while it is compiled.
+        files: All that the library depends on. What ends in ``.cpp`` is compiled, in this order.
+        functions: What the library has.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    functions: tuple[str, ...]
+
+
+KERNELS = Code(
+    "the CPU kernels",
+    tuple(sorted((Path(__file__).parent / "cpp").iterdir())),
+    tuple(f"v2m_{name}_{part}" for name in ("pass", "scan", "scan_2d") for part in ("forward", "backward")),
+)
+
+
 def cache_folder() -> Path:
     """Where libraries are kept: ``kernels`` in the user's cache."""
     return user_cache() / "kernels"
 
 
-def library_path() -> Path:
-    """The place of the library for these sources, this compiler and this processor, built or not.
+def library_path(code: Code = KERNELS) -> Path:
+    """The place of the library for this code, this compiler and this processor, built or not.
 
     Raises:
         KernelError: there is no compiler.
     """
     key = hashlib.sha256("\n".join([*_command(), _compiler_version(), _processor()]).encode())
-    for source in SOURCES:
-        key.update(source.read_bytes())
+    for file in code.files:
+        key.update(file.read_bytes())
     return cache_folder() / key.hexdigest()[:16] / LIBRARY
 
 
-def build() -> Path:
+def build(code: Code = KERNELS) -> Path:
     """Compile the library unless it is there, whole; other processes wait for the one that does.
 
     Raises:
         KernelError: there is no compiler, it fails, or the cache cannot be written, or could be by others.
     """
-    path = library_path()
+    path = library_path(code)
     try:
         check_owner(path)
         if _is_whole(path):
@@ -73,23 +89,23 @@ def build() -> Path:
         check_owner(path)
         with FileLock(path.with_suffix(".lock")):
             if not _is_whole(path):
-                _compile(path)
+                _compile(code, path)
     except OSError as error:
         raise KernelError(f"{path.parent} cannot be written ({error.strerror or error})") from None
     return path
 
 
 @lru_cache
-def library() -> ctypes.CDLL:
+def library(code: Code = KERNELS) -> ctypes.CDLL:
     """The loaded library, compiled first if need be.
 
     Raises:
         KernelError: it cannot be compiled or loaded.
     """
-    path = build()
+    path = build(code)
     try:
         loaded = ctypes.CDLL(str(path))
-        for function in FUNCTIONS:
+        for function in code.functions:
             getattr(loaded, function)
     except (OSError, AttributeError) as error:
         raise KernelError(f"{path} cannot be loaded ({error}); delete it by: v2m kernels clear") from None
@@ -206,10 +222,10 @@ def _processor() -> str:
     return "\n".join(line for line in first.splitlines() if line.startswith(kept))
 
 
-def _compile(path: Path) -> None:
-    print("v2m: compiling the CPU kernels, once for this machine ...", end=" ", file=sys.stderr, flush=True)
+def _compile(code: Code, path: Path) -> None:
+    print(f"v2m: compiling {code.name}, once for this machine ...", end=" ", file=sys.stderr, flush=True)
     started = time.monotonic()
-    sources = [str(source) for source in SOURCES if source.suffix == ".cpp"]
+    sources = [str(file) for file in code.files if file.suffix == ".cpp"]
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             partial = Path(folder) / LIBRARY

@@ -9,19 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from v2m.ops.kernels import (
-    PassGradients,
-    PassInputs,
-    Scan2dGradients,
-    Scan2dInputs,
-    ScanGradients,
-    ScanInputs,
-)
+from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.build import library
+from v2m.ops.scan.arguments import ScanInputs
+from v2m.ops.scan_2d.arguments import Scan2dInputs
 
 # The gradients of parameters are summed by strips of lines, which depend on the size of the map only, so that
 # the result does not depend on the threads.
 LINES_PER_STRIP, MOST_STRIPS = 4, 64
+# In two dimensions images are few, so groups of channels are parts too: at least so many for all threads.
 CHANNELS_PER_GROUP, FEWEST_PARTS = 16, 8
 
 
@@ -133,7 +129,7 @@ class _Call(_Pointers):
             direction=_Direction(batch, height, width, is_column, reverse),
             channels=channels,
             strips=self.strips,
-            parallel=_openmp_parallel(),
+            parallel=openmp_parallel(),
             threads=torch.get_num_threads(),
         )
 
@@ -152,46 +148,37 @@ def pass_forward(p: PassInputs) -> Tensor:
     return y.to(p.x.dtype)
 
 
-def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
-    """The gradients of the inputs, given that of the output."""
+def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _Call(p.x.shape, p.axis, p.reverse)
     arguments = _pass_arguments(call, p)
     dx, dgate = _empty(p.x), _empty(p.gate)
+    # All gradients of parameters side by side, in the order in which the C++ writes them.
     (channels, taps), (outputs, _), (_, rank) = p.conv_weight.shape, p.proj_weight.shape, p.delta_weight.shape
     widths = (p.A.shape[1], 1, taps, 1, outputs, rank, 1)
     sums = torch.empty(call.strips, channels * sum(widths))
     arguments.dx, arguments.scan.dgate = call.map(dx), call.map(dgate)
     arguments.scan.grad, arguments.scan.sums = call.map(grad), call.pointer(sums)
     library().v2m_pass_backward(byref(arguments))
+    # Copies, for PyTorch wants each gradient in memory of its own.
     parts = [part.clone() for part in sums.sum(0).split([channels * width for width in widths])]
     dA, dD, dconv_weight, dconv_bias, dproj_weight, ddelta_weight, ddelta_bias = parts
-    return PassGradients(
-        dx,
-        dgate,
-        dconv_weight.view(channels, taps),
-        dconv_bias,
-        dproj_weight.view(channels, outputs).T,
-        ddelta_weight.view(channels, rank),
-        ddelta_bias,
-        dA.view(channels, -1),
-        dD,
+    return p._replace(
+        x=dx,
+        gate=dgate,
+        conv_weight=dconv_weight.view(channels, taps),
+        conv_bias=dconv_bias,
+        proj_weight=dproj_weight.view(channels, outputs).T,
+        delta_weight=ddelta_weight.view(channels, rank),
+        delta_bias=ddelta_bias,
+        A=dA.view(channels, -1),
+        D=dD,
     )
 
 
 def _pass_arguments(call: _Call, p: PassInputs) -> _PassArguments:
     return _PassArguments(
-        scan=_ScanArguments(
-            softplus=True,
-            has_low_rank=True,
-            states=p.A.shape[1],
-            rank=p.delta_weight.shape[1],
-            gate=call.map(p.gate),
-            A=call.pointer(p.A),
-            D=call.pointer(p.D),
-            delta_weight=call.pointer(p.delta_weight),
-            delta_bias=call.pointer(p.delta_bias),
-            **call.common,
-        ),
+        scan=_ScanArguments(softplus=True, **_shared_arguments(call, p)),
         taps=p.conv_weight.shape[1],
         projects_B=p.selects == "B",
         x=call.map(p.x),
@@ -211,8 +198,8 @@ def scan_forward(s: ScanInputs) -> Tensor:
     return y.to(s.u.dtype)
 
 
-def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _Call(s.u.shape, s.axis, s.reverse)
     arguments = _scan_arguments(call, s)
     du, ddelta = _empty(s.u), _empty(s.u)
@@ -225,24 +212,41 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
     arguments.sums = call.pointer(sums)
     library().v2m_scan_backward(byref(arguments))
     dA, dD = (part.clone() for part in sums.sum(0).split([channels * states, channels]))
-    return ScanGradients(du, ddelta, dA.view(channels, states), dB, dC, None if s.D is None else dD, dgate)
+    return s._replace(
+        u=du,
+        delta=ddelta,
+        A=dA.view(channels, states),
+        B=dB,
+        C=dC,
+        D=None if s.D is None else dD,
+        gate=dgate,
+        delta_bias=None,
+        delta_weight=None,
+    )
 
 
 def _scan_arguments(call: _Call, s: ScanInputs) -> _ScanArguments:
     return _ScanArguments(
         softplus=s.delta_softplus,
-        has_low_rank=s.delta_weight is not None,
-        states=s.A.shape[1],
-        rank=0 if s.delta_weight is None else s.delta_weight.shape[1],
         u=call.map(s.u),
         delta=call.map(s.delta),
         B=call.map(s.B),
         C=call.map(s.C),
-        gate=call.map(s.gate),
-        A=call.pointer(s.A),
-        D=call.pointer(s.D),
-        delta_weight=call.pointer(s.delta_weight),
-        delta_bias=call.pointer(s.delta_bias),
+        **_shared_arguments(call, s),
+    )
+
+
+def _shared_arguments(call: _Call, x: ScanInputs | PassInputs) -> dict[str, Any]:
+    """The arguments that a scan and a pass take alike."""
+    return dict(
+        has_low_rank=x.delta_weight is not None,
+        states=x.A.shape[1],
+        rank=0 if x.delta_weight is None else x.delta_weight.shape[1],
+        gate=call.map(x.gate),
+        A=call.pointer(x.A),
+        D=call.pointer(x.D),
+        delta_weight=call.pointer(x.delta_weight),
+        delta_bias=call.pointer(x.delta_bias),
         **call.common,
     )
 
@@ -257,8 +261,8 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
     return y.to(s.u.dtype)
 
 
-def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
+    """The gradients of the tensors, given that of the output."""
     (batch, height, width, channels), states = s.u.shape, s.A_row.shape[1]
     strips = min(MOST_STRIPS, batch)
     pointers = _Pointers()
@@ -271,9 +275,10 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
     arguments.ddelta = pointers.both(ddelta_row, ddelta_col)
     arguments.map_sums, arguments.rate_sums = pointers.pointer(map_sums), pointers.pointer(rate_sums)
     library().v2m_scan_2d_backward(byref(arguments))
-    dA_row, dA_col = (x.clone() for x in rate_sums.sum(0))
+    # Copies, for PyTorch wants each gradient in memory of its own.
+    of_rates = (x.clone() for x in rate_sums.sum(0))
     of_states = (x.clone() for x in map_sums.sum(0).unbind(-1))
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *of_states)
+    return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments:
@@ -296,24 +301,13 @@ def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments
         coupling=pointers.both(s.coupling_row, s.coupling_col),
         A=(c_void_p * 2)(pointers.pointer(s.A_row), pointers.pointer(s.A_col)),
         groups=min(-(-channels // CHANNELS_PER_GROUP), -(-FEWEST_PARTS // max(1, batch))),
-        parallel=_openmp_parallel(),
+        parallel=openmp_parallel(),
         threads=torch.get_num_threads(),
     )
 
 
-def exp2_repeatedly(x: Tensor, repeats: int) -> None:
-    """Replace float32 numbers by 2 to the power of their negatives, again and again."""
-    library().v2m_exp2(
-        c_void_p(x.data_ptr()),
-        c_int64(x.numel()),
-        c_int64(repeats),
-        c_void_p(_openmp_parallel()),
-        c_int64(torch.get_num_threads()),
-    )
-
-
 @lru_cache
-def _openmp_parallel() -> int | None:
+def openmp_parallel() -> int | None:
     """The address of GOMP_parallel in the OpenMP runtime that PyTorch is linked with, if it has one."""
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         try:

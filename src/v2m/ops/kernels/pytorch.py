@@ -11,19 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
+from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
 from v2m.ops.kernels.products import outer, over_channels, over_states
-from v2m.ops.kernels.wavefront import scan_2d_backward, scan_2d_forward
+from v2m.ops.kernels.wavefront import scan_2d_backward as scan_2d_backward
+from v2m.ops.kernels.wavefront import scan_2d_forward as scan_2d_forward
+from v2m.ops.scan.arguments import ScanInputs
+from v2m.ops.softplus import softplus, softplus_backward
 
-__all__ = [
-    "pass_backward",
-    "pass_forward",
-    "scan_2d_backward",
-    "scan_2d_forward",
-    "scan_backward",
-    "scan_forward",
-]
+# Cells between two kept states. Longer segments keep fewer states at once and compute as many again.
 SEGMENT = 16
 
 
@@ -32,8 +28,8 @@ def pass_forward(p: PassInputs) -> Tensor:
     return compose_forward(_widened(p), conv_silu_forward, scan_forward).to(p.x.dtype)
 
 
-def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
-    """The gradients of the inputs, given that of the output."""
+def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
+    """The gradients of the tensors, given that of the output."""
     return compose_backward(grad, _widened(p), conv_silu_forward, conv_silu_backward, scan_backward)
 
 
@@ -53,14 +49,17 @@ def scan_forward(s: ScanInputs) -> Tensor:
     return y.to(s.u.dtype)
 
 
-def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
-    """The gradients of the inputs, given that of the output; the recurrence runs backwards."""
+def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
+    """The gradients of the tensors, given that of the output; the recurrence runs backwards."""
+    # The gradient of what the scan reads out, before skip and gate.
     line = _Line(s)
     dy_map = grad.float() if s.gate is None else grad.float() * s.gate.float()
     dy = line.cells(dy_map)
     dA, carry = torch.zeros_like(line.A), torch.zeros_like(line.start)
     ys: list[Tensor] = []
     ddts, ddrives, dBs, dCs = ([dy[0]] * line.length for _ in range(4))
+    # Forward once for the states between segments; then from the last segment to the first, computing the
+    # states of each again while its gradients are taken.
     starts = [segment.start for segment in line.segments()]
     for number in reversed(range(len(starts))):
         segment = line.segment(number, starts[number])
@@ -68,6 +67,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
         for i in reversed(range(len(segment.decays))):
             t = number * SEGMENT + i
             before = segment.states[i - 1] if i else segment.start
+            # From this cell's output, and from the state of the cell after it.
             dh = carry + (dy[t].unsqueeze(-1) if line.C is None else outer(dy[t], line.C[t]))
             if line.C is not None:
                 dCs[t] = over_channels(dy[t], segment.states[i])
@@ -80,6 +80,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
             ddts[t] = (slope * line.A).sum(-1)
             dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
 
+    # What belongs to cells, on whole maps: the drive dt * u, the skip, and the step size through softplus.
     x, y, ddrive = s.u.float(), line.to_map(ys), line.to_map(ddrives)
     du = ddrive * line.dt
     if s.D is not None:
@@ -87,15 +88,17 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
         du = du + s.D.float() * dy_map
     ddelta = line.to_map(ddts) + ddrive * x
     if s.delta_softplus:
-        ddelta = torch.ops.aten.softplus_backward(ddelta, line.raw, 1, 40)
-    return ScanGradients(
-        du,
-        ddelta,
-        dA,
-        None if s.B is None else line.to_map(dBs),
-        None if s.C is None else line.to_map(dCs),
-        None if s.D is None else (dy_map * x).sum((0, 1, 2)),
-        None if s.gate is None else grad.float() * y,
+        ddelta = softplus_backward(ddelta, line.raw)
+    return s._replace(
+        u=du,
+        delta=ddelta,
+        A=dA,
+        B=None if s.B is None else line.to_map(dBs),
+        C=None if s.C is None else line.to_map(dCs),
+        D=None if s.D is None else (dy_map * x).sum((0, 1, 2)),
+        gate=None if s.gate is None else grad.float() * y,
+        delta_bias=None,
+        delta_weight=None,
     )
 
 
@@ -120,8 +123,7 @@ class _Line:
             self.raw = F.linear(self.raw, s.delta_weight.float())
         if s.delta_bias is not None:
             self.raw = self.raw + s.delta_bias.float()
-        # Past 40, softplus(x) = x to rounding; PyTorch's default of 20 is 2e-9 off.
-        self.dt = F.softplus(self.raw, threshold=40) if s.delta_softplus else self.raw
+        self.dt = softplus(self.raw) if s.delta_softplus else self.raw
         self.dts, self.drives = self.cells(self.dt), self.cells(self.dt * s.u.float())
         self.A = s.A.float()
         self.B = None if s.B is None else self.cells(s.B.float())
@@ -170,6 +172,7 @@ def conv_silu_backward(
     gate = torch.sigmoid(v)
     slope = grad.float() * gate * (1 + v * (1 - gate))
     dweight = torch.stack([(slope * tap).sum((0, 1, 2)) for tap in taps], dim=-1)
+    # The gradient of a causal convolution is one in the other sense.
     dx = _convolve(_taps(slope, weight, axis, not reverse), weight, torch.zeros_like(bias))
     return dx, dweight, slope.sum((0, 1, 2))
 

@@ -19,21 +19,12 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from v2m.ops.kernels import PassGradients, PassInputs, ScanGradients, ScanInputs
+from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
-from v2m.ops.kernels.triton_2d import scan_2d_backward, scan_2d_forward
+from v2m.ops.kernels.triton_2d import scan_2d_backward as scan_2d_backward
+from v2m.ops.kernels.triton_2d import scan_2d_forward as scan_2d_forward
 from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_rates, load_tile, step_size, sum_channels
-
-__all__ = [
-    "conv_silu_backward",
-    "conv_silu_forward",
-    "pass_backward",
-    "pass_forward",
-    "scan_2d_backward",
-    "scan_2d_forward",
-    "scan_backward",
-    "scan_forward",
-]
+from v2m.ops.scan.arguments import ScanInputs
 
 # Backward programs to a multiprocessor: as many as their registers let run at once, for each takes memory.
 SCAN_PROGRAMS, CONV_PROGRAMS = 8, 16
@@ -48,8 +39,8 @@ def pass_forward(p: PassInputs) -> Tensor:
     return compose_forward(p, conv_silu_forward, scan_forward)
 
 
-def pass_backward(grad: Tensor, p: PassInputs) -> PassGradients:
-    """The gradients of the inputs, given that of the output."""
+def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
+    """The gradients of the tensors, given that of the output."""
     return compose_backward(grad, p, conv_silu_forward, conv_silu_backward, scan_backward)
 
 
@@ -62,10 +53,11 @@ def scan_forward(s: ScanInputs) -> Tensor:
     return y
 
 
-def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _ScanCall(s)
     shape, (channels, states) = s.u.shape, s.A.shape
+    # A long line keeps about as many checkpoints as it has pairs between two of them, the root of all pairs.
     pairs = triton.cdiv(call.length, 2)
     chunk = pairs if pairs <= WHOLE_LINE else math.isqrt(pairs - 1) + 1
     chunks = triton.cdiv(pairs, chunk)
@@ -77,6 +69,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
     du, ddelta = empty(*shape, dtype=s.u.dtype), empty(*shape)
     dgate = None if s.gate is None else empty(*shape, dtype=s.gate.dtype)
     dB, dC = (None if x is None else empty(call.blocks, *shape[:3], states) for x in (s.B, s.C))
+    # Each group of programs sums over its lines, each block above over its channels; PyTorch adds them up.
     dA, dD = empty(groups, states, channels), None if s.D is None else empty(groups, channels)
     scratch = empty(groups * call.blocks, chunks + chunk, call.tile)
     with torch.cuda.device_of(grad):
@@ -90,7 +83,17 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanGradients:
             **call.constants,
         )
     dB, dC, dD = (None if x is None else x.sum(0) for x in (dB, dC, dD))
-    return ScanGradients(du, ddelta, dA.sum(0).t().contiguous(), dB, dC, dD, dgate)
+    return s._replace(
+        u=du,
+        delta=ddelta,
+        A=dA.sum(0).t().contiguous(),
+        B=dB,
+        C=dC,
+        D=dD,
+        gate=dgate,
+        delta_bias=None,
+        delta_weight=None,
+    )
 
 
 def conv_silu_forward(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:
@@ -307,6 +310,7 @@ def _scan_fwd_kernel(
         B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
         C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 
+        # Two cells of the recurrence; one past the end is computed, but neither stored nor read.
         h = tl.exp2(dt0[None, :] * rates) * h + (dt0 * u0)[None, :] * B0[:, None]
         y0 = (tl.sum(h * C0[:, None], 0) + skip * u0) * gate0
         h = tl.exp2(dt1[None, :] * rates) * h + (dt1 * u1)[None, :] * B1[:, None]
@@ -407,6 +411,7 @@ def _scan_bwd_kernel(
                 h = tl.exp2(dt0[None, :] * rates) * h + (dt0 * u0)[None, :] * B0[:, None]
                 h = tl.exp2(dt1[None, :] * rates) * h + (dt1 * u1)[None, :] * B1[:, None]
 
+            # Backward through the chunk. On the way to the last chunk there is nothing to do yet.
             tl.debug_barrier()
             count = tl.where(visit < chunks - 1, 0, end - begin)
             for later in range(count):
@@ -429,11 +434,13 @@ def _scan_bwd_kernel(
                 B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
                 C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 
+                # The states of both cells, from that before them.
                 decay0, decay1 = tl.exp2(dt0[None, :] * rates), tl.exp2(dt1[None, :] * rates)
                 h_before = tl.load(states + (pair - begin) * tile)
                 h0 = decay0 * h_before + (dt0 * u0)[None, :] * B0[:, None]
                 h1 = decay1 * h0 + (dt1 * u1)[None, :] * B1[:, None]
 
+                # Gate and skip.
                 if gate is not None:
                     gate0_grad = (tl.sum(h0 * C0[:, None], 0) + skip * u0) * y0_grad
                     gate1_grad = (tl.sum(h1 * C1[:, None], 0) + skip * u1) * y1_grad
@@ -441,6 +448,7 @@ def _scan_bwd_kernel(
                 y0_grad, y1_grad = y0_grad * gate0, y1_grad * gate1
                 skip_grad += y0_grad * u0 + y1_grad * u1
 
+                # The recurrence, from the later cell to the earlier one.
                 h1_grad = h_grad + y1_grad[None, :] * C1[:, None]
                 h_grad, rates1_grad, dt1_grad, u1_grad = _cell_gradients(
                     h1_grad, decay1, h0, dt1, u1, B1, rates
@@ -455,6 +463,7 @@ def _scan_bwd_kernel(
                 u0_grad, u1_grad = u0_grad + skip * y0_grad, u1_grad + skip * y1_grad
                 _store_pair(du, map_at, map_cell, d, channels, last, u0_grad, u1_grad)
 
+                # B and C are shared by the channels: each block sums over its own.
                 shared_at = (shared_start + out_at) * N
                 if dB is not None:
                     B0_grad = sum_channels(h0_grad * (dt0 * u0)[None, :], HALVINGS)
@@ -557,6 +566,7 @@ def _conv_silu_bwd_kernel(
         s_grads = _load_cells(
             grad + grad_start, step * grad_cell.to(tl.int64), t, length, d, channels, SEGMENT + PAST
         )
+        # Of the convolution before SiLU, for the cells of the segment and those after it that its taps reach.
         y_grads = ()
         for i in tl.static_range(SEGMENT + PAST):
             y = _conv(xs, taps, shift, i, K)

@@ -21,8 +21,8 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 from v2m.ops.kernels.triton_parts import LN2, kernel, load_rates, step_size, sum_channels
+from v2m.ops.scan_2d.arguments import Scan2dInputs
 
 # Rows that a program takes at once, where a channel has up to 8 states.
 ROWS = 8
@@ -40,8 +40,8 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
     return y
 
 
-def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
-    """The gradients of the inputs, given that of the output."""
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
+    """The gradients of the tensors, given that of the output."""
     call = _Call(s)
     (batch, height, width, channels), N = s.u.shape, s.A_row.shape[1]
 
@@ -69,8 +69,9 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
                 **call.constants,
             )
     # Summed one by one, for PyTorch wants each gradient in memory of its own.
-    dA_row, dA_col = (x.sum(0).t().contiguous() for x in dA)
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *(x.sum(0) for x in dshared))
+    of_rates = (x.sum(0).t().contiguous() for x in dA)
+    of_states = (x.sum(0) for x in dshared)
+    return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 class _Call:
@@ -258,6 +259,7 @@ def _scan_2d_fwd_kernel(
         share_col = _load_shared(coupling_col, at, n, N, inside)
         decay_row, decay_col = tl.exp2(dt_row * rates_row), tl.exp2(dt_col * rates_col)
 
+        # Of the rows that there is memory for, the next one takes the place of the oldest.
         here = (i % rows * width + j) * cell
         left, up = here - cell, ((i + rows - 1) % rows * width + j) * cell
         has_left, has_up = inside & (j > 0), inside & (i > 0)
@@ -327,6 +329,7 @@ def _scan_2d_bwd_kernel(
         dt_col, slope_col = _load_steps(delta_col, at, d, channels, inside, SOFTPLUS)
         decay_row, decay_col = tl.exp2(dt_row * rates_row), tl.exp2(dt_col * rates_col)
 
+        # What reaches the states: from the output, and by these shares from the right and from below.
         at = b * C_row_b + i * C_row_h + j * C_row_w
         seed_row = y_grad * _load_shared(C_row, at, n, N, inside)
         at = b * C_col_b + i * C_col_h + j * C_col_w
@@ -340,6 +343,7 @@ def _scan_2d_bwd_kernel(
         share_col = _load_shared(coupling_col, at, n, N, inside)
         share_down = _load_shared(coupling_col, at + coupling_col_h, n, N, has_down)
 
+        # C, from the states that the output read. They are overwritten below.
         here = (i * width + j) * cell
         left, up, right, down = here - cell, here - width * cell, here + cell, here + width * cell
         out = b * dshared_b + i * dshared_h + j * dshared_w + block.to(tl.int64) * batch * dshared_b
@@ -369,6 +373,7 @@ def _scan_2d_bwd_kernel(
             drive_row_grad += state_row_grad
             drive_col_grad += state_col_grad
 
+            # Through the decay to what the level went on from; it takes the place of the states.
             before_row_grad, before_col_grad = state_row_grad * decay_row, state_col_grad * decay_col
             left_row, left_col, up_row, up_col = _load_before(
                 h_row, h_col, level, left, has_left, up, has_up, 2 * tile, COUPLED
@@ -380,6 +385,7 @@ def _scan_2d_bwd_kernel(
             _store_states(h_row + level * 2 * tile, here, inside, before_row_grad)
             _store_states(h_col + level * 2 * tile, here, inside, before_col_grad)
 
+        # B, the couplings and the rates.
         _store_sum(dshared, out, n, N, inside, drive_row_grad * (dt_row * x), HALVINGS)
         _store_sum(dshared + kind, out, n, N, inside, drive_col_grad * (dt_col * x), HALVINGS)
         _store_sum(dshared + 4 * kind, out, n, N, inside, share_row_grad, HALVINGS)
@@ -387,6 +393,7 @@ def _scan_2d_bwd_kernel(
         rates_row_grad += dt_row * exponent_row_grad
         rates_col_grad += dt_col * exponent_col_grad
 
+        # The step sizes and the input, of which the drives are products.
         at = b * B_row_b + i * B_row_h + j * B_row_w
         x_row_grad = tl.sum(drive_row_grad * _load_shared(B_row, at, n, N, inside), 0, keep_dims=True)
         at = b * B_col_b + i * B_col_h + j * B_col_w

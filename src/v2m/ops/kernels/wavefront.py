@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
 from v2m.ops.kernels.products import outer, over_channels, over_states
+from v2m.ops.scan_2d.arguments import Scan2dInputs
+from v2m.ops.softplus import softplus, softplus_backward
 
+# Diagonals between two kept ones.
 SEGMENT = 8
 
 
@@ -31,24 +33,29 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
     return front.turn(y).to(s.u.dtype)
 
 
-def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
-    """The gradients of the inputs, given that of the output; the recurrence runs backwards."""
+def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
+    """The gradients of the tensors, given that of the output; the recurrence runs backwards."""
     front = _Front(s)
     dy = front.turn(grad.float())
     A, inputs = front.A, (front.dt, front.drive, front.B, front.C, front.coupling)
     dA, (ddt, ddrive, dB, dC, dcoupling) = torch.zeros_like(A), map(torch.zeros_like, inputs)
+    # Forward once for the states between segments; then from the last diagonal to the first, computing the
+    # states of each segment again.
     starts = [segment.start for segment in front.segments()]
     carry: Tensor | None = None
     for number in reversed(range(len(starts))):
         segment = front.segment(number, starts[number])
         for i, t in reversed(list(enumerate(segment.diagonals))):
             dt, drive, B, C, coupling = (front.at(x, t) for x in inputs)
+            # From the diagonal after this one, and from the output, which the last level alone gives.
             dh = torch.zeros_like(segment.states[i]) if carry is None else carry
             dh[:, -1] += outer(front.at(dy, t), C)
             of_all_levels = dh.sum(1)
+            # To the weights and drives of the cells; each level got the same drive.
             front.at(dC, t).copy_(over_channels(front.at(dy, t), segment.states[i][:, -1]))
             front.at(dB, t).copy_(over_channels(drive, of_all_levels))
             front.at(ddrive, t).copy_(over_states(of_all_levels, B))
+            # Through the decay to what the states went on from, and to its coupling.
             own, other = front.neighbours(segment.states[i - 1] if i else segment.start, t)
             share = coupling[:, None, :, :, None]
             decay = segment.decays[i].unsqueeze(1)
@@ -60,13 +67,15 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dGradients:
             front.at(dcoupling, t).copy_((dh * other - dh * own).sum((1, 4)))
             carry = front.neighbours_back((1 - share) * dh, share * dh, t)
 
+    # Back to maps: the drive was dt * u, the step size came through softplus.
     ddelta = ddt + ddrive * front.u
     if s.delta_softplus:
-        ddelta = torch.ops.aten.softplus_backward(ddelta, front.raw, 1, 40)
+        ddelta = softplus_backward(ddelta, front.raw)
     maps = ((ddrive * front.dt).sum(0), *ddelta, *dB, *dC, *dcoupling)
     du, ddelta_row, ddelta_col, *of_states = map(front.turn, maps)
-    dA_row, dA_col = (x.clone() for x in dA[:, 0, 0])
-    return Scan2dGradients(du, ddelta_row, ddelta_col, dA_row, dA_col, *of_states)
+    # Copies, for PyTorch wants each gradient in memory of its own.
+    of_rates = (x.clone() for x in dA[:, 0, 0])
+    return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 @dataclass
@@ -87,8 +96,7 @@ class _Front:
         self._flipped = [dim for dim, flip in ((-3, s.reverse_col), (-2, not s.reverse_row)) if flip]
         self._is_swept = s.sweeps is not None
         self.raw = self._maps(s.delta_row, s.delta_col)
-        # Past 40, softplus(x) = x to rounding; PyTorch's default of 20 is 2e-9 off.
-        self.dt = F.softplus(self.raw, threshold=40) if s.delta_softplus else self.raw
+        self.dt = softplus(self.raw) if s.delta_softplus else self.raw
         self.u = self.turn(s.u.float())
         self.drive = self.dt * self.u
         self.A = torch.stack([s.A_row, s.A_col]).float()[:, None, None]
@@ -136,6 +144,7 @@ class _Front:
 
     def neighbours(self, h: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """What the states of diagonal t go on from, of their own and of the other kind."""
+        # A cell of zeros at both ends stands for what lies outside the map.
         left, up = self._left_and_up(F.pad(h, (0, 0, 0, 0, 1, 1)), t)
         own, other = torch.stack([left[0], up[1]]), torch.stack([left[1], up[0]])
         if self._is_swept:
@@ -148,6 +157,7 @@ class _Front:
             other = torch.cat([other[:, 1:], torch.zeros_like(other[:, :1])], 1)
         cells = len(self._rows(t - 1))
         dh = own.new_zeros(*own.shape[:3], cells + 2, *own.shape[4:])
+        # Views of one tensor: a cell is the left neighbour of one cell and the upper one of another.
         left, up = self._left_and_up(dh, t)
         left += torch.stack([own[0], other[0]])
         up += torch.stack([other[1], own[1]])

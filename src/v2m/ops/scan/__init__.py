@@ -1,5 +1,6 @@
 """The selective scan along one axis of a feature map."""
 
-from v2m.ops.scan.interface import Axis, selective_scan
+from v2m.ops.scan.arguments import Axis
+from v2m.ops.scan.interface import selective_scan
 
 __all__ = ["Axis", "selective_scan"]

@@ -1,18 +1,12 @@
-"""Public entry of the selective scan: argument checks, then an implementation."""
+"""Public entry of the selective scan, and its registration."""
 
-from typing import Literal, TypeAlias, get_args
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.arguments import check_flags, check_tensors, described
-from v2m.ops.dispatch import Implementation, choose_implementation
-from v2m.ops.scan.operator import scan
+from v2m.ops.dispatch import Implementation
+from v2m.ops.gate import activated, check_gate
+from v2m.ops.registration import Operator
+from v2m.ops.scan.arguments import Axis, ScanInputs, scan_flops
 from v2m.ops.scan.reference import selective_scan_reference
-
-Axis: TypeAlias = Literal["row", "col"]
-"""``row``: the recurrence runs along W, within a row. ``col``: along H, within a column."""
 
 
 def selective_scan(
@@ -26,6 +20,7 @@ def selective_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
     *,
+    gate: Tensor | None = None,
     axis: Axis = "row",
     reverse: bool = False,
     implementation: Implementation | None = None,
@@ -53,9 +48,10 @@ def selective_scan(
         B: Input weights ``[B, H, W, N]``, shared by the channels; None for the constant 1.
         C: Output weights ``[B, H, W, N]``, shared by the channels; None for the constant 1.
         D: Skip weight ``[D]``; None for no skip.
-        z: Gate ``[B, H, W, D]``, applied as ``silu(z)``; None for no gate.
+        z: Gate before its activation ``[B, H, W, D]``, applied as ``silu(z)``; None for no gate.
         delta_bias: Added to ``delta`` first, ``[D]``.
         delta_softplus: Pass ``delta`` (with its bias) through softplus.
+        gate: Factor of the output ``[B, H, W, D]``, taken as it is, in place of ``z``.
         axis: ``"row"`` to run along W, ``"col"`` to run along H.
         reverse: Start from the last cell of each line; outputs stay on the cell of their input.
         implementation: ``"reference"``, ``"cpu"``, ``"triton"`` or ``"pytorch"``; by default the fastest for
@@ -66,7 +62,8 @@ def selective_scan(
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
-        TypeError: an argument is no dense floating point tensor, or a flag no bool.
+        TypeError: an argument is no dense floating point tensor, a flag is no bool, or ``gate`` and ``z`` are
+            both given.
         ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong; the message names the
             argument, what it got and what was expected.
 
@@ -77,53 +74,19 @@ def selective_scan(
         tensor([[0.5000, 0.8033, 0.9872],
                 [0.5000, 0.8033, 0.9872]])
     """
-    check_flags("selective_scan", delta_softplus=delta_softplus, reverse=reverse)
-    _check_arguments(u, delta, A, B, C, D, z, delta_bias, axis)
-    gate = None if z is None else F.silu(z if z.dtype == torch.float64 else z.float())
-    chosen = choose_implementation("selective_scan", u, implementation)
-    if chosen == "reference":
-        return selective_scan_reference(u, delta, A, B, C, D, gate, delta_bias, delta_softplus, axis, reverse)
-    return scan(u, delta, A, B, C, D, gate, delta_bias, delta_softplus, axis, reverse, chosen)
+    check_gate("selective_scan", gate, z)
+    s = ScanInputs(u, delta, A, B, C, D, gate if z is None else z, delta_bias, delta_softplus, axis, reverse)
+    SCAN.check(s, aliases={} if z is None else {"gate": "z"})
+    if z is not None:
+        s = s._replace(gate=activated(z))
+    return SCAN(s, implementation)
 
 
-def _check_arguments(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    axis: str,
-) -> None:
-    if not isinstance(axis, str) or axis not in get_args(Axis):
-        raise ValueError(f"selective_scan: axis is {described(axis)}, expected 'row' or 'col'")
-    tensors = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
-    check_tensors("selective_scan", tensors, optional=("B", "C", "D", "z", "delta_bias"))
-    if u.ndim != 4 or 0 in u.shape[1:]:
-        raise ValueError(
-            f"selective_scan: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]"
-        )
-    channels = u.shape[-1]
-    if A.ndim != 2 or A.shape[0] != channels:
-        raise ValueError(
-            f"selective_scan: A has shape {list(A.shape)}, expected [D, N] with D = {channels} as in u"
-        )
-    map_shape, line_shape = tuple(u.shape), (*u.shape[:-1], A.shape[1])
-    arguments = (
-        ("delta", delta, map_shape, "[B, H, W, D] as u"),
-        ("A", A, tuple(A.shape), "[D, N]"),
-        ("B", B, line_shape, "[B, H, W, N] with N as in A"),
-        ("C", C, line_shape, "[B, H, W, N] with N as in A"),
-        ("D", D, (channels,), "[D] as the last size of u"),
-        ("z", z, map_shape, "[B, H, W, D] as u"),
-        ("delta_bias", delta_bias, (channels,), "[D] as the last size of u"),
-    )
-    for name, value, shape, meaning in arguments:
-        if value is None:
-            continue
-        if tuple(value.shape) != shape:
-            raise ValueError(
-                f"selective_scan: {name} has shape {list(value.shape)}, expected {list(shape)} ({meaning})"
-            )
+SCAN = Operator(
+    "selective_scan",
+    ScanInputs,
+    oracle=selective_scan_reference,
+    kernels="scan",
+    flops=scan_flops,
+    sums={"delta_bias": "delta"},
+)

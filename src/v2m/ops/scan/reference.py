@@ -1,43 +1,32 @@
 """The oracle: the recurrence written as it reads, in any floating point dtype, on any device."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from v2m.ops.scan.arguments import ScanInputs
+from v2m.ops.softplus import softplus
 
-def selective_scan_reference(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    axis: str,
-    reverse: bool,
-) -> Tensor:
+
+def selective_scan_reference(s: ScanInputs) -> Tensor:
     """Selective scan by a loop over the cells of a line; see ``v2m.ops.selective_scan``.
 
     Every step is elementwise over all lines at once. The tensors are unbound, not indexed: indexing inside
     the loop would make the backward quadratic in the length of a line.
     """
-    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    dim = 2 if axis == "row" else 1
-    order = slice(None, None, -1) if reverse else slice(None)
+    dtype = torch.float64 if s.u.dtype == torch.float64 else torch.float32
+    dim = 2 if s.axis == "row" else 1
+    order = slice(None, None, -1) if s.reverse else slice(None)
 
-    x, dt, A = u.to(dtype), delta.to(dtype), A.to(dtype)
-    if delta_bias is not None:
-        dt = dt + delta_bias.to(dtype)
-    if delta_softplus:
-        # Past 40, softplus(x) = x to float64 rounding; PyTorch's default of 20 is 2e-9 off.
-        dt = F.softplus(dt, threshold=40)
+    x, dt, A = s.u.to(dtype), s.delta.to(dtype), s.A.to(dtype)
+    if s.delta_bias is not None:
+        dt = dt + s.delta_bias.to(dtype)
+    if s.delta_softplus:
+        dt = softplus(dt)
 
-    length = u.shape[dim]
+    length = s.u.shape[dim]
     xs, dts = x.unbind(dim), dt.unbind(dim)
-    Bs = None if B is None else B.to(dtype).unbind(dim)
-    Cs = None if C is None else C.to(dtype).unbind(dim)
+    Bs = None if s.B is None else s.B.to(dtype).unbind(dim)
+    Cs = None if s.C is None else s.C.to(dtype).unbind(dim)
 
     h = A.new_zeros(*xs[0].shape, A.shape[1])
     ys = []
@@ -50,8 +39,8 @@ def selective_scan_reference(
         ys.append(read.sum(-1))
     y = torch.stack(ys[order], dim)
 
-    if D is not None:
-        y = y + D.to(dtype) * x
-    if gate is not None:
-        y = y * gate.to(dtype)
-    return y.to(u.dtype)
+    if s.D is not None:
+        y = y + s.D.to(dtype) * x
+    if s.gate is not None:
+        y = y * s.gate.to(dtype)
+    return y.to(s.u.dtype)

@@ -1,13 +1,14 @@
-"""Public entry of the two-dimensional scan: argument checks, then an implementation."""
+"""Public entry of the two-dimensional scan, and its registration."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.arguments import check_flags, check_tensors, described
-from v2m.ops.dispatch import Implementation, choose_implementation
-from v2m.ops.kernels import Scan2dGradients, Scan2dInputs
-from v2m.ops.scan_2d.operator import scan_2d
+from v2m.ops.arguments import Argument, described
+from v2m.ops.dispatch import Implementation
+from v2m.ops.gate import check_gate
+from v2m.ops.registration import Operator
+from v2m.ops.scan_2d.arguments import Scan2dInputs, scan_2d_flops
 from v2m.ops.scan_2d.reference import selective_scan_2d_reference
 
 
@@ -27,6 +28,7 @@ def selective_scan_2d(
     z: Tensor | None = None,
     delta_softplus: bool = False,
     *,
+    gate: Tensor | None = None,
     reverse_row: bool = False,
     reverse_col: bool = False,
     sweeps: int | None = None,
@@ -67,8 +69,9 @@ def selective_scan_2d(
             shared by the channels.
         coupling_col: Share of the row state in what a column state goes on from, likewise.
         D: Skip weight ``[D]``; None for no skip.
-        z: Gate ``[B, H, W, D]``, applied as ``silu(z)``; None for no gate.
+        z: Gate before its activation ``[B, H, W, D]``, applied as ``silu(z)``; None for no gate.
         delta_softplus: Pass the step sizes through softplus.
+        gate: Factor of the output ``[B, H, W, D]``, taken as it is, in place of ``z``.
         reverse_row: Start from the last column; outputs stay on the cell of their input.
         reverse_col: Start from the last row; outputs stay on the cell of their input.
         sweeps: Number of sweeps k after the first one; None for the coupled states.
@@ -78,7 +81,8 @@ def selective_scan_2d(
         ``[B, H, W, D]``, with the dtype and device of ``u``.
 
     Raises:
-        TypeError: an argument is no dense floating point tensor, or a flag no bool.
+        TypeError: an argument is no dense floating point tensor, a flag is no bool, or ``gate`` and ``z`` are
+            both given.
         ValueError: a shape, a device, ``sweeps`` or ``implementation`` is wrong; the message names the
             argument, what it got and what was expected.
 
@@ -109,61 +113,34 @@ def selective_scan_2d(
         reverse_col,
         sweeps,
     )
-    _check(s, D, z)
-    chosen = choose_implementation("selective_scan_2d", u, implementation)
+    check_gate("selective_scan_2d", gate, z)
+    more = ((SKIP, D), (GATE, gate if z is None else z))
+    SCAN_2D.check(s, more, aliases={} if z is None else {"gate": "z"})
+    if sweeps is not None and (not isinstance(sweeps, int) or not 0 <= sweeps < 2**31):
+        raise ValueError(
+            f"selective_scan_2d: sweeps is {described(sweeps)}, "
+            "expected None or an integer from 0 below 2**31"
+        )
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    if D is not None or z is not None:
+    if z is not None:
+        gate = F.silu(z.to(dtype))
+    if D is not None or gate is not None:
         s = s._replace(u=u.to(dtype))  # so that the result is rounded once
-    y = selective_scan_2d_reference(s) if chosen == "reference" else scan_2d(*s, chosen)
+    y = SCAN_2D(s, implementation)
     if D is not None:
         y = y + D.to(dtype) * s.u
-    if z is not None:
-        y = y * F.silu(z.to(dtype))
+    if gate is not None:
+        y = y * gate.to(dtype)
     return y.to(u.dtype)
 
 
-def _check(s: Scan2dInputs, D: Tensor | None, z: Tensor | None) -> None:
-    u, A = s.u, s.A_row
-    check_flags(
-        "selective_scan_2d",
-        delta_softplus=s.delta_softplus,
-        reverse_row=s.reverse_row,
-        reverse_col=s.reverse_col,
-    )
-    names = Scan2dGradients._fields
-    tensors: dict[str, Tensor | None] = {name: getattr(s, name) for name in names}
-    check_tensors("selective_scan_2d", tensors | {"D": D, "z": z}, optional=("D", "z"))
-    if u.ndim != 4 or 0 in u.shape[1:]:
-        raise ValueError(
-            f"selective_scan_2d: u has shape {list(u.shape)}, expected a non-empty map [B, H, W, D]"
-        )
-    channels = u.shape[-1]
-    if A.ndim != 2 or A.shape[0] != channels:
-        raise ValueError(
-            f"selective_scan_2d: A_row has shape {list(A.shape)}, expected [D, N] with D = {channels} as in u"
-        )
-    if s.sweeps is not None and (not isinstance(s.sweeps, int) or not 0 <= s.sweeps < 2**31):
-        raise ValueError(
-            f"selective_scan_2d: sweeps is {described(s.sweeps)}, "
-            "expected None or an integer from 0 below 2**31"
-        )
-    map_shape, state_shape = tuple(u.shape), (*u.shape[:-1], A.shape[1])
-    arguments = [
-        ("delta_row", s.delta_row, map_shape, "[B, H, W, D] as u"),
-        ("delta_col", s.delta_col, map_shape, "[B, H, W, D] as u"),
-        ("A_row", A, tuple(A.shape), "[D, N]"),
-        ("A_col", s.A_col, tuple(A.shape), "[D, N] as A_row"),
-        *((name, getattr(s, name), state_shape, "[B, H, W, N] with N as in A_row") for name in OF_STATES),
-    ]
-    if D is not None:
-        arguments.append(("D", D, (channels,), "[D] as the last size of u"))
-    if z is not None:
-        arguments.append(("z", z, map_shape, "[B, H, W, D] as u"))
-    for name, value, shape, meaning in arguments:
-        if tuple(value.shape) != shape:
-            raise ValueError(
-                f"selective_scan_2d: {name} has shape {list(value.shape)}, expected {list(shape)} ({meaning})"
-            )
-
-
-OF_STATES = ("B_row", "B_col", "C_row", "C_col", "coupling_row", "coupling_col")
+# The skip and the gate are the same for all corners, so they are not in the operator.
+SKIP = Argument("D", "Tensor?", "D")
+GATE = Argument("gate", "Tensor?", "B, H, W, D")
+SCAN_2D = Operator(
+    "selective_scan_2d",
+    Scan2dInputs,
+    oracle=selective_scan_2d_reference,
+    kernels="scan_2d",
+    flops=scan_2d_flops,
+)

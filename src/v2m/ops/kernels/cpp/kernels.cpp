@@ -432,6 +432,7 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
     line.dB = memory.take(length * padded), line.dC = memory.take(length * padded);
     vfloat *starts = memory.take(segments * p.chunk), *decays = memory.take(kept * p.chunk);
     vfloat *states = memory.take((kept + 1) * p.chunk), *carry = memory.take(p.chunk);
+    // What all blocks of channels share: B and C are packed once, their gradients added up over the blocks.
     if (p.has_B) pack_states(s, p, line.B, length, B);
     if (p.has_C) pack_states(s, p, line.C, length, C);
     std::fill(line.dB, line.dC + length * padded, vfloat{});
@@ -447,12 +448,15 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
         for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
             const int64_t at = chunk * length * p.chunk, states_at = block * padded + chunk * p.chunk;
             const vfloat* rates = &p.rates[states_at];
+            // Forward through all segments but the last, keeping the states between them.
             std::fill(starts, starts + p.chunk, vfloat{});
             for (int64_t i = 1; i < segments; ++i) {
                 std::copy_n(starts + (i - 1) * p.chunk, p.chunk, starts + i * p.chunk);
                 p.loops.pass[is_large]((i - 1) * SEGMENT, i * SEGMENT, rates, dt, drive, B + at, C + at,
                                        starts + i * p.chunk, nullptr, nullptr, nullptr);
             }
+            // From the last segment to the first: its states and decays again, then its gradients while they are
+            // in the cache.
             std::fill(carry, carry + p.chunk, vfloat{});
             for (int64_t i = segments - 1; i >= 0; --i) {
                 const int64_t begin = i * SEGMENT, end = std::min(length, begin + SEGMENT);
@@ -462,6 +466,7 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
                              sums.dA + states_at, ddt, ddrive, line.dB + at, line.dC + at);
             }
         }
+        // All states are summed up by now: the drive dt * u, softplus, skip and gate, cell by cell.
         for (int64_t t = 0; t < length; ++t) {
             const vfloat x = load(line.u.at(t) + c, lanes);
             ddt[t] += ddrive[t] * x;
@@ -551,6 +556,7 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
         prefetch(x, length, s.channels);
         prefetch(gate, length, s.channels);
         prefetch(grad, length, s.channels);
+        // The forward up to the scan, again.
         for (int64_t block = 0; block < p.blocks; ++block)
             convolve_cells(x, 0, length, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
                            q.bias[block], window,
@@ -558,6 +564,7 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
         project(q, u, p.blocks, s.channels, length, projected);
         std::fill(dlow, dlow + length * rank, vfloat{});
 
+        // The scan backwards. Step sizes come from the low-rank ones, whose gradients all blocks add to.
         BackwardLine line{{(float*)u, p.blocks * LANES}, low, selected, selected, gate, grad,
                           d.line(s.dgate, i), nullptr, nullptr};
         backward_line(s, p, line, scan_sums, memory, [&](int64_t block, const vfloat* x_grad, const vfloat* slope) {
@@ -576,6 +583,7 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
             }
         });
 
+        // The gradients of what was projected, cell by cell: of the low-rank steps, then of B or C.
         const vfloat* dstates = p.has_B ? line.dB : line.dC;
         for (int64_t t = 0; t < length; ++t) {
             float* out = dprojected + t * q.outputs;
@@ -583,6 +591,7 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
             for (int64_t n = 0; n < s.states; ++n)
                 out[rank + n] = sum(dstates[(n / p.chunk * length + t) * p.chunk + n % p.chunk]);
         }
+        // Back through the projection, to its matrix and to the input of the scan.
         for (int64_t block = 0; block < p.blocks; ++block) {
             const vfloat* weight = &q.by_block[block * q.outputs];
             vfloat* dweight = sums.projection + block * q.outputs;
@@ -594,6 +603,8 @@ void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPa
                 project_back<1>(dprojected + t * q.outputs, q.outputs, weight, u + t * p.blocks + block,
                                 du + t * p.blocks + block, p.blocks, dweight);
         }
+        // Back through SiLU and the convolution, which is computed once more rather than kept. The slopes past the end
+        // are zero, so that each cell may read those of all cells that it reached.
         for (int64_t block = 0; block < p.blocks; ++block) {
             const int64_t c = block * LANES, lanes = s.channels - c;
             const vfloat* weight = &q.taps[block * a.taps];
@@ -619,15 +630,6 @@ int64_t cost(const ScanArguments& s, const Packed& p) {
 }
 
 }  // namespace
-
-// The exponentials alone, of numbers that stay in the cache: what a scan cannot be faster than.
-EXPORT void v2m_exp2(float* numbers, int64_t count, int64_t repeats, Parallel parallel, int64_t threads) {
-    run({parallel, threads}, threads, count * repeats, [&](int64_t part) {
-        for (int64_t i = 0; i < repeats; ++i)
-            for (int64_t at = part * count / threads; at + LANES <= (part + 1) * count / threads; at += LANES)
-                store(numbers + at, exp4_product(load(numbers + at, LANES), splat(-0.5f)), LANES);
-    });
-}
 
 EXPORT void v2m_scan_forward(const ScanArguments* s) {
     const Packed p(*s, s->B.data, s->C.data);

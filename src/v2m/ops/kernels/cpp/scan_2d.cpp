@@ -259,6 +259,7 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
             for (int64_t m = levels - 1; m >= 0; --m) {
                 const vfloat r = right[m], d = below[m];
                 const bool is_last = m == levels - 1;
+                // Of the state: from the cells to the right and below, own kind and other, and from the output.
                 if (IS_COUPLED) above_right = r, above_below = d;
                 Both dh{r - r * w->g_right, d - d * w->g_below};
                 if (IS_COUPLED || !is_last) {
@@ -272,9 +273,11 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
                 above_right = r, above_below = d;
                 dinput.row += dh.row;
                 dinput.col += dh.col;
+                // Of what it went on from. In the buffers it takes the place of what was read above.
                 const vfloat f_row = dh.row * e->row, f_col = dh.col * e->col;
                 right[m] = f_row;
                 below[m] = f_col;
+                // Of the exponent and of the coupling, which need what the forward went on from.
                 const vfloat other_left = IS_COUPLED ? left[m].col : m ? left[m - 1].col : vfloat{};
                 const vfloat other_up = IS_COUPLED ? up[m].row : m ? up[m - 1].row : vfloat{};
                 slope.row += dh.row * mix(left[m].row, other_left, w->g.row) * e->row;
@@ -282,6 +285,7 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
                 dg.row += f_row * other_left - f_row * left[m].row;
                 dg.col += f_col * other_up - f_col * up[m].col;
             }
+            // All levels got the same input: their sums are the gradients of steps, rates and weights.
             ddrive.row += dinput.row * w->B.row;
             ddrive.col += dinput.col * w->B.col;
             ddt.row += slope.row * b.A[n].row;
@@ -323,6 +327,7 @@ void backward_block(const Block& b, Both* dA) {
     for (int64_t k = 1; k < segments; ++k) std::fill_n(starts + k * row, cell, Both{});
     for (int64_t k = 0; k < kept; ++k) std::fill_n(states + k * row, cell, Both{});
 
+    // Forward to the last segment, keeping the row before each.
     const RowForward* pass = s.is_coupled ? ROW_FORWARD<true, true> : ROW_FORWARD<false, true>;
     const auto back = s.is_coupled ? row_backward<true> : row_backward<false>;
     for (int64_t i = 0; i < (segments - 1) * kept; ++i) {
@@ -330,6 +335,7 @@ void backward_block(const Block& b, Both* dA) {
         const bool is_large = find_steps(b, i, steps);
         pass[is_large](b, i, steps, i % kept ? h : h - row, h, decays);
     }
+    // From the last segment to the first: its rows again, all kept, then back through them.
     for (int64_t segment = segments - 1; segment >= 0; --segment) {
         const int64_t begin = segment * kept, count = std::min(kept, s.height - begin);
         const auto above = [&](int64_t k) { return k ? states + (k - 1) * row : starts + segment * row; };
@@ -339,6 +345,7 @@ void backward_block(const Block& b, Both* dA) {
                            decays + k * s.width * s.states);
         }
         for (int64_t k = count - 1; k >= 0; --k) {
+            // The rates' gradients are summed by rows first: long sums of float32 lose digits.
             std::fill(carried.dA, carried.dA + s.states, Both{});
             back(b, begin + k, steps + k * s.width, above(k), states + k * row, decays + k * s.width * s.states,
                  carried);

@@ -1,5 +1,5 @@
 """A pass of the mixer: convolution, projection and selective scan along one axis of a feature map."""
 
-from v2m.ops.directional_pass.interface import directional_pass
+from v2m.ops.directional.interface import directional_pass
 
 __all__ = ["directional_pass"]

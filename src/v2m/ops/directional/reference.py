@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2m.ops.kernels import PassInputs
+from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.scan.reference import selective_scan_reference
 
 
@@ -18,20 +18,8 @@ def directional_pass_reference(p: PassInputs) -> Tensor:
     p = p._replace(**tensors)
     s = causal_conv_silu_reference(p.x, p.conv_weight, p.conv_bias, p.axis, p.reverse)
     scan = p.scan_inputs(s, F.linear(s, p.proj_weight))
-    y = selective_scan_reference(
-        s,
-        F.linear(scan.delta, p.delta_weight),
-        scan.A,
-        scan.B,
-        scan.C,
-        scan.D,
-        scan.gate,
-        scan.delta_bias,
-        scan.delta_softplus,
-        scan.axis,
-        scan.reverse,
-    )
-    return y.to(result_dtype)
+    scan = scan._replace(delta=F.linear(scan.delta, p.delta_weight), delta_weight=None)
+    return selective_scan_reference(scan).to(result_dtype)
 
 
 def causal_conv_silu_reference(x: Tensor, weight: Tensor, bias: Tensor, axis: str, reverse: bool) -> Tensor:

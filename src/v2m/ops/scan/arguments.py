@@ -1,0 +1,56 @@
+"""What a selective scan takes.
+
+Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank of the step size.
+"""
+
+from math import prod
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+from v2m.ops.flops import PER_UPDATE, Flops
+
+Axis: TypeAlias = Literal["row", "col"]
+"""``row``: the recurrence runs along W, within a row. ``col``: along H, within a column."""
+
+
+class ScanInputs(NamedTuple):
+    """What a selective scan depends on; None for what is left out.
+
+    The gradients that kernels return are a record of this type too, each in the place of its tensor.
+
+    Attributes:
+        u: Input map.
+        delta: Step sizes before bias and softplus; with ``delta_weight`` ``[B, H, W, R]``.
+        A: Rates.
+        B: Input weights.
+        C: Output weights.
+        D: Skip weight.
+        gate: Factor of the output.
+        delta_bias: Added to the step sizes. Its gradient, the sum of that of ``delta``, is left out by
+            kernels.
+        delta_softplus: Pass the step sizes through softplus.
+        axis: ``"row"`` or ``"col"``.
+        reverse: Start from the last cell of each line.
+        delta_weight: Matrix from a low-rank ``delta`` to the channels ``[D, R]``. The operator has no such
+            argument: only a directional pass scans with it. The gradient of ``delta`` is then that of the
+            product, ``[B, H, W, D]``, and kernels leave out that of the matrix.
+    """
+
+    u: Annotated[Tensor, "B, H, W, D"]
+    delta: Annotated[Tensor, "B, H, W, D"]
+    A: Annotated[Tensor, "D, N"]
+    B: Annotated[Tensor | None, "B, H, W, N"]
+    C: Annotated[Tensor | None, "B, H, W, N"]
+    D: Annotated[Tensor | None, "D"]
+    gate: Annotated[Tensor | None, "B, H, W, D"]
+    delta_bias: Annotated[Tensor | None, "D"]
+    delta_softplus: bool
+    axis: Axis
+    reverse: bool
+    delta_weight: Tensor | None = None
+
+
+def scan_flops(s: Any) -> Flops:
+    """Operations of a scan of ``ScanInputs``, with shapes in place of tensors."""
+    return Flops(layers=0, scans=PER_UPDATE * prod(s.u[:-1]) * prod(s.A))
