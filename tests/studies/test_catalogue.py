@@ -6,8 +6,10 @@ import pytest
 from tests.recipes.test_recipes import parsed
 from v2m.data import AugmentConfig
 from v2m.engine.train import resolve
-from v2m.recipes import FashionMNISTConfig
-from v2m.studies.catalogue import STUDIES, Study, Variant, describe_studies, train_arguments
+from v2m.recipes import RECIPES
+from v2m.studies.catalogue import STUDIES, describe_studies, find_study
+from v2m.studies.run import train_arguments
+from v2m.studies.study import Study, Variant
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.config import ScheduleConfig
 
@@ -29,8 +31,10 @@ def test_several_seeds_tell_chance(name):
 
 
 def test_a_command_holds_what_differs_from_the_recipe():
-    assert train_arguments(FashionMNISTConfig()) == ["--data", "fashion-mnist"]
-    config = FashionMNISTConfig(
+    recipe = RECIPES["fashion-mnist"].config
+    assert train_arguments(recipe) == ["--data", "fashion-mnist"]
+    config = replace(
+        recipe,
         model="v2m_nano",
         model_args=dict(directions="corners", rate=1e-6, pair=(1, 2)),
         seed=3,
@@ -70,3 +74,9 @@ def test_a_wrong_variant_is_named(variants, message):
 def test_studies_are_described_by_their_titles():
     for name, study in STUDIES.items():
         assert f"{name} ({study.title})" in describe_studies()
+
+
+def test_an_unknown_study_is_answered_with_all_of_them():
+    assert find_study("digits") is STUDIES["digits"]
+    with pytest.raises(ValueError, match=r"^name: 'digit' is no study, there are: digits "):
+        find_study("digit")

@@ -10,8 +10,8 @@ from tests.engine.test_train import SMALL, StopError, stop_after
 from v2m.data import AugmentConfig
 from v2m.engine.resolve import resolve
 from v2m.engine.train import train
-from v2m.studies.catalogue import Study, Variant
-from v2m.studies.run import run_study
+from v2m.studies.processes import train_runs
+from v2m.studies.study import Study, Variant
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import OptimizerConfig
 
@@ -52,7 +52,7 @@ def test_runs_are_trained_continued_or_skipped_as_they_need(image_folder, tmp_pa
     new.folder.path.with_name(f"{new.name}.log").symlink_to(victim)
     before = max(done.folder.path.glob("checkpoints/*.pt")).stat().st_mtime_ns
     ended, console = [], Console(file=io.StringIO())
-    assert run_study(runs, 2, console, ended.append) == {}
+    assert train_runs(runs, 2, console, ended.append) == {}
 
     assert sorted(run.name for run in ended) == [new.name, stopped.name]
     assert [epochs(run) for run in runs] == [[1, 2], [1, 2, 3], [1, 2]]
@@ -90,7 +90,7 @@ def test_nothing_is_started_where_all_is_done(image_folder, tmp_path):
     (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
     train_here(run)
     files = {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")}
-    assert run_study([run], 1, Console(file=io.StringIO()), pytest.fail) == {}
+    assert train_runs([run], 1, Console(file=io.StringIO()), pytest.fail) == {}
     assert {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")} == files
 
 
@@ -100,7 +100,7 @@ def test_runs_take_no_modules_of_the_current_folder(tmp_path, monkeypatch):
     for name in ("jsonargparse", "timm", "v2m", "io"):
         (tmp_path / f"{name}.py").write_text("open('imported', 'w')")
     (run,) = tiny_study(tmp_path / "nothing").runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
-    failures = run_study([run], 1, Console(file=io.StringIO()), lambda run: None)
+    failures = train_runs([run], 1, Console(file=io.StringIO()), lambda run: None)
     assert "neither a dataset" in failures[run.name]
     assert not (tmp_path / "imported").exists()
 

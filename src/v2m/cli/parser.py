@@ -16,14 +16,14 @@ from jsonargparse.typing import (
 
 from v2m import __version__
 from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
-from v2m.cli.settings import config_type
+from v2m.cli.settings import find_start
 from v2m.data.scenes.dataset import ScenesConfig
 from v2m.engine import parallel
-from v2m.recipes import RECIPES
+from v2m.recipes import FOLDER, RECIPES
 from v2m.studies.catalogue import describe_studies
 from v2m.system.errors import shown
 from v2m.system.names import nearest
-from v2m.tasks.config import default_data_dir
+from v2m.tasks.config import TrainConfig, default_data_dir, settings
 
 MODEL = (
     "Run folder, or another in hub format; timm/NAME for timm's weights, random/NAME for an untrained model."
@@ -47,7 +47,7 @@ class Parser(ArgumentParser):
         try:
             found = super().parse_args(plain_arguments(self._arguments), *others, **{"env": False, **more})
             if getattr(found, "command", None) == "train":
-                check_given(config_type(self._arguments), found.train)
+                check_given(type(find_start(self._arguments)), found.train)
             return found
         except (
             ConfigFileError,
@@ -96,7 +96,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
         ValueError: there is no such recipe.
     """
     try:
-        start = config_type(arguments)
+        start = find_start(arguments)
     except ConfigFileError as error:
         Parser(prog="v2m").error(str(error))
     parser = Parser(
@@ -109,7 +109,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     train.add_argument(
         "--recipe", type=str | None, metavar="NAME", help="Where the settings start from; see v2m recipes."
     )
-    train.add_class_arguments(start, None)
+    _add_settings(train, start)
     train.add_argument(
         "--resume",
         type=str | None,
@@ -251,6 +251,17 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     _add_embedding(probe)
     commands.add_subcommand("probe", probe, help="score the features of frozen models")
     return parser
+
+
+def _add_settings(parser: Parser, start: TrainConfig) -> None:
+    """An option for every setting of a task, with the values of a configuration as defaults."""
+    parser.add_class_arguments(type(start), None)
+    defaults = settings(start)
+    if start.data == FOLDER:
+        del defaults["data"]  # the user has to give it
+    else:
+        parser._option_string_actions["--data"].required = False
+    parser.set_defaults(defaults)
 
 
 def _add_allow_outside(parser: Parser) -> None:

@@ -1,13 +1,15 @@
-"""What the arguments of ``v2m train`` start from, which is known before they are parsed."""
+"""What the options of ``v2m train`` start from, which is known before they are parsed.
+
+The parser needs it first: which options there are depends on the task, and their defaults on the recipe.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from v2m.cli.plain import read_config
 from v2m.engine.run import RunFolder
-from v2m.recipes import find_recipe, recipe_of
+from v2m.recipes import starting_config
 from v2m.tasks import find_task
-from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.saved_config import CLASSIFICATION
 
@@ -33,26 +35,18 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
     return written if isinstance(written, str) else None
 
 
-def config_type(arguments: Sequence[str]) -> type[TrainConfig]:
-    """Where the settings of ``v2m train`` start: the recipe, task or dataset that the arguments name.
+def find_start(arguments: Sequence[str]) -> TrainConfig:
+    """The settings that ``v2m train`` starts from: those of the recipe, task or dataset in the arguments.
 
     Raises:
         ConfigFileError: they name a configuration file that cannot be read.
         ValueError: there is no such recipe or task, or the recipe is for another task.
     """
     if not arguments or arguments[0] != "train":
-        return ClassificationConfig
+        return starting_config()
     if file := _option(arguments, "--config"):
         read_config(file)
-    name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
-    if name:
-        recipe = find_recipe(name)
-        if task and not issubclass(recipe, find_task(task).config_type):
-            raise ValueError(f"task: {task} with --recipe {name}, which is for {recipe.task}")
-        return recipe
-    if task and task != CLASSIFICATION:
-        return find_task(task).config_type
-    return recipe_of(_setting(arguments, "data"))
+    return starting_config(*(_setting(arguments, name) for name in ("recipe", "task", "data")))
 
 
 def _without(arguments: Sequence[str], option: str) -> list[str]:
