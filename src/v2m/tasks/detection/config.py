@@ -1,6 +1,6 @@
 """Settings of detection."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from v2m.tasks.config import TrainConfig
@@ -132,6 +132,6 @@ class DetectionConfig(TrainConfig):
 
     task: Literal["detection"] = "detection"
     model: str = "v2m_lite_nano"
-    input: InputConfig = field(default_factory=InputConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    head: HeadConfig = HeadConfig()

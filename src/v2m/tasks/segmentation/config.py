@@ -1,6 +1,6 @@
 """Settings of semantic segmentation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from v2m.tasks.config import TrainConfig
@@ -164,11 +164,11 @@ class SegmentationConfig(TrainConfig):
 
     task: Literal["segmentation"] = "segmentation"
     model: str = "v2m_lite_nano"
-    input: InputConfig = field(default_factory=InputConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    head: HeadConfig = HeadConfig()
+    loss: LossConfig = LossConfig()
+    inference: InferenceConfig = InferenceConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
