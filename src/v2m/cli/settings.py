@@ -44,9 +44,14 @@ def find_start(arguments: Sequence[str]) -> TrainConfig:
     """
     if not arguments or arguments[0] != "train":
         return starting_config()
+    # A file that cannot be read is an error, also where options name all that is looked for in it.
     if file := _option(arguments, "--config"):
         read_config(file)
-    return starting_config(*(_setting(arguments, name) for name in ("recipe", "task", "data")))
+    return starting_config(
+        recipe=_setting(arguments, "recipe"),
+        task=_setting(arguments, "task"),
+        data=_setting(arguments, "data"),
+    )
 
 
 def _without(arguments: Sequence[str], option: str) -> list[str]:
@@ -66,6 +71,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
     if resumed is None:
         return arguments
+    # Which run it is. What would contradict that run is refused.
     recipe = _option(arguments, "--recipe")
     if recipe and resumed != AUTO:
         raise ValueError(f"recipe: {recipe} with --resume, expected none: the run has all its settings")
@@ -82,6 +88,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     task, own = _option(arguments, "--task"), run.read_config().get("task", CLASSIFICATION)
     if task and task != own:
         raise ValueError(f"task: {task} with --resume {run.path}, which is a run for {own}")
+    # Later options go before earlier ones, so the user's come after the run's.
     return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
 
 

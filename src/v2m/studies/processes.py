@@ -75,6 +75,7 @@ def train_runs(
             while (waiting or running) and not stop_requested():
                 while waiting and len(running) < jobs:
                     running.append(_Process(waiting.popleft(), threads))
+                # How far they are is read from their folders: a run knows nothing of its study.
                 progress.update(
                     done,
                     [process.status for process in running],

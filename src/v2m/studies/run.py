@@ -69,6 +69,7 @@ class StudyRun:
         asked = settings(resolve(self.config))
         if not self.folder.metrics.is_file():
             return
+        # Half of a run with other settings would be neither the one nor the other.
         saved = self.folder.read_config()
         for name, value in asked.items():
             before = _setting(saved, name)
@@ -77,6 +78,7 @@ class StudyRun:
                     f"output: {self.folder.path} was trained with {name} {before}, the study has {value}; "
                     "choose another --output, or move that folder away"
                 )
+        # The table needs these of every epoch. A damaged line is better known before hours of training.
         needed = {"seconds", *(f"val_{key}" for key, _ in self.metrics)}
         for number, row in enumerate(self.folder.read_metrics(), 1):
             if missing := needed - row.keys():
