@@ -6,7 +6,7 @@ ECOSYSTEM := $(VENV)/.ecosystem
 OLDEST := .venv-oldest
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help demo test test-all test-oldest fuzz format clean
+.PHONY: help demo test test-all test-oldest fuzz docs format clean
 
 help:
 	@echo "make demo         train v2m_nano on handwritten digits (45 seconds on two cores)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all     run all tests, the slow ones and those with neighbouring packages too"
 	@echo "make test-oldest  run the tests with the oldest allowed dependencies (PYTHON=python3.10)"
 	@echo "make fuzz         change files at random for an hour, and read them (MINUTES=60)"
+	@echo "make docs         write the tables of docs/ that come from the code"
 	@echo "make format       format the code"
 	@echo "make clean        remove the environments and caches"
 
@@ -64,6 +65,9 @@ test-oldest: $(OLDEST)/.installed
 MINUTES := 60
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --jobs 2 --output fuzz.json
+
+docs: $(INSTALLED)
+	$(BIN)/python -m tests.recipes.table
 
 format: $(INSTALLED)
 	$(BIN)/ruff format

@@ -16,7 +16,7 @@ def test_the_table_names_every_recipe_and_where_it_is_from(capsys):
     assert error == ""
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     for name, recipe in RECIPES.items():
-        assert recipe.model in rows[name]
+        assert recipe.config.model in rows[name]
         for words in (recipe.images, recipe.expected, recipe.source):
             assert words in rows[name]
 
@@ -25,11 +25,11 @@ def test_the_table_names_every_recipe_and_where_it_is_from(capsys):
 def test_one_recipe_is_shown_with_its_settings(name, capsys):
     assert main(["recipes", name]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == RECIPES[name].__doc__.splitlines()[0]
+    assert lines[0] == RECIPES[name].title
     assert any(line.startswith("Hardware and time: ") for line in lines)
     options = [line.split()[0] for line in lines if line.startswith("  --")]
     assert options[0] == "--data"
-    assert ("--batch_size" in options) == (RECIPES[name].batch_size != 32)
+    assert ("--batch_size" in options) == (RECIPES[name].config.batch_size != 32)
     assert lines[-1].endswith(f"v2m train --recipe {name} --print_config")
 
 

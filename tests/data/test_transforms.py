@@ -62,8 +62,7 @@ def test_bad_settings_are_named():
 
 def recipe_policies():
     """What ``augment.auto_augment`` is in any recipe."""
-    configs = [recipe() if hasattr(recipe, "data") else recipe(data="x") for recipe in RECIPES.values()]
-    found = {getattr(config.augment, "auto_augment", None) for config in configs}
+    found = {getattr(recipe.config.augment, "auto_augment", None) for recipe in RECIPES.values()}
     return sorted(found - {None})
 
 

@@ -63,11 +63,6 @@ def tiny(model):
     return "--model_args=" + repr(MODEL_ARGS if is_hierarchical else PLAIN).replace("'", '"')
 
 
-def model_of(name, data):
-    recipe = RECIPES[name]
-    return (recipe() if hasattr(recipe, "data") else recipe(data=data)).model
-
-
 ON_FOLDERS = [name for name in RECIPES if name.startswith(("imagenet", "finetune"))]
 ON_FASHION_MNIST = ["fashion-mnist", "scenes-backbone"]
 ON_CLASSES = [*ON_FOLDERS, *ON_FASHION_MNIST, "digits", "digits-finetune", "digits-distill"]
@@ -76,7 +71,7 @@ ON_CLASSES = [*ON_FOLDERS, *ON_FASHION_MNIST, "digits", "digits-finetune", "digi
 @pytest.mark.parametrize("name", ON_FOLDERS)
 def test_recipes_for_folders_train(name, photos, quick_run):
     """With thousands of draws of their policy, each of which must give an image."""
-    model = model_of(name, "x")
+    model = RECIPES[name].config.model
     options = [f"--recipe={name}", f"--data={photos}", "--input.img_size=32", "--batch_size=400", tiny(model)]
     start = ["--epochs=1", f"--data={photos}", "--input.img_size=32", f"--model={model}", tiny(model)]
     if name == "imagenet-distill":
@@ -96,15 +91,15 @@ def test_recipes_for_digits_train(quick_run):
 def test_recipes_for_fashion_mnist_train(name, quick_run, fashion_archives, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", fashion_archives[0])
     options = [f"--data_dir={tmp_path / 'cache'}", "--epochs=1", "--batch_size=10"]
-    quick_run(f"--recipe={name}", tiny(model_of(name, "x")), *options)
+    quick_run(f"--recipe={name}", tiny(RECIPES[name].config.model), *options)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ON_CLASSES])
 def test_recipes_for_scenes_train(name, quick_run, tmp_path):
-    recipe = RECIPES[name](data="x")
-    options = [f"--recipe={name}", f"--data={make_scenes(tmp_path)}", *HEADS[recipe.task], tiny(recipe.model)]
-    if recipe.pretrained:
+    config = RECIPES[name].config
+    options = [f"--recipe={name}", f"--data={make_scenes(tmp_path)}", *HEADS[config.task], tiny(config.model)]
+    if config.pretrained:
         options.append("--pretrained=null")
-    if recipe.task == "detection" and recipe.augment.jitter:
+    if config.task == "detection" and config.augment.jitter:
         options.append("--augment.crop_size=64")
     quick_run(*options, "--epochs=1", "--batch_size=4")

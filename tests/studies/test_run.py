@@ -1,19 +1,20 @@
 import io
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.engine.test_train import SMALL, StopError, stop_after
+from tests.recipes.test_recipes import parsed
 from v2m.data import AugmentConfig
 from v2m.engine.resolve import resolve
 from v2m.engine.train import train
-from v2m.studies.catalogue import Study, Variant
-from v2m.studies.run import run_study
-from v2m.tasks.classification.config import ClassificationConfig
-from v2m.tasks.config import OptimizerConfig
+from v2m.recipes import RECIPES
+from v2m.studies.run import train_arguments
+from v2m.studies.study import Study, Variant
+from v2m.tasks.classification.config import ClassificationConfig, InputConfig
+from v2m.tasks.config import OptimizerConfig, ScheduleConfig
 
 
 def tiny_study(data, epochs=2):
@@ -40,33 +41,6 @@ def epochs(run):
     return [row["epoch"] for row in run.folder.read_metrics()]
 
 
-def test_runs_are_trained_continued_or_skipped_as_they_need(image_folder, tmp_path):
-    runs = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0, 1))[:3]
-    done, stopped, new = runs
-    train_here(done)
-    train_here(stopped, epochs=1)
-    new.folder.create()
-    new.folder.write_config(new.config)  # stopped before anything was saved
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    new.folder.path.with_name(f"{new.name}.log").symlink_to(victim)
-    before = max(done.folder.path.glob("checkpoints/*.pt")).stat().st_mtime_ns
-    ended, console = [], Console(file=io.StringIO())
-    assert run_study(runs, 2, console, ended.append) == {}
-
-    assert sorted(run.name for run in ended) == [new.name, stopped.name]
-    assert [epochs(run) for run in runs] == [[1, 2], [1, 2, 3], [1, 2]]
-    assert max(done.folder.path.glob("checkpoints/*.pt")).stat().st_mtime_ns == before
-    assert not list((tmp_path / "study").glob("*.log"))
-    assert victim.read_text() == "precious"
-    for run in runs:
-        run.check()
-    lines = console.file.getvalue().splitlines()
-    told = [line.split("  ")[:2] for line in lines if "accuracy" in line]
-    assert [count for count, _ in told] == ["2/3 done", "3/3 done"]
-    assert [name for _, name in told] == [run.name for run in ended]
-
-
 def test_a_run_with_other_settings_is_named(image_folder, tmp_path, monkeypatch):
     (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
     run.check()
@@ -86,25 +60,6 @@ def test_a_run_with_other_settings_is_named(image_folder, tmp_path, monkeypatch)
         replace(run, config=replace(run.config, model="v2m_nanno")).check()
 
 
-def test_nothing_is_started_where_all_is_done(image_folder, tmp_path):
-    (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
-    train_here(run)
-    files = {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")}
-    assert run_study([run], 1, Console(file=io.StringIO()), pytest.fail) == {}
-    assert {path: path.stat().st_mtime_ns for path in Path(tmp_path).rglob("*")} == files
-
-
-def test_runs_take_no_modules_of_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
-    monkeypatch.chdir(tmp_path)
-    for name in ("jsonargparse", "timm", "v2m", "io"):
-        (tmp_path / f"{name}.py").write_text("open('imported', 'w')")
-    (run,) = tiny_study(tmp_path / "nothing").runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
-    failures = run_study([run], 1, Console(file=io.StringIO()), lambda run: None)
-    assert "neither a dataset" in failures[run.name]
-    assert not (tmp_path / "imported").exists()
-
-
 @pytest.mark.parametrize("text", ['{"epoch": 1}', '{"epoch": 1, "seconds": "x"}', "[1]", "[" * 100_000])
 def test_damaged_metrics_are_named(image_folder, tmp_path, text):
     (run,) = tiny_study(image_folder).runs(tmp_path / "study", str(tmp_path), seeds=(0,))[:1]
@@ -113,3 +68,20 @@ def test_damaged_metrics_are_named(image_folder, tmp_path, text):
     run.folder.metrics.write_text(text)
     with pytest.raises(ValueError, match=r"metrics.jsonl is damaged in line 1.*--resume"):
         run.check()
+
+
+def test_a_command_holds_what_differs_from_the_recipe():
+    recipe = RECIPES["fashion-mnist"].config
+    assert train_arguments(recipe) == ["--data", "fashion-mnist"]
+    config = replace(
+        recipe,
+        model="v2m_nano",
+        model_args=dict(directions="corners", rate=1e-6, pair=(1, 2)),
+        seed=3,
+        output="a folder/it's",
+        input=InputConfig(img_size=(8, 12), mean=(0.5,)),
+        augment=AugmentConfig(hflip=None),
+        schedule=ScheduleConfig(warmup_lr=1e-7),
+    )
+    again = parsed(*train_arguments(config))
+    assert vars(again) == vars(replace(config, model_args=config.model_args | dict(pair=[1, 2])))

@@ -1,4 +1,7 @@
-"""The command line: jsonargparse over the typed configurations."""
+"""The command line: jsonargparse over the typed configurations.
+
+Only ``v2m train`` has options from a configuration; those of the other commands are listed here.
+"""
 
 import re
 import sys
@@ -16,21 +19,21 @@ from jsonargparse.typing import (
 from v2m import __version__
 from v2m.cli.evaluate import add_task_options
 from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
-from v2m.cli.settings import config_type
+from v2m.cli.settings import find_start
 from v2m.data.scenes.scene import ScenesConfig
 from v2m.engine import parallel
-from v2m.recipes import RECIPES
+from v2m.recipes import FOLDER, RECIPES
 from v2m.studies.catalogue import describe_studies
 from v2m.system.errors import shown
 from v2m.system.names import nearest
-from v2m.tasks.config import default_data_dir
+from v2m.tasks.config import TrainConfig, default_data_dir, settings
 
 MODEL = (
     "Run folder, or another in hub format; timm/NAME for timm's weights, random/NAME for an untrained model."
 )
 
 LONGEST_ERROR = 1000
-"""Letters of an error, which may show what it was given."""
+"""Most letters of an error: it may show what it was given, however long that is."""
 
 
 class Parser(ArgumentParser):
@@ -47,12 +50,10 @@ class Parser(ArgumentParser):
         try:
             found = super().parse_args(plain_arguments(self._arguments), *others, **{"env": False, **more})
             if getattr(found, "command", None) == "train":
-                check_given(config_type(self._arguments), found.train)
+                check_given(type(find_start(self._arguments)), found.train)
             return found
-        except (
-            ConfigFileError,
-            AttributeError,
-        ) as error:  # the latter where jsonargparse reads '!!timestamp x'
+        except (ConfigFileError, AttributeError) as error:
+            # AttributeError comes of jsonargparse, which reads the value '!!timestamp x' by itself.
             self.error(str(error))
 
     def dump(self, *args: Any, **options: Any) -> str:
@@ -63,9 +64,11 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
+        # jsonargparse writes several lines, and its own words around the name of a setting.
         message = re.sub(r'^Parser key "([\w.]+)": ', r"\1: ", " ".join(message.split()))
         if len(message) > LONGEST_ERROR:
             message = f"{message[:LONGEST_ERROR]}..."
+        # Every process of a run comes here at once; the first one tells.
         parallel.give_way()
         sys.stderr.write(shown(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}") + "\n")
         sys.exit(2)
@@ -95,8 +98,9 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     Raises:
         ValueError: there is no such recipe.
     """
+    # Which options v2m train has, and their defaults, must be known before its arguments are parsed.
     try:
-        start = config_type(arguments)
+        start = find_start(arguments)
     except ConfigFileError as error:
         Parser(prog="v2m").error(str(error))
     parser = Parser(
@@ -104,12 +108,13 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     )
     commands = parser.add_subcommands(dest="command")
 
+    # Training: every setting of the task is an option.
     train = _command("Train a classifier, a detector or a segmenter.")
     train.add_argument("--config", action=ConfigFile, help="YAML file with any of these settings.")
     train.add_argument(
         "--recipe", type=str | None, metavar="NAME", help="Where the settings start from; see v2m recipes."
     )
-    train.add_class_arguments(start, None)
+    _add_settings(train, start)
     train.add_argument(
         "--resume",
         type=str | None,
@@ -122,15 +127,10 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     recipes.add_argument("name", type=str | None, nargs="?", help=f"Which: {', '.join(RECIPES)}.")
     commands.add_subcommand("recipes", recipes, help="list the recipes of v2m train")
 
+    # A trained model: its scores, its predictions.
     evaluate = _command("Score a model: its task's metrics, a table per class, pictures.")
     evaluate.add_argument("model", type=str, help="Run folder, or the output of v2m convert.")
-    evaluate.add_argument(
-        "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
-    )
-    evaluate.add_argument(
-        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
-    )
-    _add_allow_outside(evaluate)
+    _add_data_of_model(evaluate)
     evaluate.add_argument(
         "--batch_size", type=PositiveInt | None, help="Images at once; by default 64, of a detector 8."
     )
@@ -160,6 +160,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     predict.add_argument("--json", action="store_true", help="One JSON object per line instead of a table.")
     commands.add_subcommand("predict", predict, help="apply a model to image files")
 
+    # Models and kernels, without training.
     models = _command("List the models of this package.")
     models.add_argument(
         "pattern", type=str, nargs="?", default="*", help="Show names that match, such as '*tiny*'."
@@ -185,15 +186,10 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     commands.add_subcommand("bench", bench, help="measure speed and memory")
     _add_benchmarks(bench)
 
+    # Experiments: one model looked into, or many runs compared.
     refine = _command("Compare the exact recurrence of a trained model with its approximation by sweeps.")
     refine.add_argument("model", type=str, help="Run folder of a model with recurrence exact or iterative.")
-    refine.add_argument(
-        "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
-    )
-    refine.add_argument(
-        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
-    )
-    _add_allow_outside(refine)
+    _add_data_of_model(refine)
     refine.add_argument("--images", type=PositiveInt, default=1000, help="Validation images to look at.")
     refine.add_argument("--most", type=PositiveInt, default=16, help="Largest number of sweeps.")
     refine.add_argument("--output", type=str | None, help="Folder for the picture; by default the model's.")
@@ -211,11 +207,10 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
         "--jobs", type=PositiveInt | None, help="Runs at a time; by default a core each, or one on a GPU."
     )
     study.add_argument("--output", type=str | None, help="Folder; by default runs/study-NAME.")
-    study.add_argument(
-        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
-    )
+    _add_data_dir(study)
     commands.add_subcommand("study", study, help="compare variants of a model over several seeds")
 
+    # Data, and what a frozen model says of them.
     data = _command("Look after datasets.")
     commands.add_subcommand("data", data, help="check a dataset, or make one of scenes")
     actions = data.add_subcommands(dest="action")
@@ -245,6 +240,30 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     return parser
 
 
+def _add_settings(parser: Parser, start: TrainConfig) -> None:
+    """An option for every setting of a task, with the values of a configuration as defaults."""
+    parser.add_class_arguments(type(start), None)
+    defaults = settings(start)
+    if start.data == FOLDER:
+        del defaults["data"]  # the user has to give it
+    else:
+        parser._option_string_actions["--data"].required = False  # the recipe has it
+    parser.set_defaults(defaults)
+
+
+def _add_data_of_model(parser: Parser) -> None:
+    """Which images to try a trained model on."""
+    parser.add_argument(
+        "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
+    )
+    _add_data_dir(parser)
+    _add_allow_outside(parser)
+
+
+def _add_data_dir(parser: Parser, help: str = "Where named datasets are kept.") -> None:
+    parser.add_argument("--data_dir", type=str, default=default_data_dir(), help=help)
+
+
 def _add_allow_outside(parser: Parser) -> None:
     parser.add_argument(
         "--allow_outside",
@@ -255,9 +274,7 @@ def _add_allow_outside(parser: Parser) -> None:
 
 
 def _add_embedding(parser: Parser) -> None:
-    parser.add_argument(
-        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
-    )
+    _add_data_dir(parser)
     _add_allow_outside(parser)
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
     parser.add_argument("--workers", type=NonNegativeInt, default=0, help="Processes that read images.")
@@ -273,9 +290,7 @@ def _add_check(actions: Any) -> None:
         "annotations or masks are missing or do not fit."
     )
     check.add_argument("source", type=str, help="Dataset by name or folder, as for v2m train --data.")
-    check.add_argument(
-        "--data_dir", type=str, default=default_data_dir(), help="Where named datasets are kept."
-    )
+    _add_data_dir(check)
     _add_allow_outside(check)
     check.add_argument(
         "--workers", type=NonNegativeInt | None, help="Processes that read images; by default a core each."
@@ -311,9 +326,7 @@ def _add_scenes(actions: Any) -> None:
         metavar="HxW",
         help="Heights and widths in pixels; each scene has one of them.",
     )
-    scenes.add_argument(
-        "--data_dir", type=str, default=default_data_dir(), help="Where Fashion-MNIST is kept."
-    )
+    _add_data_dir(scenes, "Where Fashion-MNIST is kept.")
     actions.add_subcommand("scenes", scenes, help="make scenes with boxes and masks")
 
 

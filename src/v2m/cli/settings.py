@@ -1,13 +1,15 @@
-"""What the arguments of ``v2m train`` start from, which is known before they are parsed."""
+"""What the options of ``v2m train`` start from, which is known before they are parsed.
+
+The parser needs it first: which options there are depends on the task, and their defaults on the recipe.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from v2m.cli.plain import read_config
 from v2m.engine.run_folder import RunFolder
-from v2m.recipes import find_recipe, recipe_of
+from v2m.recipes import starting_config
 from v2m.tasks import find_task
-from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.saved_config import CLASSIFICATION
 
@@ -33,26 +35,23 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
     return written if isinstance(written, str) else None
 
 
-def config_type(arguments: Sequence[str]) -> type[TrainConfig]:
-    """Where the settings of ``v2m train`` start: the recipe, task or dataset that the arguments name.
+def find_start(arguments: Sequence[str]) -> TrainConfig:
+    """The settings that ``v2m train`` starts from: those of the recipe, task or dataset in the arguments.
 
     Raises:
         ConfigFileError: they name a configuration file that cannot be read.
         ValueError: there is no such recipe or task, or the recipe is for another task.
     """
     if not arguments or arguments[0] != "train":
-        return ClassificationConfig
+        return starting_config()
+    # A file that cannot be read is an error, also where options name all that is looked for in it.
     if file := _option(arguments, "--config"):
         read_config(file)
-    name, task = _setting(arguments, "recipe"), _setting(arguments, "task")
-    if name:
-        recipe = find_recipe(name)
-        if task and not issubclass(recipe, find_task(task).config_type):
-            raise ValueError(f"task: {task} with --recipe {name}, which is for {recipe.task}")
-        return recipe
-    if task and task != CLASSIFICATION:
-        return find_task(task).config_type
-    return recipe_of(_setting(arguments, "data"))
+    return starting_config(
+        recipe=_setting(arguments, "recipe"),
+        task=_setting(arguments, "task"),
+        data=_setting(arguments, "data"),
+    )
 
 
 def _without(arguments: Sequence[str], option: str) -> list[str]:
@@ -72,6 +71,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
     if resumed is None:
         return arguments
+    # Which run it is. What would contradict that run is refused.
     recipe = _option(arguments, "--recipe")
     if recipe and resumed != AUTO:
         raise ValueError(f"recipe: {recipe} with --resume, expected none: the run has all its settings")
@@ -88,6 +88,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     task, own = _option(arguments, "--task"), run.read_config().get("task", CLASSIFICATION)
     if task and task != own:
         raise ValueError(f"task: {task} with --resume {run.path}, which is a run for {own}")
+    # Later options go before earlier ones, so the user's come after the run's.
     return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
 
 

@@ -129,9 +129,7 @@ class TwoPasses(nn.Module):
 def _fused_pass(
     parameters: tuple[Tensor, ...], selects: Literal["B", "C"], x: Tensor, gate: Tensor, scan: Scan
 ) -> Tensor:
-    return directional_pass(
-        x, *parameters, gate=gate, selects=selects, axis=scan.axis, reverse=scan.reverse
-    )
+    return directional_pass(x, *parameters, gate=gate, selects=selects, axis=scan.axis, reverse=scan.reverse)
 
 
 def _called_pass(

@@ -1,51 +1,24 @@
-"""Recipes: training runs as typed configurations, each with its command, score, hardware and time."""
+"""Recipes: training runs as values, each with its settings, commands, score, hardware and time."""
+
+from dataclasses import replace
 
 from v2m.data import DATASETS
-from v2m.recipes.ade20k import UPerNetConfig
-from v2m.recipes.coco import MaskRCNN1xConfig, MaskRCNN3xConfig, MaskRCNNPlainConfig
-from v2m.recipes.digits import DigitsConfig, DigitsDistillConfig, DigitsFineTuneConfig
-from v2m.recipes.fashion_mnist import FashionMNISTConfig
-from v2m.recipes.imagenet import (
-    FineTune384Config,
-    ImageNetDistillConfig,
-    ImageNetHierarchicalBaseConfig,
-    ImageNetHierarchicalSmallConfig,
-    ImageNetSmallConfig,
-    ImageNetSmallLocalConfig,
-    ImageNetTinyConfig,
-    ImageNetTinyLocalConfig,
-)
-from v2m.recipes.recipe import Recipe
-from v2m.recipes.scenes import ScenesBackboneConfig, ScenesDetectionConfig, ScenesSegmentationConfig
+from v2m.recipes import ade20k, coco, digits, fashion_mnist, imagenet, scenes
+from v2m.recipes.recipe import COLUMNS, FOLDER, Recipe
 from v2m.system.names import nearest
-from v2m.tasks.classification.config import ClassificationConfig
-from v2m.tasks.config import TrainConfig
+from v2m.tasks import find_task
+from v2m.tasks.config import TrainConfig, default_data_dir
+from v2m.tasks.saved_config import CLASSIFICATION
 
-RECIPES: dict[str, type[Recipe]] = {
-    "digits": DigitsConfig,
-    "digits-finetune": DigitsFineTuneConfig,
-    "digits-distill": DigitsDistillConfig,
-    "fashion-mnist": FashionMNISTConfig,
-    "imagenet-tiny": ImageNetTinyConfig,
-    "imagenet-tiny-local": ImageNetTinyLocalConfig,
-    "imagenet-small": ImageNetSmallConfig,
-    "imagenet-small-local": ImageNetSmallLocalConfig,
-    "imagenet-hierarchical-small": ImageNetHierarchicalSmallConfig,
-    "imagenet-hierarchical-base": ImageNetHierarchicalBaseConfig,
-    "imagenet-distill": ImageNetDistillConfig,
-    "finetune-384": FineTune384Config,
-    "scenes-backbone": ScenesBackboneConfig,
-    "scenes-detection": ScenesDetectionConfig,
-    "scenes-segmentation": ScenesSegmentationConfig,
-    "coco-mask-rcnn-1x": MaskRCNN1xConfig,
-    "coco-mask-rcnn-3x": MaskRCNN3xConfig,
-    "coco-mask-rcnn-plain": MaskRCNNPlainConfig,
-    "ade20k-upernet": UPerNetConfig,
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for module in (digits, fashion_mnist, imagenet, scenes, coco, ade20k)
+    for recipe in module.RECIPES
 }
 """The recipes by name. That of a dataset has the dataset's name."""
 
 
-def find_recipe(name: str) -> type[Recipe]:
+def find_recipe(name: str) -> Recipe:
     """The recipe of this name.
 
     Raises:
@@ -57,9 +30,37 @@ def find_recipe(name: str) -> type[Recipe]:
     return RECIPES[name]
 
 
-def recipe_of(data: str | None) -> type[TrainConfig]:
-    """Where the settings for a dataset start: its recipe, where it comes by name and has one."""
-    return RECIPES[data] if data in DATASETS and data in RECIPES else ClassificationConfig
+def recipe_of(data: str | None) -> Recipe | None:
+    """The recipe of a dataset, if it comes by name and has one."""
+    return RECIPES.get(data) if data and data in DATASETS else None
 
 
-__all__ = ["RECIPES", "FashionMNISTConfig", "Recipe", "find_recipe", "recipe_of"]
+def starting_config(
+    recipe: str | None = None, task: str | None = None, data: str | None = None
+) -> TrainConfig:
+    """What the settings of ``v2m train`` are before its options and its configuration file change them.
+
+    They are the recipe's that is named, or else that of the dataset. Without any they are the task's general
+    settings.
+
+    Args:
+        recipe: Value of ``--recipe``.
+        task: Value of ``--task``.
+        data: Value of ``--data``. It is not taken over: ``data`` is ``FOLDER`` if no recipe has its own.
+
+    Raises:
+        ValueError: there is no such recipe or task, or the recipe is for another task.
+    """
+    general = find_task(task or CLASSIFICATION).config_type(FOLDER)
+    if recipe:
+        config = find_recipe(recipe).config
+        if task and task != config.task:
+            raise ValueError(f"task: {task} with --recipe {recipe}, which is for {config.task}")
+    else:
+        own = recipe_of(data)
+        config = own.config if own and own.config.task == general.task else general
+    # A recipe has the folder for data of the time when it was imported; the environment may have changed.
+    return replace(config, data_dir=default_data_dir())
+
+
+__all__ = ["COLUMNS", "FOLDER", "RECIPES", "Recipe", "find_recipe", "recipe_of", "starting_config"]

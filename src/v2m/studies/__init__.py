@@ -1,1 +1,1 @@
-"""Studies: many runs of training, their results, and the catalogue of those that exist."""
+"""Studies: many training runs, what came out of them, and the catalogue of studies."""

@@ -1,84 +1,12 @@
-"""Studies: training runs to compare, each with several seeds. ``v2m study NAME`` runs them."""
+"""The catalogue of studies. ``v2m study NAME`` runs one of them."""
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from v2m.recipes import FashionMNISTConfig, recipe_of
-from v2m.recipes.scenes import SMALL as SMALL_STAGES
-from v2m.recipes.scenes import ScenesBackboneConfig, ScenesDetectionConfig, ScenesSegmentationConfig
-from v2m.studies.run import StudyRun
-from v2m.tasks import find_task
+from v2m.recipes import fashion_mnist, scenes
+from v2m.studies.study import Study, Variant
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
-from v2m.tasks.config import OptimizerConfig, TrainConfig, settings
-
-SHARED = ("task", "data", "data_dir", "output", "seed")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of a study.
-
-    Attributes:
-        about: What it is or tests, in a few words.
-        overrides: Fields of ``TrainConfig`` that it has instead of the base's, such as ``model_args``.
-    """
-
-    about: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Study:
-    """Variants of one training run, on the same data and with the same seeds.
-
-    Attributes:
-        title: What is compared, on what.
-        base: What the variants have in common.
-        variants: The variants by a label that is fit for the name of a folder; the first is the baseline.
-        seeds: Seeds of each variant.
-    """
-
-    title: str
-    base: TrainConfig
-    variants: Mapping[str, Variant]
-    seeds: Sequence[int] = (0, 1, 2)
-
-    def __post_init__(self) -> None:
-        free = [item.name for item in fields(self.base) if item.name not in SHARED]
-        for label, variant in self.variants.items():
-            if not re.fullmatch(r"[\w.+-]+", label):
-                raise ValueError(f"Study: label is {label!r}, expected letters, digits and any of . + - _")
-            for name in variant.overrides:
-                if name not in free:
-                    raise ValueError(f"Study: {label} overrides {name}, expected one of {', '.join(free)}")
-
-    def runs(self, output: Path, data_dir: str, seeds: Sequence[int]) -> list[StudyRun]:
-        """Every variant with every seed, seed by seed, in folders of their own in ``output``."""
-        runs = []
-        for seed in seeds:
-            for label, variant in self.variants.items():
-                folder = str(output / f"{label}-seed{seed}")
-                config = replace(self.base, **variant.overrides, seed=seed, data_dir=data_dir, output=folder)
-                runs.append(StudyRun(label, config, train_arguments(config)))
-        return runs
-
-
-def train_arguments(config: TrainConfig) -> list[str]:
-    """What follows ``v2m train`` to get this configuration: task, dataset, and where it differs."""
-    is_classifier = isinstance(config, ClassificationConfig)
-    start = recipe_of(config.data) if is_classifier else find_task(config.task).config_type
-    defaults = settings(start(data=config.data))
-    given = dict(data=config.data) if is_classifier else dict(task=config.task, data=config.data)
-    changed = {name: value for name, value in settings(config).items() if value != defaults[name]}
-    arguments = []
-    for name, value in (given | changed).items():
-        arguments += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
-    return arguments
-
+from v2m.tasks.config import OptimizerConfig
 
 SMALL = dict(embed_dim=64, depth=2, directions="corners")
 """A small V2M: ``v2m_micro``, narrower, with two blocks."""
@@ -120,29 +48,40 @@ ATTENTION = _small("attention in both blocks", attention_blocks=2)
 
 
 def _without_positions(variant: Variant, about: str) -> Variant:
+    """A variant of the small V2M, without its position embedding."""
     model_args = {**variant.overrides.get("model_args", SMALL), "use_pos_embed": False}
     return Variant(about, dict(model_args=model_args))
 
+
+TOWARDS_EXACT = {
+    "one-corner": ONE_CORNER,
+    "one-gate": ONE_GATE,
+    "conv2d": CONV2D,
+    "conv2d-one-gate": CONV2D_ONE_GATE,
+    "exact": EXACT,
+    "uncoupled": UNCOUPLED,
+}
+"""The parts in which the exact recurrence differs from the paper's mixer, one by one."""
 
 SCENES = "runs/scenes"
 """Where the studies of scenes look for them."""
 
 BACKBONES = {
     "corners": Variant("the paper's mixer, four corners"),
-    "raster": Variant("its twin in one dimension", dict(model_args=SMALL_STAGES | dict(mixer="raster"))),
+    "raster": Variant(
+        "its twin in one dimension", dict(model_args=scenes.SMALL_STAGES | dict(mixer="raster"))
+    ),
     "resnet18": Variant("timm's ResNet-18", dict(model="resnet18", model_args={})),
 }
 """Backbones of detectors and segmenters, whose training steps take about as long on a CPU."""
 
 TRAINED_BACKBONES = {
-    label: replace(
-        variant,
-        overrides={**variant.overrides, "pretrained": f"runs/study-scenes-backbones/{label}-seed0"},
+    label: Variant(
+        variant.about, {**variant.overrides, "pretrained": f"runs/study-scenes-backbones/{label}-seed0"}
     )
     for label, variant in BACKBONES.items()
 }
 """The same, as the study of backbones has trained them."""
-
 
 STUDIES = {
     "digits": Study(
@@ -162,18 +101,13 @@ STUDIES = {
     ),
     "fashion-mnist": Study(
         title="What mixes tokens, at equal parameters, on Fashion-MNIST",
-        base=FashionMNISTConfig(epochs=1, **SMALL_BASE),
+        base=replace(fashion_mnist.CONFIG, epochs=1, **SMALL_BASE),
         variants={
             "corners": CORNERS,
             "rows-first": ROWS_FIRST,
             "released": _small("the authors' code, results out of place", directions="released"),
             "opposite-corners": _small("top left and bottom right", directions="opposite_corners"),
-            "one-corner": ONE_CORNER,
-            "one-gate": ONE_GATE,
-            "conv2d": CONV2D,
-            "conv2d-one-gate": CONV2D_ONE_GATE,
-            "exact": EXACT,
-            "uncoupled": UNCOUPLED,
+            **TOWARDS_EXACT,
             "iterative": _small("exact, by two sweeps", recurrence="iterative", iterations=2),
             "raster": RASTER,
             "light": LIGHT,
@@ -187,12 +121,13 @@ STUDIES = {
     ),
     "fashion-mnist-longer": Study(
         title="Whether the exact recurrence stays ahead over three epochs of Fashion-MNIST",
-        base=FashionMNISTConfig(epochs=3, **SMALL_BASE),
+        base=replace(fashion_mnist.CONFIG, epochs=3, **SMALL_BASE),
         variants={"corners": CORNERS, "exact": EXACT},
     ),
     "stages": Study(
         title="What mixes tokens in models of four stages, on Fashion-MNIST at 56x56 pixels",
-        base=FashionMNISTConfig(
+        base=replace(
+            fashion_mnist.CONFIG,
             model="v2m_hierarchical_small",
             model_args=STAGES,
             epochs=1,
@@ -211,25 +146,26 @@ STUDIES = {
     ),
     "scenes-backbones": Study(
         title="Backbones for scenes of garments, on single garments",
-        base=ScenesBackboneConfig(),
+        base=scenes.CLASSIFICATION,
         variants=BACKBONES,
         seeds=(0,),
     ),
     "scenes-detection": Study(
         title="Backbones of Mask R-CNN on scenes of garments",
-        base=ScenesDetectionConfig(data=SCENES),
+        base=replace(scenes.DETECTION, data=SCENES),
         variants=TRAINED_BACKBONES,
         seeds=(0, 1),
     ),
     "scenes-segmentation": Study(
         title="Backbones of UPerNet on scenes of garments",
-        base=ScenesSegmentationConfig(data=SCENES),
+        base=replace(scenes.SEGMENTATION, data=SCENES),
         variants=TRAINED_BACKBONES,
         seeds=(0, 1),
     ),
     "precision": Study(
         title="Matrix products in bfloat16, in a model as deep as V2M-T, on Fashion-MNIST",
-        base=FashionMNISTConfig(
+        base=replace(
+            fashion_mnist.CONFIG,
             model="v2m_tiny_patch16_224",
             model_args=dict(patch_size=7, embed_dim=64),
             epochs=1,
@@ -248,12 +184,7 @@ STUDIES = {
         base=ClassificationConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
         variants={
             "corners": CORNERS,
-            "one-corner": ONE_CORNER,
-            "one-gate": ONE_GATE,
-            "conv2d": CONV2D,
-            "conv2d-one-gate": CONV2D_ONE_GATE,
-            "exact": EXACT,
-            "uncoupled": UNCOUPLED,
+            **TOWARDS_EXACT,
             "raster": RASTER,
             "light": LIGHT,
             "attention": ATTENTION,
@@ -266,6 +197,17 @@ STUDIES = {
     ),
 }
 """The studies by name."""
+
+
+def find_study(name: str) -> Study:
+    """The study of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"name: {name!r} is no study, there are: {describe_studies()}")
+    return STUDIES[name]
 
 
 def describe_studies() -> str:

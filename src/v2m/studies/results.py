@@ -43,7 +43,8 @@ class StudyResult:
     def of(cls, run: StudyRun) -> "StudyResult":
         """Read the result of a finished run."""
         rows = run.folder.read_metrics()
-        given = dict(data=run.config.data, pretrained=run.config.pretrained)  # as they are in the command
+        # As they are in the command: train.yaml has whole paths, which are of this machine.
+        given = dict(data=run.config.data, pretrained=run.config.pretrained)
         model = load_model(run.folder.path).model
         return cls(
             label=run.label,
@@ -79,6 +80,7 @@ def results_table(
     for heading in ("parameters", "runs", *shares, f"difference to {baseline}", "pairs"):
         table.add_column(heading, justify="right")
     for label, by_seed in scores.items():
+        # Seed by seed, since the same seed has the same order of images: that takes part of the chance away.
         common = [seed for seed in by_seed if seed in scores[baseline] and label != baseline]
         differences = [by_seed[seed][0] - scores[baseline][seed][0] for seed in common]
         table.add_row(

@@ -1,7 +1,7 @@
 """Settings of image classification."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from v2m.data import AugmentConfig
@@ -80,10 +80,10 @@ class ClassificationConfig(TrainConfig):
     """
 
     task: Literal["classification"] = "classification"
-    input: InputConfig = field(default_factory=InputConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    distill: DistillConfig = DistillConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Settings of detection."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from v2m.tasks.checks import check_colours, check_least, check_range, check_shares
@@ -123,6 +123,6 @@ class DetectionConfig(TrainConfig):
 
     task: Literal["detection"] = "detection"
     model: str = "v2m_lite_nano"
-    input: InputConfig = field(default_factory=InputConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    head: HeadConfig = HeadConfig()

@@ -1,6 +1,6 @@
 """Settings of semantic segmentation."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from v2m.tasks.checks import check_colours, check_least, check_range, check_shares, check_smoothing
@@ -184,11 +184,11 @@ class SegmentationConfig(TrainConfig):
 
     task: Literal["segmentation"] = "segmentation"
     model: str = "v2m_lite_nano"
-    input: InputConfig = field(default_factory=InputConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    head: HeadConfig = HeadConfig()
+    loss: LossConfig = LossConfig()
+    inference: InferenceConfig = InferenceConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()

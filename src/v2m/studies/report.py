@@ -1,0 +1,79 @@
+"""The files about a study: commands, results, table and plot."""
+
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from v2m.pictures import plot_study
+from v2m.studies.results import StudyResult, results_table, write_results
+from v2m.studies.run import StudyRun
+from v2m.studies.study import Study
+from v2m.system.files import replace_file
+
+COMMANDS, RESULTS, TABLE, PLOT = "commands.sh", "results.json", "table.md", "study.png"
+CAPTION = (
+    "Scores on the validation images after the last epoch, mean ± sample standard deviation over the runs. "
+    "Difference: of the first score, in percentage points, seed by seed, over seeds that both have (pairs)."
+)
+
+
+class StudyReport:
+    """The files about all runs of a study, written again as runs end.
+
+    Args:
+        study: The study.
+        output: Its folder, which exists.
+        runs: All its runs. Those that are done are taken up at once.
+    """
+
+    def __init__(self, study: Study, output: Path, runs: Sequence[StudyRun]) -> None:
+        self._study, self._output, self._runs = study, output, runs
+        self._results = {run.name: StudyResult.of(run) for run in runs if run.is_done}
+        commands = (shlex.join(["v2m", "train", *run.arguments]) for run in runs)
+        self._write(COMMANDS, "\n".join(["#!/bin/sh", f"# {study.title}", *commands]))
+        self._write_results()
+
+    def add(self, run: StudyRun) -> None:
+        """Take up the result of a run."""
+        self._results[run.name] = StudyResult.of(run)
+        self._write_results()
+
+    @property
+    def results(self) -> list[StudyResult]:
+        """Results of what is done, in the order of the runs, whichever ended first."""
+        return [self._results[run.name] for run in self._runs if run.name in self._results]
+
+    def table(self) -> Table:
+        """The table of what is done."""
+        about = {label: variant.about for label, variant in self._study.variants.items()}
+        return results_table(self.results, about, self._runs[0].metrics)
+
+    def _write_results(self) -> None:
+        """Write results, table and plot."""
+        results = self.results
+        if not results:
+            return
+        write_results(self._output / RESULTS, self._study.title, results)
+        # Rich pads its tables to the width of the console.
+        text = io.StringIO()
+        Console(file=text, width=1000, markup=False, highlight=False).print(self.table())
+        table = "\n".join(line.strip() for line in text.getvalue().strip().splitlines())
+        done = (
+            "" if len(results) == len(self._runs) else f"{len(results)} of {len(self._runs)} runs are done. "
+        )
+        self._write(TABLE, f"# {self._study.title}\n\n{done}{CAPTION}\n\n{table}")
+        scores = {
+            name: {
+                label: [result.metrics[f"val_{key}"] for result in results if result.label == label]
+                for label in self._study.variants
+            }
+            for key, name in self._runs[0].metrics
+        }
+        plot_study(scores, self._output / PLOT, self._study.title)
+
+    def _write(self, name: str, text: str) -> None:
+        replace_file(self._output / name, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
