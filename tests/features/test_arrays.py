@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.features.test_files import FACTS
-from v2m.features.embed import _Parts
 from v2m.features.files import read_facts, read_features
+from v2m.features.parts import Parts
 
 GOOD = dict(
     features=np.zeros((3, 2), np.float32),
@@ -173,7 +173,7 @@ def test_a_parquet_file_is_inflated_in_bounds(tmp_path):
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"[" * 100_000, b"", b"\xff"])
 def test_facts_of_parts_that_are_none_start_again(tmp_path, content):
-    parts = _Parts(tmp_path / "f.npz", dict(model=1), 3, 2)
+    parts = Parts(tmp_path / "f.npz", dict(model=1), 3, 2)
     parts.folder.mkdir()
     (parts.folder / "facts.json").write_bytes(content)
     assert list(parts.prepare()) == []
@@ -196,7 +196,7 @@ def test_facts_of_parts_that_are_none_start_again(tmp_path, content):
     ],
 )
 def test_parts_that_are_none_are_computed_again(tmp_path, changes):
-    parts = _Parts(tmp_path / "f.npz", dict(model=1), 3, 4)
+    parts = Parts(tmp_path / "f.npz", dict(model=1), 3, 4)
     parts.folder.mkdir()
     list(parts.prepare())
     good = dict(

@@ -12,9 +12,11 @@ from rich.console import Console
 
 from v2m.data import ImageSpec, eval_transform, open_dataset
 from v2m.features import embed as module
-from v2m.features.embed import EmbedConfig, embed, parts_folder
+from v2m.features import parts as parts_module
+from v2m.features.embed import EmbedConfig, embed
 from v2m.features.files import read_features
 from v2m.features.frozen import open_frozen
+from v2m.features.parts import parts_folder
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.saved import save
 
@@ -25,7 +27,7 @@ SPEC = ImageSpec((8, 12), 3, (0.5,) * 3, (0.25,) * 3, 1.0, "bicubic")
 def _alone(monkeypatch):
     """No other processes, and parts of 8 images."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setattr(module, "IMAGES_OF_A_PART", 8)
+    monkeypatch.setattr(parts_module, "IMAGES_OF_A_PART", 8)
 
 
 @pytest.fixture
@@ -186,7 +188,7 @@ def test_another_number_of_processes_goes_on(work, run, image_folder, tmp_path, 
     embed(frozen, str(image_folder), "train", output, EmbedConfig(batch_size=4), other, console)
     assert [path.name for path in parts_folder(output).glob("part-*")] == ["part-0000000008.npz"]
     monkeypatch.undo()
-    monkeypatch.setattr(module, "IMAGES_OF_A_PART", 8)
+    monkeypatch.setattr(parts_module, "IMAGES_OF_A_PART", 8)
     assert work() == "goes on: 1 of 3 parts are there\n"
     assert output.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 

@@ -43,7 +43,9 @@ def run_embed(options: Any, out: Console, errors: Console) -> int:
             return 0
     facts = read_facts(output)
     left_out = len(facts.get("unreadable", ()))
-    images = f"{facts['data']['images'] - left_out:,} images" + (f", {left_out} left out" * bool(left_out))
+    images = f"{facts['data']['images'] - left_out:,} images"
+    if left_out:
+        images += f", {left_out} left out"
     out.print(f"{output}: features of {images}, {options.data} {options.split} by {options.model}")
     return 0
 

@@ -16,12 +16,12 @@ from v2m.tasks.evaluation import Results
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model makes of a dataset; images that cannot be read are left out of everything else.
+    """How good a model is on a dataset.
 
     Attributes:
         scores: The scores, of the task's kind.
-        results: What they are of, likewise.
-        unreadable: The images that cannot be read.
+        results: What the scores are computed from, of the task's kind.
+        unreadable: The images that cannot be read. Scores and results are without them.
     """
 
     scores: Any
@@ -33,12 +33,12 @@ class Evaluation:
 def evaluate(
     model: nn.Module, batches: Iterable[Batch], results: Results, accelerator: Accelerator
 ) -> Evaluation:
-    """Score a model; every process has its share of the images, and gets the result.
+    """Score a model. Every process has its share of the images, and gets the scores of all.
 
     Args:
         model: The model, on the device.
         batches: The share of this process.
-        results: Where results go, empty.
+        results: Where results are added. It is empty at first.
         accelerator: The processes.
 
     Raises:
@@ -50,6 +50,7 @@ def evaluate(
         found += batch.unreadable
         if len(batch.indices):
             results.add(model, batch, accelerator.device, accelerator.autocast)
+    # Results are gathered, not scores: a mean precision, say, is no mean over processes.
     results.merge(gather_items(accelerator, [results.state()]))
     unreadable = gather_items(accelerator, found)
     if not results.images:

@@ -1,4 +1,4 @@
-"""Where a number that is not finite came from."""
+"""Where a number that is not finite came from: a step is repeated with every module watched."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,18 +10,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def find_nonfinite(step: Callable[[nn.Module], Tensor], model: nn.Module) -> str:
-    """Repeat a step of training and name the first place where a number is not finite.
+    """Repeat a step of training and name the first thing that is not finite.
 
-    Looked at in this order: parameters and buffers; the images; the innermost module whose input was finite
-    and whose output is not, as they run; the loss; and, from the loss backwards, the gradients.
+    These are looked at, in this order:
 
-    The model runs as it is inside ``DistributedDataParallel`` and ``torch.compile``, so that one process can
-    look by itself; with FSDP2 all have to. Gradients, buffers and PyTorch's random numbers stay as they were.
-    Checkpoints of activations have to be those of ``use_reentrant=False``, timm's default.
+    1. parameters and buffers;
+    2. the images;
+    3. the modules as they run: the innermost one whose input was finite and whose output is not;
+    4. the loss;
+    5. the gradients, from the loss backwards.
+
+    What runs is the model inside ``DistributedDataParallel`` and ``torch.compile``. So one process can look
+    by itself; with FSDP2 all processes have to. Gradients, buffers and the states of PyTorch's random
+    generators stay as they were. Activation checkpointing has to use ``use_reentrant=False``, timm's default.
 
     Args:
-        step: From the model to the loss as it goes into the backward pass, with the autocast of training.
-            For the same dropout it has to seed PyTorch first; images are to be mixed before.
+        step: Computes the loss by a model, as it goes into the backward pass, with the autocast of training.
+            For the same dropout, it has to seed PyTorch first. Images are mixed before.
         model: The model, wrapped or not.
 
     Returns:
@@ -31,6 +36,8 @@ def find_nonfinite(step: Callable[[nn.Module], Tensor], model: nn.Module) -> str
     model = _unwrapped(model)
     if found := _nonfinite_state(model):
         return found
+
+    # Whatever a forward pass changes is kept, and no compiled code runs: it would leave out the hooks.
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gpus = {parameter.device for parameter in model.parameters() if parameter.device.type in ("cuda", "xpu")}
     search = _Search()
@@ -51,29 +58,36 @@ def find_nonfinite(step: Callable[[nn.Module], Tensor], model: nn.Module) -> str
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
+
+    # An infinity on the way may do no harm. So the forward pass is to blame only if a gradient went bad.
     if search.backward:
         return search.forward or search.backward
     return "nowhere when repeated"
 
 
 class _Search:
-    """Hooks on every module, parameter and tensor between them, and the first finds.
+    """Hooks on modules, parameters and the tensors between modules, and what they find first.
 
-    Every module gets aliases of its inputs, and gives away aliases of its outputs: the gradient of a tensor
-    is a sum over all that was made of it, that of an alias the part of one module.
+    Every module gets aliases of its inputs and gives away aliases of its outputs. The gradient of a tensor is
+    the sum over all modules that use it; the gradient of an alias is the part of one module.
+
+    Attributes:
+        forward: What is not finite first in the forward pass; empty if nothing is.
+        backward: Likewise in the backward pass.
+        is_forward: Whether the forward pass runs. In the backward pass, checkpointed modules run again.
+        calls: The modules that run, outermost first, and whether the input of each is finite.
     """
 
     def __init__(self) -> None:
         self.forward = self.backward = ""
-        self.is_forward = True  # not so when checkpointed modules run again for the gradient
-        self.calls: list[tuple[str, bool]] = []  # modules that run, outermost first; is their input finite?
+        self.is_forward = True
+        self.calls: list[tuple[str, bool]] = []
 
     def watch(self, model: nn.Module) -> ExitStack:
         """Put the hooks on; leaving the context takes them off."""
         hooks = ExitStack()
         for name, module in model.named_modules():
-            place = f"{_clean(name) or 'the model'} ({type(module).__name__})"
-            enter, leave = self._enter_and_leave(place)
+            enter, leave = self._enter_and_leave(f"{_clean(name) or 'the model'} ({type(module).__name__})")
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(leave).remove)
         for name, parameter in model.named_parameters():
@@ -82,30 +96,31 @@ class _Search:
                 hooks.callback(parameter.register_hook(see).remove)
         return hooks
 
-    def _enter_and_leave(self, place: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _enter_and_leave(self, module_name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
             if not self.is_forward:
                 return None
             is_finite = _is_finite((args, kwargs))
             if not is_finite and not self.calls and not self.forward:
                 self.forward = "the input images"
-            self.calls.append((place, is_finite))
-            return self._aliases((args, kwargs), f"the backward pass of {place}")
+            self.calls.append((module_name, is_finite))
+            return self._aliases((args, kwargs), f"the backward pass of {module_name}")
 
         def leave(module: nn.Module, args: Any, output: Any) -> Any:
             if not self.is_forward:
                 return None
+            # Inner modules leave first, so the innermost culprit is the first find.
             _, was_finite = self.calls.pop()
             if was_finite and not self.forward and not _is_finite(output):
-                self.forward = f"the output of {place}"
+                self.forward = f"the output of {module_name}"
             user = f"the backward pass of {self.calls[-1][0]}" if self.calls else "the gradient of the loss"
             return self._aliases(output, user)
 
         return enter, leave
 
     def _aliases(self, value: Any, user: str) -> Any:
-        """The same with tensors whose gradients are watched; one that is not finite was made by ``user``."""
-        made: dict[int, Tensor] = {}  # what was one tensor stays one
+        """The same value with tensors whose gradients are watched: ``user`` makes these gradients."""
+        made: dict[int, Tensor] = {}  # a tensor that is there twice gets one alias
 
         def alias(tensor: Tensor) -> Tensor:
             if not (tensor.requires_grad and torch.is_grad_enabled()):
@@ -117,10 +132,10 @@ class _Search:
 
         return _map_tensors(alias, value)
 
-    def _gradient_hook(self, place: str) -> Callable[[Tensor], None]:
+    def _gradient_hook(self, culprit: str) -> Callable[[Tensor], None]:
         def see(gradient: Tensor) -> None:
             if not self.backward and not _is_finite(gradient):
-                self.backward = place
+                self.backward = culprit
 
         return see
 
@@ -136,12 +151,15 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _clean(name: str) -> str:
-    """The name without what torch.compile adds for modules that are compiled one by one."""
+    """A name without the parts that torch.compile adds."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _nonfinite_state(model: nn.Module) -> str:
-    """The first parameter or buffer, in the order of the modules; masks may hold infinities."""
+    """The first parameter or buffer that is not finite, in the order of the modules, in words.
+
+    Infinities in buffers are fine: masks have them.
+    """
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(prefix, recurse=False):
             if not _is_finite(parameter):

@@ -63,12 +63,12 @@ class StepStatus:
 
     Attributes:
         epoch: The epoch, from 1.
-        step: Steps of it that are done, skipped ones too.
+        step: Steps of the epoch that are done, skipped ones too.
         images_per_s: Images per second of this epoch, over all processes.
         loss: Mean training loss of this epoch so far.
         accuracy: Share of this epoch so far that was right, where the task counts that.
         lr: Learning rate of the step.
-        memory_mb: What ``v2m.engine.device.memory_mb`` tells.
+        memory_mb: Memory, as ``v2m.engine.device.memory_mb`` measures it.
         data_wait: Share of the time of this epoch in which the model waited for images.
         skipped: Steps of this epoch that were skipped.
     """
@@ -141,8 +141,8 @@ class TrainProgress(LiveProgress):
         done: Steps done before this process started.
         workers: Processes that read images for this one.
         processes: Processes that train on this machine.
-        train_metric: The share that is told of training.
-        val_metrics: The shares that are told of an evaluation.
+        train_metric: The metric that is shown of training.
+        val_metrics: The metrics that are shown of an evaluation.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class TrainProgress(LiveProgress):
         self._live = Live(get_renderable=self._row, console=console, transient=True)
 
     def step(self, status: StepStatus) -> None:
-        """Tell where training is."""
+        """Show where training is."""
         self._status = status
         self._advance((status.epoch - 1) * self._steps + status.step)
         if status.epoch != self._epoch:
@@ -179,13 +179,13 @@ class TrainProgress(LiveProgress):
         self._warn_of_waiting(status)
 
     def epoch(self, row: Metrics) -> None:
-        """Tell the metrics of a finished epoch, and of ``skipped`` steps and ``unreadable`` images if any."""
+        """Show the metrics of an epoch, with steps that were skipped and unreadable images."""
         line = (
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
             f"  {self._part(row, 'train')}  |  {self._part(row, 'val')}"
             f"  |  {row['images_per_s']:,.{0 if row['images_per_s'] >= 10 else 1}f} images/s"
         )
-        lr = f"  |  lr {row['lr']:.2g}"
+        lr = f"  |  lr {row['lr']:.2g}"  # the least of these, which a narrow terminal goes without
         if not self._console.is_terminal or len(line + lr) <= self._console.width:
             line += lr
         for key, what in (("skipped", "step{s} skipped"), ("unreadable", "image{s} unreadable")):
@@ -194,14 +194,14 @@ class TrainProgress(LiveProgress):
         self.line(line)
 
     def _part(self, row: Metrics, part: str) -> str:
-        """Loss (where there is one) and shares of a split."""
+        """What is shown of a split: its loss, where there is one, and its metrics."""
         loss = [f"loss {row[f'{part}_loss']:.3f}"] if f"{part}_loss" in row else []
         named = ((f"{part}_{key}", label) for key, label in self._metrics[part])
         shares = [f"{label} {row[name]:6.2%}" for name, label in named if name in row]
         return f"{part} " + "  ".join(loss + shares)
 
     def _fields(self) -> dict[str, str]:
-        """Everything that is shown, in order."""
+        """Everything that is shown, by name and in order."""
         epoch = f"epoch {self._epoch or min(self._epochs, 1 + self._first // self._steps)}/{self._epochs}"
         left = f"{self._time_left() or '-:--:--'} left"
         if self._status is None:
@@ -227,8 +227,9 @@ class TrainProgress(LiveProgress):
     def _row(self) -> RenderableType:
         """The live bar, with the fields that the terminal has room for."""
         fields = self._fields()
-        for name in (None, *FIRST_LEFT_OUT):
-            fields.pop(name or "", None)
+        # At first all fields are tried, then ever fewer, until the bar has room.
+        for name in ("", *FIRST_LEFT_OUT):
+            fields.pop(name, None)
             epoch, *others = fields.values()
             text = "  ".join(others)
             room = self._console.width - len(epoch) - len(text) - 2
@@ -259,11 +260,15 @@ class TrainProgress(LiveProgress):
 
 
 def enough_workers(workers: int, data_wait: float, cores: int) -> int:
-    """Workers with which reading would keep up with the model, as far as there are cores.
+    """How many workers would read as fast as the model trains; at most one for each core.
 
-    Reading takes ``data_wait`` of a step where the process of the model does it, and the whole step where it
-    waits for ``workers``.
+    Args:
+        workers: How many there are.
+        data_wait: Share of the time in which the model waits for them.
+        cores: Cores of this process.
     """
+    # Without workers, reading takes the time that the model waits. Workers that are waited for read all the
+    # time, and do a step's images in a step.
     model = max(1 - data_wait, 1e-3)
     needed = data_wait / model if workers == 0 else workers / model
     return min(cores, max(workers + 1, math.ceil(needed)))

@@ -1,4 +1,4 @@
-"""A run folder: what is in it, and writing it so that nothing is ever half there."""
+"""A run folder: which files are in it, and how each is written so that none is ever half there."""
 
 import json
 import os
@@ -25,9 +25,10 @@ Metrics: TypeAlias = dict[str, float]
 
 
 class RunFolder:
-    """Paths and writers of one training run.
+    """The files of one training run: their paths, and how they are written and read.
 
-    Every file is written beside its place and renamed into it, so an interrupted write leaves the old one.
+    Every file is first written to a partial file, which is then renamed. So an interrupted write leaves the
+    old file. ``v2m.system.files.replace_file`` does this, ``v2m.engine.checkpoint`` for checkpoints.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,10 +42,10 @@ class RunFolder:
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
 
     def create(self) -> None:
-        """Make the folder; one of a run that had saved nothing will do.
+        """Make the folder, or take one of a run that had saved nothing.
 
         Raises:
-            FileExistsError: it is there and is not empty.
+            FileExistsError: the folder is there and is not empty.
         """
         was_run = self.config.is_file() and not self.has_checkpoint
         if not was_run and self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
@@ -59,11 +60,11 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out of the folder, until this process ends at the latest, however it does.
+        """Keep other runs out of the folder. The lock ends with this process, however that ends.
 
         Raises:
-            OSError: another process trains in it, or it cannot be written.
-            DataError: what is written to in it is a link.
+            OSError: another process trains in the folder, or it cannot be written.
+            DataError: something in it that is written to is a link.
         """
         lock = self.path / LOCK
         check_lock(lock)
@@ -76,7 +77,8 @@ class RunFolder:
         with file:
             if not _lock(file):
                 raise OSError(f"output: another process is training in {self.path}")
-            clear_partial(self.path)  # of a process that was killed
+            # Nobody else writes here now, so these were left by a process that was killed.
+            clear_partial(self.path)
             for left in self.path.glob(f"{SAVING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             try:
@@ -122,7 +124,7 @@ class RunFolder:
         return rows
 
     def write_unreadable(self, images: Iterable[tuple[str, str, str]]) -> None:
-        """Add images that could not be read: split, name and reason. None is listed twice."""
+        """Add images that could not be read: split, name and reason. No image is listed twice."""
         listed = self.read_unreadable()
         known = {(row["split"], row["image"]) for row in listed}
         new = {(split, name): reason for split, name, reason in images if (split, name) not in known}
@@ -142,7 +144,7 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a run to continue, or checkpoints that were found damaged."""
+        """Whether there is a checkpoint, be it damaged: then no other run may begin here."""
         checkpoints = self._checkpoints(1)
         return bool(checkpoints.paths or checkpoints.damaged)
 
@@ -168,7 +170,7 @@ class RunFolder:
         self._save_model(self.path, save)
 
     def write_best(self, save: Callable[[Path], None]) -> None:
-        """Likewise into the folder of the best ones."""
+        """Let ``save`` write the best weights, into a folder of their own."""
         self.best.mkdir(exist_ok=True)
         self._save_model(self.best, save)
 
@@ -197,7 +199,7 @@ class RunFolder:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Lock a file for this process, not for those that it starts; whether no other one has done so."""
+    """Lock a file for this process, and say whether that was possible. Its children have no lock."""
     if os.name == "posix":
         import fcntl
 
@@ -207,7 +209,8 @@ def _lock(file: IO[str]) -> bool:
             return False
         except OSError:  # a file system without locks
             return True
-        return os.fstat(file.fileno()).st_nlink > 0  # none where the one who had it has just ended
+        # The one who had the lock may have deleted the file since it was opened here. Then it locks nothing.
+        return os.fstat(file.fileno()).st_nlink > 0
     return True
 
 
@@ -225,7 +228,7 @@ def _is_metrics(row: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What the system said, also where a library made another error of it."""
+    """What the system said. A library may have made another error of it, so contexts are looked at too."""
     cause: BaseException | None = error
     while cause and not (isinstance(cause, OSError) and cause.strerror):
         cause = cause.__context__

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 SECONDS_BETWEEN = 1.0
-"""A second Ctrl-C counts after this time: launchers pass on the one that the terminal has sent already."""
+"""A second Ctrl-C counts only after this time: launchers repeat the one that the terminal has sent to all."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -16,7 +16,12 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C stops at once."""
+    """Turn Ctrl-C and SIGTERM into a request to stop. A second Ctrl-C stops at once.
+
+    Yields:
+        A function that says whether this process was asked to stop. The loop asks after every step, so a step
+        is never cut in two.
+    """
     first: float | None = None
 
     def request(number: int, frame: Any) -> None:

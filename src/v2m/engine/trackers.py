@@ -1,4 +1,4 @@
-"""Metrics to TensorBoard, Weights & Biases or trackio, by accelerate's trackers."""
+"""Trackers that metrics are sent to: TensorBoard, Weights & Biases and trackio, by accelerate."""
 
 import json
 import secrets
@@ -36,17 +36,17 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """Sends metrics to trackers, from the main process; one that fails is left, with a warning.
+    """Sends metrics to trackers, from the main process. A tracker that fails is dropped, with a warning.
 
-    A run that goes on continues its curves: TensorBoard in the same folder, Weights & Biases by an id that is
-    kept in it, trackio by the name of the folder. Of steps that are done again, TensorBoard shows the second
-    time, Weights & Biases the first, trackio both.
+    A resumed run continues its curves: TensorBoard in the same folder, Weights & Biases by an id that is kept
+    in the run folder, trackio by the name of that folder. Of steps that are done twice, TensorBoard shows
+    the second time, Weights & Biases the first, and trackio both.
 
     Args:
         names: Any of tensorboard, wandb, trackio.
-        run: The run folder, which is there; its name is the name of the run.
+        run: The run folder, which exists. Its name is the name of the run.
         config: Settings by name, as ``v2m.tasks.config.settings`` gives them.
-        step: Steps of the run that are done; more than 0 where it goes on.
+        step: Steps of the run that are done; more than 0 in a resumed run.
         console: Where warnings go.
     """
 
@@ -58,7 +58,7 @@ class Trackers:
         if not PartialState().is_main_process:
             return
         for name in names:
-            with self._left_if_failing(name):
+            with self._dropped_if_failing(name):
                 tracker = STARTS[name](run, config, step)
                 tracker.start()
                 if name == "tensorboard" and not step:  # it would list the settings once for every start
@@ -74,25 +74,28 @@ class Trackers:
         self.finish()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Send values by name; ``step`` counts the steps of the whole run that are done."""
+        """Send values by name. ``step`` is how many steps of the whole run are done."""
         for name, tracker in list(self._trackers.items()):
-            with self._left_if_failing(name):
+            with self._dropped_if_failing(name):
                 tracker.log(dict(values), step=step)
 
     def finish(self) -> None:
-        """Send what was not sent yet, and end the run there."""
+        """Send what was not sent yet, and end the run in each tracker."""
         for name in list(self._trackers):
-            with self._left_if_failing(name):
+            with self._dropped_if_failing(name):
                 self._trackers.pop(name).finish()
 
     @contextmanager
-    def _left_if_failing(self, name: str) -> Iterator[None]:
+    def _dropped_if_failing(self, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever it is, training is worth more
             self._trackers.pop(name, None)
             reason = first_line(error)
             print_line(self._console, f"warning: {name} fails ({reason}); training goes on without it")
+
+
+# Trackers write into the run folder by themselves, so links in it are refused before.
 
 
 def _tensorboard(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
@@ -134,10 +137,11 @@ def _trackio(run: Path, config: Mapping[str, Any], step: int) -> GeneralTracker:
 STARTS: dict[str, Callable[[Path, Mapping[str, Any], int], GeneralTracker]] = dict(
     tensorboard=_tensorboard, wandb=_wandb, trackio=_trackio
 )
+"""How each tracker is made, from the run folder, the settings and the steps that are done."""
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with lists and dictionaries as JSON, since TensorBoard takes numbers and texts only."""
+    """The settings with lists and dictionaries as JSON: TensorBoard takes only numbers and texts."""
     return {
         name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in config.items()
     }

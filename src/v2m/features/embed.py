@@ -9,39 +9,26 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import PartialState
-from filelock import FileLock, Timeout
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
 from v2m import __version__
-from v2m.data import DATASETS, LabelledImages, Split, eval_transform, open_dataset
+from v2m.data import LabelledImages, Split, eval_transform, open_dataset
 from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
 from v2m.engine.progress import print_line, track
-from v2m.features.arrays import read_arrays
-from v2m.features.files import (
-    READ_ERRORS,
-    Features,
-    LeftOut,
-    check_output,
-    read_facts,
-    read_plain,
-    write_features,
-)
+from v2m.engine.resolve import absolute_source
+from v2m.features.files import check_output, read_facts, write_features
 from v2m.features.frozen import FrozenModel, pooled_features
-from v2m.system.errors import DataError, first_line
-from v2m.system.files import check_lock, read_json, refuse_link, replace_file
+from v2m.features.parts import Part, Parts
 from v2m.tasks.config import default_data_dir
-from v2m.tasks.typed import typed
 
-IMAGES_OF_A_PART, LOCK = 512, ".lock"
 LONGEST_WAIT = timedelta(days=7)  # for the slowest process; one that dies is noticed by its launcher
 
 
@@ -101,8 +88,7 @@ def embed(
         OSError: something could not be read or written.
     """
     check_output(output)
-    if data not in DATASETS and Path(data).is_dir():
-        data = str(Path(data).resolve())
+    data = absolute_source(data)
     dataset = open_dataset(data, split, Path(config.data_dir), allow_outside=config.allow_outside)
     if state.is_main_process:
         for line in dataset.warnings:
@@ -112,7 +98,7 @@ def embed(
         if state.is_main_process:
             print_line(errors, f"{output} has them already")
         return
-    parts = _Parts(output, facts, len(dataset), config.batch_size)
+    parts = Parts(output, facts, len(dataset), config.batch_size)
     if not state.is_main_process:
         state.wait_for_everyone()
         _extract(frozen, dataset, parts, config, state, errors)
@@ -129,11 +115,6 @@ def embed(
     shutil.rmtree(parts.folder)
     for item in features.facts["unreadable"]:
         print_line(errors, f"v2m: left out: {item['name']}: not a readable image ({item['reason']})")
-
-
-def parts_folder(output: Path) -> Path:
-    """Where the parts of a file are until it is whole."""
-    return output.with_name(f"{output.name}.parts")
 
 
 def _facts(
@@ -165,153 +146,10 @@ def _holds(output: Path, facts: dict[str, Any]) -> bool:
     return all(found.get(key) == facts[key] for key in ("model", "data", "classes", "images"))
 
 
-class _Part(NamedTuple):
-    """Features, class indices and places of the images of a part, and those that could not be read."""
-
-    features: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
-    unreadable: list[dict[str, Any]]
-
-
-class _Parts:
-    """The parts of a file: part n has the images from ``n * size``, whoever computes it.
-
-    Args:
-        output: The file.
-        facts: What its features are of.
-        images: Images of the dataset.
-        batch_size: Images of a batch; a part is whole batches, so that the batches are always the same ones.
-    """
-
-    def __init__(self, output: Path, facts: dict[str, Any], images: int, batch_size: int) -> None:
-        self.folder = parts_folder(output)
-        self.batches = max(1, IMAGES_OF_A_PART // batch_size)
-        self._size, self._images, self._facts = self.batches * batch_size, images, facts
-        self._facts_path = self.folder / "facts.json"
-
-    def share(self, rank: int, processes: int) -> list[range]:
-        """Images of each part that is missing, of every ``processes``-th part."""
-        starts = range(0, self._images, self._size)[rank::processes]
-        return [self._range(start) for start in starts if not self._path(start).is_file()]
-
-    def _range(self, start: int) -> range:
-        return range(start, min(start + self._size, self._images))
-
-    def _path(self, start: int) -> Path:
-        return self.folder / f"part-{start:010d}.npz"
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder, and keep other commands out of it."""
-        refuse_link(self.folder, "delete it")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        check_lock(self.folder / LOCK)
-        try:
-            with FileLock(self.folder / LOCK, timeout=0):
-                yield
-        except Timeout:
-            raise ValueError(f"output: another command is at work in {self.folder}") from None
-
-    def prepare(self) -> Iterator[str]:
-        """Drop parts that are damaged or of something else; yields what a user should know."""
-        paths = sorted(self.folder.glob("part-*.npz"))
-        try:
-            found = read_json(self._facts_path)
-        except (OSError, ValueError):
-            found = None
-        found = found if isinstance(found, dict) else {}
-        other = [key for key, value in self._facts.items() if found.get(key) != value]
-        if other:
-            for path in paths:
-                path.unlink()
-            if paths and found:
-                yield f"starts again: the parts in {self.folder} are of another {', another '.join(other)}"
-            text = json.dumps(self._facts)
-            replace_file(self._facts_path, lambda partial: partial.write_text(text, encoding="utf-8"))
-            return
-        damaged = [path for path in paths if not self._is_whole(path)]
-        for path in damaged:
-            path.unlink()
-            yield f"computes {path} again, which is damaged"
-        if len(paths) > len(damaged):
-            parts = -(-self._images // self._size)
-            yield f"goes on: {len(paths) - len(damaged)} of {parts} parts are there"
-
-    def _is_whole(self, path: Path) -> bool:
-        try:
-            self._read(int(path.stem.removeprefix("part-")))
-        except (OSError, ValueError):
-            return False
-        return True
-
-    def write(self, images: range, part: _Part) -> None:
-        """Keep the part of these images."""
-
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                arrays = part._replace(unreadable=np.array(json.dumps(part.unreadable)))  # type: ignore[arg-type]
-                np.savez(file, **arrays._asdict())
-
-        replace_file(self._path(images.start), write)
-
-    def _read(self, start: int) -> _Part:
-        path = self._path(start)
-        try:
-            part = _Part(*read_arrays(path, _Part._fields).values())  # type: ignore[arg-type]
-            part = part._replace(unreadable=read_plain(str(part.unreadable)))
-            left_out = [typed(LeftOut, item, "unreadable") for item in part.unreadable]
-        except READ_ERRORS as error:
-            raise OSError(f"{path} cannot be read ({first_line(error)}); the same command goes on") from None
-        shapes = (part.features.ndim, part.targets.ndim, part.places.ndim)
-        types = (part.features.dtype, part.targets.dtype, part.places.dtype)
-        is_whole = shapes == (2, 1, 1) and types == (np.float32, np.int64, np.int64)
-        is_whole = is_whole and len(part.features) == len(part.targets) == len(part.places)
-        if not is_whole or sorted([*part.places.tolist(), *(item.index for item in left_out)]) != list(
-            self._range(start)
-        ):
-            raise OSError(f"{path} is not whole; the same command goes on")
-        return part
-
-    def merge(self, dataset: LabelledImages) -> Features:
-        """All parts, in the order of the dataset.
-
-        Raises:
-            DataError: no image of the dataset can be read.
-            OSError: a part cannot be read.
-        """
-        found = []
-        features: npt.NDArray[np.float32] | None = None
-        count = 0
-        for start in range(0, self._images, self._size):
-            part = self._read(start)
-            found.append(part._replace(features=part.features[:0]))
-            if not len(part.features):
-                continue
-            if features is None:
-                features = np.empty((self._images, part.features.shape[1]), np.float32)
-            if part.features.shape[1] != features.shape[1]:
-                raise OSError(f"{self._path(start)} has features of another width, delete {self.folder}")
-            features[count : count + len(part.features)] = part.features
-            count += len(part.features)
-        unreadable = [item for part in found for item in part.unreadable]
-        if features is None:
-            name, reason = unreadable[0]["name"], unreadable[0]["reason"]
-            raise DataError(f"data: none of {self._images} images can be read, as {name} ({reason})")
-        index = np.concatenate([part.places for part in found])
-        return Features(
-            features[:count],
-            np.concatenate([part.targets for part in found]),
-            index,
-            [dataset.name(i) for i in index.tolist()],
-            self._facts | dict(unreadable=unreadable),
-        )
-
-
 def _extract(
     frozen: FrozenModel,
     dataset: LabelledImages,
-    parts: _Parts,
+    parts: Parts,
     config: EmbedConfig,
     state: PartialState,
     errors: Console,
@@ -338,13 +176,13 @@ def _extract(
         done += len(part)
 
 
-def _gather(batches: Sequence[tuple[Tensor, Batch]], images: range, done: int) -> _Part:
-    """A part of its batches; places in them count from ``done``."""
+def _gather(batches: Sequence[tuple[Tensor, Batch]], images: range, done: int) -> Part:
+    """A part, made of its batches. Indices in these count from ``done``, the images done before."""
     features = [values for values, _ in batches if len(values)] or [torch.empty(0, 0)]
     places = torch.cat([batch.indices for _, batch in batches]).numpy() + (images.start - done)
     left_out = sorted(set(images) - set(places.tolist()))
     names = [item for _, batch in batches for item in batch.unreadable]
-    return _Part(
+    return Part(
         torch.cat(features).numpy(),
         torch.cat([batch.targets for _, batch in batches]).long().numpy(),  # float where there are none
         places,

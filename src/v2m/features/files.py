@@ -40,7 +40,7 @@ class Features:
     Attributes:
         features: ``[N, D]``, float32.
         targets: Class indices ``[N]``.
-        index: Places of the images in the dataset ``[N]``, ascending.
+        index: Dataset indices of the images ``[N]``, ascending.
         names: Where each image is.
         facts: Model, data, names of the classes, and the images that were left out.
     """
