@@ -194,7 +194,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     _add_benchmarks(bench)
 
     refine = _command("Compare the exact recurrence of a trained model with its approximation by sweeps.")
-    refine.add_argument("model", type=str, help="Run folder of a model with recurrence exact or iterative.")
+    refine.add_argument("model", type=str, help="Run folder of a model with the mixer exact.")
     refine.add_argument(
         "--data", type=str | None, help="Dataset by name or folder; by default the run's own."
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from v2m.data import ImageSpec, eval_transform
 from v2m.data.images import read_batches
+from v2m.models.former_words import todays_words
 from v2m.system.errors import DataError, first_line, short, shown
 from v2m.system.names import nearest
 from v2m.system.network import DOWNLOAD, bounded
@@ -143,6 +144,7 @@ def save_model(model: nn.Module, folder: Path, classes: list[str], spec: ImageSp
         save_for_hf(model, partial, model_config=names, safe_serialization=True, data_config=spec.timm_config)
         config = json.loads((partial / CONFIG).read_text())
         del config["model_args"]["num_classes"]
+        config["model_args"] = todays_words(config["architecture"], config["model_args"])
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     write_folder(folder, write)
