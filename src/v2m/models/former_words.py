@@ -21,6 +21,9 @@ FORMER_WORDS = dict(
 )
 """Arguments of before, and what stands for them."""
 
+FORMER_DEFAULTS = dict(directions="corners", single_gate=False, window=None)
+"""Settings of ``v2m`` that ``raster`` and ``light`` were given too, as long as they asked for nothing."""
+
 OF_CONV = ".mixer.scans.0.D_2"
 """How the name of a parameter ends that the mixer ``conv`` alone has."""
 
@@ -36,13 +39,18 @@ def todays_words(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         model: The model's name, with or without timm's tag; arguments of other models are not touched.
         arguments: The arguments, which may be mixed with today's where a caller overrides saved ones.
     """
-    given = dict(arguments)
+    given, mixer = dict(arguments), arguments.get("mixer", "v2m")
     model = split_model_name_tag(model)[0]
-    if model not in (*PLAIN, *HIERARCHICAL) or not FORMER_WORDS.keys() & given.keys():
+    if model not in (*PLAIN, *HIERARCHICAL):
+        return given
+    if mixer in ("raster", "light"):
+        for name, default in FORMER_DEFAULTS.items():
+            if name in given and given[name] == default:
+                del given[name]
+    if not FORMER_WORDS.keys() & given.keys():
         return given
     recurrence = given.pop("recurrence", "separable")
     iterations, has_conv2d = given.pop("iterations", 2), given.pop("conv2d", False)
-    mixer = given.get("mixer", "v2m")
     is_coupled = recurrence in ("exact", "iterative")
     is_known = is_coupled or recurrence == "separable"
     if not is_known or (mixer in ("raster", "light") and (is_coupled or has_conv2d)):

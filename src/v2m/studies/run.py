@@ -20,6 +20,7 @@ from v2m.engine.progress import StudyProgress
 from v2m.engine.resolve import resolve
 from v2m.engine.run import RunFolder
 from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.models.former_words import todays_words
 from v2m.system.machine import cores
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, settings
@@ -87,6 +88,8 @@ class StudyRun:
         if not self.folder.metrics.is_file():
             return
         saved = self.folder.read_config()
+        if isinstance(saved.get("model_args"), dict):
+            saved["model_args"] = todays_words(str(saved.get("model")), saved["model_args"])
         for name, value in asked.items():
             before = reduce(_part, name.split("."), saved)
             if name not in PLACES and before != value:
