@@ -14,6 +14,7 @@ from v2m.system.errors import DataError
 from v2m.tasks import find_task, hub
 from v2m.tasks.backbone import PYRAMID
 from v2m.tasks.classification.head import build_model as build_classifier
+from v2m.tasks.classification.head import load_model
 from v2m.tasks.classification.head import save_model as save_classifier
 
 PLAIN = dict(embed_dim=16, depth=4, d_state=2)
@@ -215,3 +216,44 @@ def test_weights_may_be_read_by_whoever_may_read_the_configuration(tmp_path):
     hub.save_model(torch.nn.Linear(1, 1), {}, tmp_path)
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def with_words_of_before(folder, **words):
+    """The same folder with other words in ``config.json``, saved before there were sums."""
+    config = json.loads((folder / hub.CONFIG).read_text())
+    del config[hub.SHA256]
+    for name in ("mixer", "sweeps"):
+        config["model_args"].pop(name, None)
+    config["model_args"] |= words
+    (folder / hub.CONFIG).write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "before"),
+    [
+        ("v2m_nano", dict(mixer="exact"), dict(recurrence="exact")),
+        ("v2m_nano", dict(mixer="exact", sweeps=3), dict(recurrence="iterative", iterations=3)),
+        ("v2m_nano", dict(mixer="conv"), dict(conv2d=True)),
+        ("v2m_nano", dict(mixer="raster"), dict(mixer="raster", directions="corners")),
+        ("v2m_hierarchical_small", dict(mixer="conv"), dict(mixer="v2m")),
+        ("v2m_hierarchical_small", dict(mixer="v2m"), dict(mixer="v2m")),
+        ("v2m_hierarchical_small", dict(mixer="exact"), dict(mixer="v2m", recurrence="exact")),
+    ],
+)
+def test_folders_of_before_load_and_are_started_from(name, now, before, tmp_path):
+    shape = MODEL_ARGS if name != "v2m_nano" else dict(embed_dim=8, depth=1)
+    folder, x = make_classifier(tmp_path / "run", name, shape | now), torch.randn(1, 3, 32, 32)
+    expected = load_model(folder).model(x)
+    with_words_of_before(folder, **before)
+    loaded = load_model(folder)
+    assert torch.equal(loaded.model(x), expected)
+    assert loaded.model.config.mixer == now["mixer"]
+    resolved = hub.resolve_model_args(name, {}, str(folder))
+    assert {key: resolved[key] for key in now} == now
+    started = build_classifier(name, resolved, 3, loaded.spec, str(folder)).eval()
+    assert torch.equal(started(x), expected)
+    save_classifier(started, folder, ["a", "b", "c"], loaded.spec)
+    saved = json.loads((folder / hub.CONFIG).read_text())["model_args"]
+    assert {key: saved[key] for key in now} == now
+    assert not {"recurrence", "iterations", "conv2d"} & saved.keys()
