@@ -222,7 +222,7 @@ def test_eval_on_other_data_leaves_the_runs_pictures(run, image_folder, capsys):
 
 def test_refine_compares_sweeps_with_the_exact_recurrence(image_folder, tmp_path, capsys):
     folder = tmp_path / "run"
-    args = ["--model_args", "{depth: 1, embed_dim: 16, d_state: 2, recurrence: exact}"]
+    args = ["--model_args", "{depth: 1, embed_dim: 16, d_state: 2, mixer: exact}"]
     assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK, *args]) == 0
     capsys.readouterr()
     assert main(["refine", str(folder), "--most", "3", "--images", "6"]) == 0
@@ -235,9 +235,7 @@ def test_refine_compares_sweeps_with_the_exact_recurrence(image_folder, tmp_path
 
 def test_refine_needs_coupled_scans(run, capsys):
     assert main(["refine", str(run)]) == 1
-    assert capsys.readouterr().err == (
-        "v2m: error: model: it has no coupled scans, expected recurrence 'exact' or 'iterative'\n"
-    )
+    assert capsys.readouterr().err == ("v2m: error: model: it has no coupled scans, expected mixer 'exact'\n")
 
 
 def test_list_shows_every_model_with_its_parameters(capsys):

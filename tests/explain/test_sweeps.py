@@ -11,7 +11,7 @@ from v2m.pictures import plot_refinement
 def model(**settings):
     """A small model, with steps long enough for the states to matter."""
     small = dict(img_size=8, patch_size=2, embed_dim=8, depth=2, d_state=2, num_classes=4)
-    model = V2M(**dict(recurrence="exact") | small | settings).eval()
+    model = V2M(**dict(mixer="exact") | small | settings).eval()
     for name, parameter in model.named_parameters():
         if name.endswith(("dt_proj.bias", "dt_proj_2.bias")):
             parameter.zero_()
@@ -23,9 +23,9 @@ def images(batch=6):
 
 
 def test_errors_fall_to_rounding():
-    exact, *rows = measure_refinement(model(), *images(), iterations=range(8))
-    assert (exact.iterations, exact.error, exact.agreement) == (None, 0.0, 1.0)
-    assert [row.iterations for row in rows] == list(range(8))
+    exact, *rows = measure_refinement(model(), *images(), sweeps=range(8))
+    assert (exact.sweeps, exact.error, exact.agreement) == (None, 0.0, 1.0)
+    assert [row.sweeps for row in rows] == list(range(8))
     assert rows[0].error > 1e-4
     assert rows[-1].error < 1e-6
     assert rows[-1].agreement == 1.0
@@ -35,14 +35,14 @@ def test_errors_fall_to_rounding():
 def test_scores_are_those_of_the_targets():
     net, (x, _) = model(), images()
     best = net(x).argmax(-1)
-    (right,) = measure_refinement(net, x, best, iterations=[])
-    (wrong,) = measure_refinement(net, x, (best + 1) % 4, iterations=[])
+    (right,) = measure_refinement(net, x, best, sweeps=[])
+    (wrong,) = measure_refinement(net, x, (best + 1) % 4, sweeps=[])
     assert (right.top1, wrong.top1) == (1.0, 0.0)
 
 
 def test_a_model_trained_with_sweeps_is_compared_with_its_exact_recurrence():
-    net, (x, y) = model(recurrence="iterative", iterations=1), images()
-    exact, one = measure_refinement(net, x, y, iterations=[1])
+    net, (x, y) = model(sweeps=1), images()
+    exact, one = measure_refinement(net, x, y, sweeps=[1])
     assert one.error > 0
     assert exact.error == 0
     assert {block.mixer.scans[0].sweeps for block in net.blocks} == {1}
@@ -56,8 +56,8 @@ def test_sweeps_are_put_back_after_an_error():
 
 
 def test_other_models_are_refused():
-    with pytest.raises(ValueError, match="no coupled scans, expected recurrence 'exact' or 'iterative'"):
-        next(measure_refinement(model(recurrence="separable"), *images(), iterations=[0]))
+    with pytest.raises(ValueError, match="no coupled scans, expected mixer 'exact'"):
+        next(measure_refinement(model(mixer="conv"), *images(), sweeps=[0]))
 
 
 def test_plot(tmp_path):

@@ -24,16 +24,16 @@ def test_windows_are_scanned_as_maps_of_their_own(grid, directions):
     for i in range(0, grid[0], window):
         for j in range(0, grid[1], window):
             cells = (slice(None), slice(i, i + window), slice(j, j + window))
-            expected[cells] = passes.sum_over(directions.paths, x[cells], gate[cells])
-    assert_close(passes.sum_over(directions.paths, x, gate, window), expected, "float64")
+            expected[cells] = passes(directions.paths, x[cells], gate[cells])
+    assert_close(passes(directions.paths, x, gate, window), expected, "float64")
 
 
 def test_windows_as_large_as_the_grid_change_nothing():
     passes, x, gate = passes_and_maps(4, 5)
     paths = Directions.CORNERS.paths
-    whole = passes.sum_over(paths, x, gate)
-    assert torch.equal(passes.sum_over(paths, x, gate, window=5), whole)
-    assert not torch.allclose(passes.sum_over(paths, x, gate, window=4), whole)
+    whole = passes(paths, x, gate)
+    assert torch.equal(passes(paths, x, gate, window=5), whole)
+    assert not torch.allclose(passes(paths, x, gate, window=4), whole)
 
 
 @pytest.mark.parametrize("grid", [(5, 7), (3, 3)])
@@ -42,7 +42,7 @@ def test_gradients_of_windows(grid):
     paths = Directions.CORNERS.paths
 
     def function(x, gate, *parameters):
-        return passes.sum_over(paths, x, gate, window=2)
+        return passes(paths, x, gate, window=2)
 
     inputs = (x.requires_grad_(), gate.requires_grad_(), *passes.parameters())
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
@@ -52,10 +52,10 @@ def test_gradients_of_windows(grid):
 def test_a_single_gate_is_applied_to_the_sum(window):
     passes, x, gate = passes_and_maps(4, 5)
     paths = Directions.CORNERS.paths
-    ungated = passes.sum_over(paths, x, torch.ones_like(gate), window)
-    gated_twice = passes.sum_over(paths, x, gate, window)
+    ungated = passes(paths, x, torch.ones_like(gate), window)
+    gated_twice = passes(paths, x, gate, window)
     passes.single_gate = True
-    gated_once = passes.sum_over(paths, x, gate, window)
+    gated_once = passes(paths, x, gate, window)
     assert_close(gated_once, ungated * gate, "float64")
     assert not torch.allclose(gated_once, gated_twice)
 
@@ -70,7 +70,7 @@ def test_without_a_convolution_the_input_of_a_scan_is_silu():
             conv.bias.zero_()
     paths = Directions.CORNERS.paths
     assert not any("conv" in key for key in passes.state_dict())
-    assert_close(passes.sum_over(paths, x, gate), like.sum_over(paths, x, gate), "float64")
+    assert_close(passes(paths, x, gate), like(paths, x, gate), "float64")
 
 
 @pytest.mark.parametrize("is_first_local", [False, True])
@@ -80,7 +80,7 @@ def test_a_mixer_with_windows_walks_every_other_path_in_them(is_first_local):
     inner, z = mixer.in_proj(x).chunk(2, dim=-1)
     paths, gate = Directions.CORNERS.paths, F.silu(z)
     whole, local = (paths[1::2], paths[::2]) if is_first_local else (paths[::2], paths[1::2])
-    y = mixer.sum_over(whole, inner, gate) + mixer.local.sum_over(local, inner, gate, 2)
+    y = TwoPasses.forward(mixer, whole, inner, gate) + mixer.local(local, inner, gate, 2)
     assert_close(mixer(x), mixer.out_proj(y / 2), "float64")
     assert {path.first.axis for path in whole} != {path.first.axis for path in local}
 

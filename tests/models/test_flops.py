@@ -96,7 +96,7 @@ PLAIN = SMALL | dict(embed_dim=16, depth=2, patch_size=8)
         if name != "v2m_micro"
     ]
     + [("v2m_micro", dict(img_size=32, embed_dim=16, depth=1))]
-    + [("v2m_nano", PLAIN | dict(recurrence=kind)) for kind in ("exact", "iterative")],
+    + [("v2m_nano", PLAIN | dict(mixer="exact", sweeps=sweeps)) for sweeps in (None, 2)],
 )
 def test_counters_of_pytorch_see_the_same(name, arguments):
     model = v2m.create_model(name, **arguments).eval()

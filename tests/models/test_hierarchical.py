@@ -6,7 +6,15 @@ import torch
 
 import v2m
 from tests.helpers import assert_close
-from v2m.layers import AttentionMixer, ConvV2MMixer, Directions, LightMixer, RasterMixer, Recurrence
+from v2m.layers import (
+    AttentionMixer,
+    Directions,
+    ExactMixer,
+    LightMixer,
+    RasterMixer,
+    SharedConvMixer,
+    V2MMixer,
+)
 from v2m.models import HierarchicalV2M, HierarchicalV2MConfig
 
 small = partial(HierarchicalV2M, embed_dim=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_classes=5)
@@ -23,7 +31,7 @@ def mixers(model):
 def test_the_papers_block():
     """No gate, a norm on the scan's output, N = 1, parameters by axis, a depthwise 3x3 convolution."""
     for mixer in mixers(small()):
-        assert isinstance(mixer, ConvV2MMixer)
+        assert isinstance(mixer, SharedConvMixer)
         assert not mixer.use_gate
         assert isinstance(mixer.norm, torch.nn.LayerNorm)
         assert len(mixer.scans) == 2
@@ -31,7 +39,16 @@ def test_the_papers_block():
         assert mixer.conv2d.weight.shape == (mixer.dim, 1, 3, 3)
 
 
-@pytest.mark.parametrize(("mixer", "kind"), [("raster", RasterMixer), ("light", LightMixer)])
+@pytest.mark.parametrize(
+    ("mixer", "kind"),
+    [
+        ("v2m", V2MMixer),
+        ("exact", ExactMixer),
+        ("raster", RasterMixer),
+        ("light", LightMixer),
+        ("attention", AttentionMixer),
+    ],
+)
 def test_other_mixers(mixer, kind):
     model = small(mixer=mixer, embed_dim=(32, 32, 64, 64))
     assert all(isinstance(m, kind) for m in mixers(model))
@@ -46,11 +63,17 @@ def test_attention_in_the_last_stages(stages):
     assert model(images()).shape == (2, 5)
 
 
-@pytest.mark.parametrize("recurrence", Recurrence)
-def test_recurrences(recurrence):
-    model = small(recurrence=recurrence)
-    assert {mixer.recurrence for mixer in mixers(model)} == {recurrence}
+@pytest.mark.parametrize("sweeps", [None, 0, 2])
+def test_sweeps(sweeps):
+    model = small(mixer="exact", sweeps=sweeps)
+    assert {scan.sweeps for mixer in mixers(model) for scan in mixer.scans} == {sweeps}
     assert model(images(16, 20)).shape == (2, 5)
+
+
+def test_blocks_with_windows_take_turns():
+    model = small(mixer="v2m", window=2)
+    assert [mixer.is_first_local for mixer in mixers(model)] == [False, True, False, True, False]
+    assert model(images()).shape == (2, 5)
 
 
 @torch.no_grad()

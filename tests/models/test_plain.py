@@ -10,10 +10,11 @@ import v2m
 from tests.helpers import assert_close
 from v2m.layers import (
     AttentionMixer,
-    ConvV2MMixer,
     Directions,
+    ExactMixer,
     LightMixer,
     RasterMixer,
+    SharedConvMixer,
     V2MMixer,
 )
 from v2m.models import V2M, V2MConfig
@@ -121,7 +122,7 @@ def test_config_and_overrides():
         (dict(directions=Directions.CORNERS), lambda m: m.directions is Directions.CORNERS),
         (dict(single_gate=True), lambda m: m.single_gate),
         (dict(single_gate=True, window=2), lambda m: m.single_gate and m.local.single_gate),
-        (dict(single_gate=True, conv2d=True), lambda m: m.scans[0].single_gate),
+        (dict(single_gate=True, mixer="conv"), lambda m: m.scans[0].single_gate),
         ({}, lambda m: not m.single_gate),
     ],
 )
@@ -144,21 +145,23 @@ def test_mixer_settings_are_model_arguments(setting, look):
         (dict(global_pool="mean"), ValueError, "global_pool is 'mean', expected 'avg', 'max'"),
         (dict(global_pool="token"), ValueError, "global_pool is 'token', which needs class_token"),
         (dict(directions="diagonal"), ValueError, "directions is 'diagonal', expected one of 'corners'"),
-        (dict(mixer="conv"), ValueError, "mixer is 'conv', expected one of 'v2m', 'raster', 'light'"),
-        (dict(recurrence="both"), ValueError, "recurrence is 'both', expected one of 'separable', 'exact'"),
-        (dict(iterations=-1), ValueError, "iterations is -1, expected an integer from 0"),
+        (dict(mixer="both"), ValueError, "mixer is 'both', expected one of 'v2m', 'conv', 'exact', 'raster'"),
+        (dict(mixer=["v2m"]), ValueError, r"mixer is \['v2m'\], expected one of 'v2m', 'conv'"),
+        (dict(mixer="exact", sweeps=-1), ValueError, "sweeps is -1, expected an integer from 0"),
+        (dict(sweeps=2), ValueError, "sweeps is 2, which needs mixer 'exact', not 'v2m'"),
+        (dict(mixer="attention", d_state=4), ValueError, "d_state is 4, which needs mixer 'v2m', 'conv',"),
         (
             dict(mixer="raster", directions="one_corner"),
             ValueError,
-            "directions is 'one_corner', which needs mixer 'v2m', not 'raster'",
+            "directions is 'one_corner', which needs mixer 'v2m', 'conv' or 'exact', not 'raster'",
         ),
         (dict(mixer="light", window=7), ValueError, "window is 7, which needs mixer 'v2m', not 'light'"),
         (
             dict(mixer="light", single_gate=True),
             ValueError,
-            "single_gate is True, which needs mixer 'v2m', not 'light'",
+            "single_gate is True, which needs mixer 'v2m' or 'conv', not 'light'",
         ),
-        (dict(conv2d=True, window=7), ValueError, "window is 7, expected None with conv2d"),
+        (dict(mixer="conv", window=7), ValueError, "window is 7, which needs mixer 'v2m', not 'conv'"),
         (
             dict(window=7, directions="one_corner"),
             ValueError,
@@ -492,11 +495,12 @@ def test_an_unknown_argument_is_answered_with_the_nearest():
     ("settings", "kinds"),
     [
         ({}, [V2MMixer] * 3),
-        (dict(conv2d=True), [ConvV2MMixer] * 3),
-        (dict(recurrence="exact"), [ConvV2MMixer] * 3),
-        (dict(recurrence="iterative"), [ConvV2MMixer] * 3),
+        (dict(mixer="conv"), [SharedConvMixer] * 3),
+        (dict(mixer="exact"), [ExactMixer] * 3),
+        (dict(mixer="exact", sweeps=2), [ExactMixer] * 3),
         (dict(mixer="raster"), [RasterMixer] * 3),
         (dict(mixer="light"), [LightMixer] * 3),
+        (dict(mixer="attention", d_state=None), [AttentionMixer] * 3),
         (dict(attention_blocks=1), [V2MMixer, V2MMixer, AttentionMixer]),
         (dict(attention_blocks=3, mixer="raster"), [AttentionMixer] * 3),
     ],
@@ -514,8 +518,8 @@ def test_blocks_with_windows_take_turns():
     assert [block.mixer.is_first_local for block in model.blocks] == [False, True, False]
 
 
-def test_iterations_are_the_sweeps():
-    model = small(recurrence="iterative", iterations=5)
+def test_sweeps_of_the_scans():
+    model = small(mixer="exact", sweeps=5)
     assert {block.mixer.scans[0].sweeps for block in model.blocks} == {5}
 
 
@@ -537,7 +541,11 @@ def test_iterations_are_the_sweeps():
             for name in ("drop_rate", "drop_path_rate")
             for value in (-0.1, 1, "x", [1], float("nan"))
         ),
-        *((name, value) for name in ("conv2d", "conv_stem", "use_pos_embed") for value in ("x", 2, [1], 0.5)),
+        *(
+            (name, value)
+            for name in ("single_gate", "conv_stem", "use_pos_embed")
+            for value in ("x", 2, [1], 0.5)
+        ),
     ],
 )
 def test_arguments_that_are_no_sizes(name, value):

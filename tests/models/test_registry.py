@@ -403,12 +403,13 @@ SAVED = [
     dict(directions=Directions.RELEASED, img_size=8),
     dict(class_token="edge"),
     dict(class_token="middle", global_pool="max", use_pos_embed=False),
-    dict(recurrence="exact", directions="opposite_corners"),
-    dict(recurrence="iterative", iterations=1),
+    dict(mixer="exact", directions="opposite_corners"),
+    dict(mixer="exact", sweeps=1),
     dict(mixer="raster", attention_blocks=1),
     dict(mixer="light", window=None),
-    dict(conv2d=True),
-    dict(conv2d=True, single_gate=True),
+    dict(mixer="conv"),
+    dict(mixer="conv", single_gate=True),
+    dict(mixer="attention"),
     dict(window=2),
 ]
 

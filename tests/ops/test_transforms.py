@@ -181,7 +181,7 @@ def test_compiled_jvp(case):
     assert_close(compiled(tensors, tangents), expected_jvp(function, tensors, tangents), "float32 gradient")
 
 
-@pytest.mark.parametrize("settings", [{}, dict(recurrence="exact"), dict(mixer="raster"), dict(window=2)])
+@pytest.mark.parametrize("settings", [{}, dict(mixer="exact"), dict(mixer="raster"), dict(window=2)])
 def test_model(settings):
     """Ensembles, per-sample gradients and forward derivatives of a whole model."""
     model = v2m.create_model("v2m_nano", img_size=(12, 8), depth=1, num_classes=3, **settings).eval()

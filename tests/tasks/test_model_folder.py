@@ -218,3 +218,45 @@ def test_weights_may_be_read_by_whoever_may_read_the_configuration(tmp_path):
     model_folder.save_state(torch.nn.Linear(1, 1), {}, tmp_path)
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def with_words_of_before(folder, **words):
+    """The same folder with other words in ``config.json``, saved before there were sums."""
+    config = json.loads((folder / model_folder.CONFIG).read_text())
+    del config[model_folder.SHA256]
+    for name in ("mixer", "sweeps"):
+        config["model_args"].pop(name, None)
+    config["model_args"] |= words
+    (folder / model_folder.CONFIG).write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "before"),
+    [
+        ("v2m_nano", dict(mixer="exact"), dict(recurrence="exact")),
+        ("v2m_nano", dict(mixer="exact", sweeps=3), dict(recurrence="iterative", iterations=3)),
+        ("v2m_nano", dict(mixer="conv"), dict(conv2d=True)),
+        ("v2m_nano", dict(mixer="raster"), dict(mixer="raster", directions="corners")),
+        ("v2m_hierarchical_small", dict(mixer="conv"), dict(mixer="v2m")),
+        ("v2m_hierarchical_small", dict(mixer="v2m"), dict(mixer="v2m")),
+        ("v2m_hierarchical_small", dict(mixer="exact"), dict(mixer="v2m", recurrence="exact")),
+    ],
+)
+def test_folders_of_before_load_and_are_started_from(name, now, before, tmp_path):
+    shape = MODEL_ARGS if name != "v2m_nano" else dict(embed_dim=8, depth=1)
+    folder, x = make_classifier(tmp_path / "run", name, shape | now), torch.randn(1, 3, 32, 32)
+    expected = load_model(folder).model(x)
+    with_words_of_before(folder, **before)
+    loaded = load_model(folder)
+    spec = loaded.evaluator.spec
+    assert torch.equal(loaded.model(x), expected)
+    assert loaded.model.config.mixer == now["mixer"]
+    resolved = model_folder.resolve_model_args(name, {}, str(folder))
+    assert {key: resolved[key] for key in now} == now
+    started = build_classifier(name, resolved, 3, spec, str(folder)).eval()
+    assert torch.equal(started(x), expected)
+    save_classifier(started, ClassificationEvaluator(["a", "b", "c"], spec), folder)
+    saved = json.loads((folder / model_folder.CONFIG).read_text())["model_args"]
+    assert {key: saved[key] for key in now} == now
+    assert not {"recurrence", "iterations", "conv2d"} & saved.keys()

@@ -17,6 +17,7 @@ from v2m.benchmark.memory import peak_memory
 from v2m.benchmark.report import number, timing_cells
 from v2m.benchmark.timing import Call, Timing, Tracker, silent, time_in_turns, timed
 from v2m.layers import Directions
+from v2m.layers.scan_parameters import inverse_softplus
 from v2m.pictures.scaling import Panel
 from v2m.system.errors import first_line
 
@@ -75,7 +76,7 @@ class Workload:
                     C=weights if len(scans) % 2 else None,
                     D=random(self.channels),
                     z=z,
-                    delta_bias=steps + torch.log(-torch.expm1(-steps)),  # the inverse of softplus
+                    delta_bias=inverse_softplus(steps),
                 )
                 scans.append(
                     ScanCase(arguments, random(*map_shape, self.channels).to(self.dtype), axis, reverse)

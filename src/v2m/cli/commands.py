@@ -126,7 +126,7 @@ def run_refine(options: Any) -> int:
     rows = list(track(found, "sweeps", options.most + 2, out))
     table = number_table("sweeps", "largest error", "same class", "accuracy")
     for row in rows:
-        sweeps = "exact" if row.iterations is None else str(row.iterations)
+        sweeps = "exact" if row.sweeps is None else str(row.sweeps)
         table.add_row(sweeps, f"{row.error:.1e}", f"{row.agreement:.2%}", f"{row.top1:.2%}")
     out.print(table)
     output = Path(options.output or folder.path)
@@ -134,7 +134,7 @@ def run_refine(options: Any) -> int:
     picture = output / REFINEMENT
     exact, *iterative = rows
     plot_refinement(
-        [row.iterations or 0 for row in iterative],
+        [row.sweeps or 0 for row in iterative],
         [row.error for row in iterative],
         [row.top1 for row in iterative],
         exact.top1,

@@ -188,7 +188,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
 
     # Experiments: one model looked into, or many runs compared.
     refine = _command("Compare the exact recurrence of a trained model with its approximation by sweeps.")
-    refine.add_argument("model", type=str, help="Run folder of a model with recurrence exact or iterative.")
+    refine.add_argument("model", type=str, help="Run folder of a model with the mixer exact.")
     _add_data_of_model(refine)
     refine.add_argument("--images", type=PositiveInt, default=1000, help="Validation images to look at.")
     refine.add_argument("--most", type=PositiveInt, default=16, help="Largest number of sweeps.")

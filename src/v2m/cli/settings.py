@@ -4,13 +4,17 @@ The parser needs it first: which options there are depends on the task, and thei
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from v2m.cli.plain import read_config
 from v2m.engine.run_folder import RunFolder
+from v2m.models.former_words import needs_weights
 from v2m.recipes import starting_config
+from v2m.system.errors import DataError
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig
+from v2m.tasks.model_folder import read_folder
 from v2m.tasks.saved_config import CLASSIFICATION
 
 AUTO = "auto"
@@ -85,11 +89,22 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     run = RunFolder(resumed)
     if not run.config.is_file():
         raise FileNotFoundError(f"resume: {run.path} is no run folder (it has no {run.config.name})")
-    task, own = _option(arguments, "--task"), run.read_config().get("task", CLASSIFICATION)
+    written = run.read_config()
+    task, own = _option(arguments, "--task"), written.get("task", CLASSIFICATION)
     if task and task != own:
         raise ValueError(f"task: {task} with --resume {run.path}, which is a run for {own}")
     # Later options go before earlier ones, so the user's come after the run's.
-    return ["train", "--config", str(run.config), "--output", str(run.path), *arguments[1:]]
+    start = ["train", "--config", str(run.config), "--output", str(run.path)]
+    return [*start, *_mixer_of_weights(run, written), *arguments[1:]]
+
+
+def _mixer_of_weights(run: RunFolder, written: dict[str, Any]) -> list[str]:
+    """The mixer of a run, where its configuration has a word of before that only the weights explain."""
+    model, model_args = written.get("model"), written.get("model_args")
+    if isinstance(model, str) and isinstance(model_args, dict) and needs_weights(model, model_args):
+        with suppress(DataError):  # nothing was saved yet
+            return ["--model_args.mixer", read_folder(run.path).saved.model_args["mixer"]]
+    return []
 
 
 def train_config(options: Any) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""How fast the iterative recurrence comes to the exact one, on a trained model."""
+"""How fast sweeps come to the exact recurrence, on a trained model."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ class RefinementRow:
     """A model with some number of sweeps, beside the exact one.
 
     Attributes:
-        iterations: Sweeps of every scan; None for the exact recurrence.
+        sweeps: Sweeps of every scan; None for the exact recurrence.
         error: Largest difference of a logit from the exact model's, as a share of the largest exact logit.
         agreement: Share of images whose best class is that of the exact model.
         top1: Share of images whose best class is theirs.
     """
 
-    iterations: int | None
+    sweeps: int | None
     error: float
     agreement: float
     top1: float
@@ -36,7 +36,7 @@ def use_sweeps(model: nn.Module, sweeps: int | None) -> Iterator[None]:
     """
     scans = [module for module in model.modules() if isinstance(module, CoupledScan)]
     if not scans:
-        raise ValueError("model: it has no coupled scans, expected recurrence 'exact' or 'iterative'")
+        raise ValueError("model: it has no coupled scans, expected mixer 'exact'")
     before = [scan.sweeps for scan in scans]
     try:
         for scan in scans:
@@ -49,7 +49,7 @@ def use_sweeps(model: nn.Module, sweeps: int | None) -> Iterator[None]:
 
 @torch.inference_mode()
 def measure_refinement(
-    model: nn.Module, images: Tensor, targets: Tensor, iterations: Sequence[int]
+    model: nn.Module, images: Tensor, targets: Tensor, sweeps: Sequence[int]
 ) -> Iterator[RefinementRow]:
     """Compare a model by its number of sweeps with itself under the exact recurrence, which comes first.
 
@@ -57,7 +57,7 @@ def measure_refinement(
         model: A model with coupled scans, trained with any number of sweeps or none.
         images: Images ``[B, in_chans, height, width]``.
         targets: Their classes ``[B]``.
-        iterations: Numbers of sweeps.
+        sweeps: Numbers of sweeps.
 
     Raises:
         ValueError: the model has no coupled scans.
@@ -66,12 +66,12 @@ def measure_refinement(
         exact = model.eval()(images)
     best = exact.argmax(-1)
     yield RefinementRow(None, 0.0, 1.0, (best == targets).float().mean().item())
-    for sweeps in iterations:
-        with use_sweeps(model, sweeps):
+    for count in sweeps:
+        with use_sweeps(model, count):
             logits = model(images)
         found = logits.argmax(-1)
         yield RefinementRow(
-            sweeps,
+            count,
             ((logits - exact).abs().max() / exact.abs().max()).item(),
             (found == best).float().mean().item(),
             (found == targets).float().mean().item(),

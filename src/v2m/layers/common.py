@@ -1,8 +1,6 @@
 """What several mixers do before and around their mixing."""
 
-import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +43,6 @@ def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
     if device.type == "meta" or not torch.is_autocast_enabled(device.type):  # there is no autocast of "meta"
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
-
-
-def resolve_rank(dt_rank: int | Literal["auto"], dim: int) -> int:
-    """The rank of a step size projection: ``ceil(dim / 16)`` for ``"auto"``."""
-    return math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
 
 
 def is_plain(*layers: nn.Module) -> bool:

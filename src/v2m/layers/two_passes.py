@@ -3,10 +3,9 @@
 Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank of the step size.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +13,15 @@ from torch import Tensor, nn
 
 from v2m.layers.common import is_plain
 from v2m.layers.directions import Path, Scan
+from v2m.layers.scan_parameters import decay_rates, reset_scan
 from v2m.ops import Axis, directional_pass, selective_scan
-
-DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
 Pass: TypeAlias = Callable[[Tensor, Tensor, Scan], Tensor]
 """From a map and its gate, both ``[B, H, W, D]``, to a map of that shape, along the lines of a scan."""
 
 
 class TwoPasses(nn.Module):
-    """The parameters of both passes, and the sum of what they make of a map along some paths.
+    """Both passes with their parameters: the sum of what they make of a map along some paths.
 
     V2M (arXiv:2410.10382, section 3.2)::
 
@@ -43,6 +41,9 @@ class TwoPasses(nn.Module):
         dt_rank: Rank R of the step size projection.
         single_gate: Gate the sum over the paths once, not every pass.
     """
+
+    undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_2_log", "D_2")
+    """See ``Mixer``."""
 
     def __init__(
         self, channels: int, d_state: int, d_conv: int, dt_rank: int, single_gate: bool = False
@@ -68,10 +69,6 @@ class TwoPasses(nn.Module):
         reset_scan(self.A_2_log, self.D_2, self.dt_proj_2)
 
     def forward(self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None = None) -> Tensor:
-        """See ``sum_over``."""
-        return self.sum_over(paths, x, gate, window)
-
-    def sum_over(self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None = None) -> Tensor:
         """Sum the results over the paths.
 
         Args:
@@ -84,9 +81,10 @@ class TwoPasses(nn.Module):
         Returns:
             ``[B, H, W, D]``.
         """
-        if not self.single_gate:
-            return reduce(Tensor.add_, self._results(paths, x, gate, window))
-        return reduce(Tensor.add_, self._results(paths, x, ones_like(x), window)) * gate
+        # Every result is a tensor of its own, so the first can hold the sum.
+        results = self._results(paths, x, ones_like(x) if self.single_gate else gate, window)
+        total = reduce(Tensor.add_, results)
+        return total * gate if self.single_gate else total
 
     def _results(
         self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None
@@ -96,6 +94,7 @@ class TwoPasses(nn.Module):
         second = self._pass(conv1d_2, self.x_proj_2, self.dt_proj_2, self.A_2_log, self.D_2, "C")
         if window is not None:
             first, second = (partial(_within_windows, run, window) for run in (first, second))
+        # Paths that begin alike share their first pass: with rows always first, two serve four corners.
         first_passes: dict[Scan, Tensor] = {}
         for path in paths:
             if path.first not in first_passes:
@@ -115,9 +114,9 @@ class TwoPasses(nn.Module):
         A = decay_rates(A_log)
         biased = [dt_proj] if conv is None else [dt_proj, conv]
         fits = is_plain(x_proj, *biased) and x_proj.bias is None and all(m.bias is not None for m in biased)
-        if not fits:
+        if not fits:  # something wraps or replaces a layer, and has to get its turn
             return partial(_called_pass, conv, self.d_conv, x_proj, self.dt_rank, dt_proj, A, D, selects)
-        if conv is None:
+        if conv is None:  # a convolution of one tap that changes nothing
             weight, bias = torch.ones_like(D).unsqueeze(1), torch.zeros_like(D)
         else:
             weight, bias = conv.weight.squeeze(1), cast(Tensor, conv.bias)
@@ -163,13 +162,14 @@ def causal_conv(conv: nn.Module, taps: int, x: Tensor, scan: Scan) -> Tensor:
 
 
 def _within_windows(run: Pass, window: int, x: Tensor, gate: Tensor, scan: Scan) -> Tensor:
+    """Run a pass along pieces of lines, which starts anew in each: pieces of a window, then what is left."""
     dim = 2 if scan.axis == "row" else 1
     whole = x.shape[dim] // window * window
-    pieces = [(start, end, min(window, end - start)) for start, end in ((0, whole), (whole, x.shape[dim]))]
     results = []
-    for start, end, length in pieces:
+    for start, end in ((0, whole), (whole, x.shape[dim])):
         if start == end:
             continue
+        length = min(window, end - start)
         lines, gates = (_cut(m.narrow(dim, start, end - start), length, scan.axis) for m in (x, gate))
         y = run(lines, gates, scan)
         shape = list(x.shape)
@@ -186,27 +186,6 @@ def _cut(x: Tensor, length: int, axis: Axis) -> Tensor:
     return x.reshape(batch * (height // length), length, width, channels)
 
 
-@torch.no_grad()
-def reset_scan(A_log: Tensor, D: Tensor, dt_proj: nn.Linear) -> None:
-    """Set A to -1..-N, D to 1, and the step sizes to 0.001 to 0.1 cells, log-uniform."""
-    rank = dt_proj.in_features
-    A_log.copy_(torch.arange(1, A_log.shape[1] + 1).log().expand_as(A_log))
-    D.fill_(1.0)
-    nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
-    dt_proj.bias.copy_(initial_step_bias(D))
-
-
-def initial_step_bias(like: Tensor) -> Tensor:
-    """What softplus maps to step sizes of 0.001 to 0.1 cells, log-uniform; of the shape of ``like``."""
-    dt = torch.empty_like(like).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp().clamp(min=DT_FLOOR)
-    return dt + torch.log(-torch.expm1(-dt))
-
-
 def ones_like(x: Tensor) -> Tensor:
     """Ones ``[B, H, W, D]`` that take the memory of one cell."""
     return x.new_ones(x.shape[-1]).expand(x.shape)
-
-
-def decay_rates(A_log: Tensor) -> Tensor:
-    """``A = -exp(A_log)``, in float32 at least."""
-    return -torch.exp(A_log if A_log.dtype == torch.float64 else A_log.float())

@@ -1,6 +1,6 @@
 """The V2M families, registered with timm when this package is imported."""
 
-from v2m.models.config import HierarchicalV2MConfig, Mixer, V2MConfig
+from v2m.models.config import HierarchicalV2MConfig, V2MConfig
 from v2m.models.hierarchical import HierarchicalV2M
 from v2m.models.plain import V2M
 from v2m.models.pyramid import SimpleFeaturePyramid
@@ -11,7 +11,6 @@ __all__ = [
     "V2M",
     "HierarchicalV2M",
     "HierarchicalV2MConfig",
-    "Mixer",
     "SimpleFeaturePyramid",
     "V2MConfig",
 ]

@@ -13,9 +13,10 @@ from timm.layers import lecun_normal_, trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from v2m.layers import Stack, V2MBlock
+from v2m.layers import Mixer, Stack
 from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
+from v2m.models.former_words import FORMER_WORDS
 from v2m.ops.arguments import described
 from v2m.system.names import nearest
 
@@ -48,7 +49,7 @@ class Backbone(nn.Module, Generic[Config]):
     def __init__(self, default: Config, config: Config | None, overrides: dict[str, Any]) -> None:
         super().__init__()
         _check_names(type(self).__name__, default, overrides)
-        self.config = config = replace(config or default, **overrides)
+        self.config = config = (config or default).with_arguments(overrides)
         self.in_chans = config.in_chans
         self.num_classes = config.num_classes
         self.global_pool = config.pool
@@ -62,6 +63,10 @@ class Backbone(nn.Module, Generic[Config]):
         self.head = self._head()
         self.init_weights()
         self.to(device=device, dtype=dtype)
+
+    def _drop_path_rates(self, depth: int) -> list[float]:
+        """The drop-path rate of every block, rising from 0. Numbers, also where the model is on no device."""
+        return torch.linspace(0, self.config.drop_path_rate, depth, device="cpu").tolist()
 
     @property
     def _stem(self) -> nn.Module:
@@ -93,7 +98,7 @@ class Backbone(nn.Module, Generic[Config]):
                     nn.init.zeros_(module.bias)
         for parameter in self.parameters(recurse=False):  # position embedding and class tokens
             trunc_normal_(parameter, std=0.02)
-        mixers: list[Any] = [module.mixer for module in self.modules() if isinstance(module, V2MBlock)]
+        mixers = [module for module in self.modules() if isinstance(module, Mixer)]
         for mixer in mixers:
             mixer.reset_scan_parameters()
             nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
@@ -208,14 +213,15 @@ class Backbone(nn.Module, Generic[Config]):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that take no weight decay, besides one-dimensional ones."""
-        embeddings = {name for name, _ in self.named_parameters(recurse=False)}
-        return embeddings | {
-            name for name, _ in self.named_parameters() if name.rpartition(".")[2] in _SCAN_PARAMETERS
-        }
+        names = {name for name, _ in self.named_parameters(recurse=False)}  # embeddings
+        for place, mixer in self.named_modules():
+            if isinstance(mixer, Mixer):
+                own = (name for name, _ in mixer.named_parameters())
+                names |= {f"{place}.{name}" for name in own if name.rpartition(".")[2] in mixer.undecayed}
+        return names
 
 
 _RESET = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d, nn.RMSNorm, nn.LayerNorm)
-_SCAN_PARAMETERS = ("A_log", "A_2_log", "A_b_log", "D", "D_2", "D_b")
 
 
 @torch.fx.wrap
@@ -240,6 +246,8 @@ def check_images(owner: str, x: Tensor, channels: int) -> None:
 def _check_names(owner: str, config: V2MConfig | HierarchicalV2MConfig, overrides: dict[str, Any]) -> None:
     known = [field.name for field in fields(config)]
     for name in overrides:
+        if name in FORMER_WORDS:
+            raise TypeError(f"{owner}: no argument {name!r}, it is {FORMER_WORDS[name]} now")
         if name not in known:
             names = nearest(name, known)
             hint = f"the nearest is {names[0]!r}" if names else f"expected one of {', '.join(known)}"

@@ -1,72 +1,130 @@
 """Model configurations: one frozen dataclass per family, one instance per variant."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, TypeVar
 
-from v2m.layers import Directions, Recurrence, choose
+from v2m.layers import MIXERS, Directions, Mixer, choose
 from v2m.layers.common import is_size
 
 ClassToken = Literal["edge", "middle"]
 GlobalPool = Literal["avg", "max", "token", ""]
+Config = TypeVar("Config", bound="BackboneConfig")
 
-
-class Mixer(str, Enum):
-    """What mixes the tokens of a block."""
-
-    V2M = "v2m"
-    """Selective scans in two dimensions: the paper's."""
-
-    RASTER = "raster"
-    """Selective scans in one dimension, over the rows one after the other, forwards and backwards: Vim's."""
-
-    LIGHT = "light"
-    """Two-dimensional scans with one decay per head, which are matrix products."""
+LEAST = dict(d_state=1, expand=1, sweeps=0)
+"""The smallest values of settings of mixers that are numbers."""
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
     """What both families have. Every field is a model argument.
 
+    The settings of mixers are the fields that some mixer's constructor takes. Left at None, one is what the
+    family says (``mixer_defaults``), else the mixer's own default; those that the chosen mixer does not have
+    stay None.
+
     Attributes:
         in_chans: Image channels.
         num_classes: Classes of the head; 0 for no head.
-        mixer: ``v2m`` (two dimensions), ``raster`` (one, the baseline) or ``light`` (matrix products only).
+        mixer: What mixes the tokens: ``v2m`` (two passes, the paper), ``conv`` (the same after one shared 3x3
+            convolution), ``exact`` (the recurrence that the paper simplifies), ``raster`` (one dimension),
+            ``light`` (matrix products only) or ``attention``; see ``v2m.layers.mixers``.
         d_state: State size N of the scans.
+        d_conv: Length of the causal convolutions of ``v2m`` and ``raster``.
         expand: Inner channels of a mixer as a multiple of its width.
         dt_rank: Rank of the step size projection, or ``auto`` for a sixteenth of the width.
-        directions: Which corners a ``v2m`` mixer starts from: ``corners``, ``corners_rows_first``,
-            ``opposite_corners``, ``one_corner`` or ``released``; see ``v2m.layers.Directions``.
-        recurrence: How the states of a ``v2m`` mixer move: ``separable`` (the paper), ``exact`` or
-            ``iterative``; see ``v2m.layers.Recurrence``. The last two come with ``conv2d``.
-        iterations: Sweeps of the ``iterative`` recurrence.
+        directions: Which corners ``v2m``, ``conv`` and ``exact`` start from: ``corners``,
+            ``corners_rows_first``, ``opposite_corners``, ``one_corner`` or ``released`` (``v2m`` alone); see
+            ``v2m.layers.Directions``.
+        window: Height and width of windows, in cells: every other path of ``v2m`` is walked within them, by
+            scans with parameters of their own; None for none.
+        single_gate: Gate ``v2m`` or ``conv`` once, after all scans, instead of after each of the two passes.
+        sweeps: Sweeps by which ``exact`` comes near the exact recurrence; None for that itself.
         drop_rate: Dropout before the head.
         drop_path_rate: Drop-path rate of the last block; linear from 0 at the first.
     """
 
+    mixer_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings that the family gives its mixers, before the mixers' own defaults."""
+
     in_chans: int = 3
     num_classes: int = 1000
-    mixer: Mixer | str = Mixer.V2M
-    d_state: int = 16
-    expand: int = 2
-    dt_rank: int | Literal["auto"] = "auto"
-    directions: Directions | str = Directions.CORNERS
-    recurrence: Recurrence | str = Recurrence.SEPARABLE
-    iterations: int = 2
+    mixer: str = "v2m"
+    d_state: int | None = None
+    d_conv: int | None = None
+    expand: int | None = None
+    dt_rank: int | Literal["auto"] | None = None
+    directions: Directions | str | None = None
+    window: int | None = None
+    single_gate: bool | None = None
+    sweeps: int | None = None
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, enum in (("mixer", Mixer), ("directions", Directions), ("recurrence", Recurrence)):
-            self._set(name, choose(self._name, name, getattr(self, name), enum))
-        self._check_integers(in_chans=1, num_classes=0, d_state=1, expand=1, iterations=0)
+        if self.mixer not in tuple(MIXERS):
+            names = ", ".join(map(repr, MIXERS))
+            raise ValueError(f"{self._name}: mixer is {self.mixer!r}, expected one of {names}")
+        if self.directions is not None:
+            self._set("directions", choose(self._name, "directions", self.directions, Directions))
+        self._check_integers(in_chans=1, num_classes=0)
+        self._check_integers(**{name: LEAST[name] for name in LEAST if getattr(self, name) is not None})
         for name in ("drop_rate", "drop_path_rate"):
             rate = getattr(self, name)
             if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
                 raise ValueError(f"{self._name}: {name} is {rate!r}, expected 0 <= rate < 1")
-        if self.mixer is not Mixer.V2M:
-            self._check_unset("directions", "recurrence")
+        if self.single_gate is not None:
+            self._check_booleans("single_gate")
+        self._resolve_settings()
+
+    def _resolve_settings(self) -> None:
+        """Fill in the settings of the mixer; refuse those that it does not have."""
+        own = MIXERS[self.mixer].settings()
+        for name in self._mixer_settings():
+            value = getattr(self, name)
+            if name in own:
+                self._set(name, self._default(name) if value is None else value)
+            elif value is not None:
+                others = [repr(mixer) for mixer, kind in MIXERS.items() if name in kind.settings()]
+                raise ValueError(
+                    f"{self._name}: {name} is {getattr(value, 'value', value)!r}, which needs mixer "
+                    f"{_alternatives(others)}, not {self.mixer!r}"
+                )
+
+    def _mixer_settings(self) -> list[str]:
+        """The names of the fields that are settings of some mixer."""
+        taken = {name for kind in MIXERS.values() for name in kind.settings()}
+        return [field.name for field in fields(self) if field.name in taken]
+
+    def _default(self, name: str) -> Any:
+        """What a setting of the mixer is where nobody says it."""
+        return self.mixer_defaults.get(name, MIXERS[self.mixer].settings().get(name))
+
+    def settings_of(self, kind: type[Mixer]) -> dict[str, Any]:
+        """The settings of a mixer of this kind: those said here, else the family's, else its own."""
+        return {
+            name: getattr(self, name, self.mixer_defaults.get(name, default))
+            for name, default in kind.settings().items()
+        }
+
+    def with_arguments(self: Config, given: Mapping[str, Any]) -> Config:
+        """This configuration with other values: a variant with the arguments of a user.
+
+        Where they choose another mixer, what is said here of the one before is kept as far as the new one
+        has it, and dropped else. What the user gives has to fit.
+
+        Raises:
+            ValueError: a value is out of range, or the mixer does not have the setting.
+        """
+        mixer = given.get("mixer", self.mixer)
+        if mixer == self.mixer or mixer not in tuple(MIXERS):
+            return replace(self, **given)
+        own, settings = MIXERS[mixer].settings(), dict(given)
+        for name in self._mixer_settings():
+            value = getattr(self, name)
+            is_kept = name in own and value != self._default(name)
+            settings.setdefault(name, value if is_kept else None)
+        return replace(self, **settings)
 
     @property
     def _name(self) -> str:
@@ -81,16 +139,11 @@ class BackboneConfig:
             if not is_size(value, smallest):
                 raise ValueError(f"{self._name}: {name} is {value!r}, expected an integer from {smallest}")
 
-    def _check_unset(self, *names: str) -> None:
-        """Raise unless settings that only the mixer ``v2m`` has are left at their defaults."""
+    def _check_booleans(self, *names: str) -> None:
         for name in names:
-            default = type(self).__dataclass_fields__[name].default
-            if getattr(self, name) != default:
-                value = getattr(self, name)
-                raise ValueError(
-                    f"{self._name}: {name} is {getattr(value, 'value', value)!r}, which needs mixer 'v2m', "
-                    f"not {Mixer(self.mixer).value!r}"
-                )
+            value = getattr(self, name)
+            if not isinstance(value, int) or value not in (0, 1):
+                raise ValueError(f"{self._name}: {name} is {value!r}, expected True or False")
 
     def _check_sizes(self, *names: str) -> None:
         for name in names:
@@ -106,7 +159,7 @@ class BackboneConfig:
 
     def _check_pool(self, value: str | None, choices: Sequence[str | None]) -> None:
         if value not in choices:
-            names = " or".join(", ".join(repr(choice) for choice in choices).rsplit(",", 1))
+            names = _alternatives(map(repr, choices))
             raise ValueError(f"{self._name}: global_pool is {value!r}, expected {names}")
 
 
@@ -122,12 +175,6 @@ class V2MConfig(BackboneConfig):
             (empty); None for ``token`` where there is a class token, else ``avg``.
         embed_dim: Channels C of the map.
         depth: Number of blocks.
-        d_conv: Length of the causal convolutions.
-        conv2d: One depthwise 3x3 convolution before all scans of a ``v2m`` mixer instead of causal ones.
-        single_gate: Gate a ``v2m`` mixer once, after all its scans, instead of after each of the two passes;
-            the other recurrences are gated so in any case.
-        window: Height and width of windows, in cells: every other path of a ``v2m`` mixer is walked within
-            them, by scans with parameters of their own; None for none.
         attention_blocks: How many of the last blocks mix by attention instead.
         class_token: A learned row and column of tokens at the bottom and right ``edge`` or through the
             ``middle``, read where they cross; None for none.
@@ -135,15 +182,13 @@ class V2MConfig(BackboneConfig):
         use_pos_embed: Add a learned position embedding.
     """
 
+    mixer_defaults: ClassVar[Mapping[str, Any]] = dict(d_state=16, expand=2)
+
     img_size: int | tuple[int, int] = 224
     patch_size: int | tuple[int, int] = 16
     global_pool: GlobalPool | None = None
     embed_dim: int = 192
     depth: int = 24
-    d_conv: int = 4
-    conv2d: bool = False
-    single_gate: bool = False
-    window: int | None = None
     attention_blocks: int = 0
     class_token: ClassToken | None = None
     conv_stem: bool = False
@@ -153,21 +198,11 @@ class V2MConfig(BackboneConfig):
         super().__post_init__()
         self._check_sizes("img_size", "patch_size")
         self._check_integers(embed_dim=1, depth=1, attention_blocks=0)
-        for name in ("conv2d", "single_gate", "conv_stem", "use_pos_embed"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value not in (0, 1):
-                raise ValueError(f"{self._name}: {name} is {value!r}, expected True or False")
+        self._check_booleans("conv_stem", "use_pos_embed")
         if self.attention_blocks > self.depth:
             raise ValueError(
                 f"V2MConfig: attention_blocks is {self.attention_blocks}, expected at most the depth, "
                 f"{self.depth}"
-            )
-        if self.mixer is not Mixer.V2M:
-            self._check_unset("conv2d", "single_gate", "window")
-        if self.has_conv2d and self.window is not None:
-            raise ValueError(
-                f"V2MConfig: window is {self.window!r}, expected None with conv2d or another recurrence "
-                "than 'separable'"
             )
         if self.class_token not in (None, "edge", "middle"):
             raise ValueError(
@@ -176,11 +211,6 @@ class V2MConfig(BackboneConfig):
         self._check_pool(self.global_pool, ("avg", "max", "token", "", None))
         if self.global_pool == "token" and self.class_token is None:
             raise ValueError("V2MConfig: global_pool is 'token', which needs class_token 'edge' or 'middle'")
-
-    @property
-    def has_conv2d(self) -> bool:
-        """Whether one convolution goes before all scans: ``conv2d``, or a recurrence that comes with it."""
-        return self.conv2d or self.recurrence is not Recurrence.SEPARABLE
 
     @property
     def pool(self) -> GlobalPool:
@@ -203,8 +233,11 @@ class HierarchicalV2MConfig(BackboneConfig):
         attention_stages: How many of the last stages mix by attention instead.
     """
 
-    d_state: int = 1
-    expand: int = 1
+    mixer_defaults: ClassVar[Mapping[str, Any]] = dict(
+        d_state=1, expand=1, use_gate=False, use_norm=True, use_axis_parameters=True
+    )
+
+    mixer: str = "conv"
     img_size: int | tuple[int, int] = 224
     global_pool: Literal["avg", "max", ""] = "avg"
     embed_dim: tuple[int, ...] = (96, 192, 384, 768)
@@ -235,6 +268,12 @@ class HierarchicalV2MConfig(BackboneConfig):
         return self.global_pool
 
 
+def _alternatives(words: Iterable[str]) -> str:
+    """Words as a part of a sentence: ``a, b or c``."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 PLAIN = {
     "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=4, d_state=8),
     "v2m_micro": V2MConfig(
@@ -256,13 +295,13 @@ PLAIN = {
 
 HIERARCHICAL = {
     "v2m_lite_nano": HierarchicalV2MConfig(
-        mixer=Mixer.LIGHT, d_state=16, embed_dim=(32, 64, 96, 192), depths=(1, 1, 4, 1), mlp_ratio=3.0
+        mixer="light", d_state=16, embed_dim=(32, 64, 96, 192), depths=(1, 1, 4, 1), mlp_ratio=3.0
     ),
     "v2m_lite_tiny": HierarchicalV2MConfig(
-        mixer=Mixer.LIGHT, d_state=16, embed_dim=(32, 64, 128, 256), depths=(1, 1, 6, 2), mlp_ratio=3.0
+        mixer="light", d_state=16, embed_dim=(32, 64, 128, 256), depths=(1, 1, 6, 2), mlp_ratio=3.0
     ),
     "v2m_lite_small": HierarchicalV2MConfig(
-        mixer=Mixer.LIGHT, d_state=16, embed_dim=(32, 64, 192, 320), depths=(1, 1, 7, 2), mlp_ratio=3.0
+        mixer="light", d_state=16, embed_dim=(32, 64, 192, 320), depths=(1, 1, 7, 2), mlp_ratio=3.0
     ),
     "v2m_hierarchical_small": HierarchicalV2MConfig(depths=(2, 2, 8, 2), expand=1),
     "v2m_hierarchical_base": HierarchicalV2MConfig(depths=(2, 2, 15, 2), expand=2),

@@ -16,14 +16,18 @@ CONVENTION = (
 
 
 def count_flops(model: nn.Module, input_size: tuple[int, ...]) -> Flops:
-    """Count the operations of a model for one image.
+    """Count the operations of a model for one image, as ``CONVENTION`` says.
 
     Args:
         model: A model built on the meta device, where shapes are passed on and nothing is computed.
-        input_size: Channels, height and width of the image.
+        input_size: Channels, height and width of the image, in pixels.
+
+    Returns:
+        The operations of the layers and those of the scans.
     """
     found: list[Flops] = []
 
+    # PyTorch's counter has one sum for all. To keep scans apart, each formula notes its own and says 0.
     def collecting(formula: Formula) -> Any:
         def collect(*inputs: Any, **_: Any) -> int:
             found.append(formula(*inputs))

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H and W height and width of a map; maps are channel
 """
 
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from timm.layers import to_2tuple
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
-from v2m.layers import AttentionMixer, ConvV2MMixer, LightMixer, RasterMixer, Stack, V2MMlpBlock
+from v2m.layers import Stack, V2MMlpBlock
 from v2m.layers.common import cast_for
 from v2m.models.backbone import Backbone
-from v2m.models.config import HierarchicalV2MConfig, Mixer
+from v2m.models.config import HierarchicalV2MConfig
+from v2m.models.mixers import build_mixer
 
 
 class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
@@ -58,40 +60,20 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
             _Halve(config.in_chans, max(1, widths[0] // 2), nn.GELU()),
             _Halve(max(1, widths[0] // 2), widths[0]),
         )
-        rates = iter(torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").tolist())
+        rates = enumerate(self._drop_path_rates(sum(config.depths)))
         stages = []
         for i, (width, depth) in enumerate(zip(widths, config.depths, strict=True)):
+            is_last = i >= len(config.depths) - config.attention_stages
             modules: list[nn.Module] = [_Halve(widths[i - 1], width)] if i else []
-            modules += [
-                V2MMlpBlock(width, self._mixer(i), next(rates), config.mlp_ratio) for _ in range(depth)
-            ]
+            for index, rate in islice(rates, depth):
+                mixer = build_mixer(config, width, index, use_attention=is_last)
+                modules.append(V2MMlpBlock(width, mixer, rate, config.mlp_ratio))
             stages.append(Stack(*modules))
         self.stages = nn.Sequential(*stages)
         self.feature_info = [
             dict(module=f"stages.{i}", num_chs=width, reduction=4 * 2**i) for i, width in enumerate(widths)
         ]
         self._finish(nn.LayerNorm(widths[-1]), device, dtype)
-
-    def _mixer(self, stage: int) -> nn.Module:
-        c, width = self.config, self.config.embed_dim[stage]
-        if stage >= len(c.depths) - c.attention_stages:
-            return AttentionMixer(width)
-        if c.mixer is Mixer.LIGHT:
-            return LightMixer(width, c.d_state, c.expand, use_gate=False)
-        if c.mixer is Mixer.RASTER:
-            return RasterMixer(width, c.d_state, 4, c.expand, c.dt_rank)
-        return ConvV2MMixer(
-            width,
-            c.d_state,
-            c.expand,
-            c.dt_rank,
-            c.directions,
-            c.recurrence,
-            c.iterations,
-            use_gate=False,
-            use_norm=True,
-            use_axis_parameters=True,
-        )
 
     def _embed(self, x: Tensor) -> Tensor:
         return self._as_residual(self.stem(x.permute(0, 2, 3, 1)))

@@ -12,18 +12,10 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed_nhwc, to_2tuple
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
-from v2m.layers import (
-    AttentionMixer,
-    ConvPatchEmbed,
-    ConvV2MMixer,
-    LightMixer,
-    RasterMixer,
-    Stack,
-    V2MBlock,
-    V2MMixer,
-)
+from v2m.layers import ConvPatchEmbed, Stack, V2MBlock
 from v2m.models.backbone import Backbone
-from v2m.models.config import Mixer, V2MConfig
+from v2m.models.config import V2MConfig
+from v2m.models.mixers import build_mixer
 
 
 class V2M(Backbone[V2MConfig]):
@@ -83,47 +75,18 @@ class V2M(Backbone[V2MConfig]):
             self.cls_row = nn.Parameter(torch.empty(1, 1, width, config.embed_dim))
             self.cls_col = nn.Parameter(torch.empty(1, height, 1, config.embed_dim))
 
-        drop_path_rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()
-        self.blocks = Stack(
-            *(V2MBlock(config.embed_dim, self._mixer(i), rate) for i, rate in enumerate(drop_path_rates))
-        )
+        blocks = []
+        for i, rate in enumerate(self._drop_path_rates(config.depth)):
+            is_last = i >= config.depth - config.attention_blocks
+            mixer = build_mixer(config, config.embed_dim, i, use_attention=is_last)
+            blocks.append(V2MBlock(config.embed_dim, mixer, rate))
+        self.blocks = Stack(*blocks)
         reduction = max(to_2tuple(config.patch_size))
         self.feature_info = [
             dict(module=f"blocks.{i}", num_chs=config.embed_dim, reduction=reduction)
             for i in range(config.depth)
         ]
         self._finish(nn.RMSNorm(config.embed_dim, eps=1e-5), device, dtype)
-
-    def _mixer(self, index: int) -> nn.Module:
-        c = self.config
-        if index >= c.depth - c.attention_blocks:
-            return AttentionMixer(c.embed_dim)
-        if c.mixer is Mixer.LIGHT:
-            return LightMixer(c.embed_dim, c.d_state, c.expand)
-        if c.mixer is Mixer.RASTER:
-            return RasterMixer(c.embed_dim, c.d_state, c.d_conv, c.expand, c.dt_rank)
-        if c.has_conv2d:
-            return ConvV2MMixer(
-                c.embed_dim,
-                c.d_state,
-                c.expand,
-                c.dt_rank,
-                c.directions,
-                c.recurrence,
-                c.iterations,
-                single_gate=c.single_gate,
-            )
-        return V2MMixer(
-            c.embed_dim,
-            c.d_state,
-            c.d_conv,
-            c.expand,
-            c.dt_rank,
-            c.directions,
-            c.window,
-            is_first_local=index % 2 == 1,
-            single_gate=c.single_gate,
-        )
 
     def _grid_size(self) -> tuple[int, int]:
         return self.patch_embed.dynamic_feat_size(self.patch_embed.img_size)

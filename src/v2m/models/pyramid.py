@@ -27,8 +27,8 @@ class SimpleFeaturePyramid(nn.Module):
     Args:
         model: A plain model with square patches, of a power of two pixels up to 32.
         out_indices: Which of the four maps to return; negative ones count from the last.
-        out_map: Ignored; timm's feature classes take it.
-        output_fmt: Likewise.
+        out_map: Ignored; timm gives it to every feature class.
+        output_fmt: Ignored; maps are ``[B, channels, H, W]``.
 
     Raises:
         ValueError: the model is not plain, or its patches or ``out_indices`` do not fit.
@@ -54,9 +54,9 @@ class SimpleFeaturePyramid(nn.Module):
                 "up to 32 for both sides"
             )
         wanted = range(-out_indices, 0) if isinstance(out_indices, int) else out_indices
-        self.out_indices = tuple(range(4)[i] for i in wanted if -4 <= i < 4)
-        if len(self.out_indices) != len(tuple(wanted)):
+        if not all(-len(STRIDES) <= i < len(STRIDES) for i in wanted):
             raise ValueError(f"SimpleFeaturePyramid: out_indices is {out_indices!r}, expected some of 0 to 3")
+        self.out_indices = tuple(i % len(STRIDES) for i in wanted)  # negative ones from the end
         model.prune_intermediate_layers(1, prune_norm=False)
         self.model = model
         scales: list[nn.Module] = []
@@ -75,7 +75,12 @@ class SimpleFeaturePyramid(nn.Module):
 
 
 def _scale(channels: int, doublings: int) -> tuple[list[nn.Module], int]:
-    """Layers that double the sides of a map so often (or halve them), and the channels after them."""
+    """Layers that scale the sides of a map, and the channels after them.
+
+    Args:
+        channels: Channels of the map.
+        doublings: How often the sides are doubled; halved where it is negative.
+    """
     if doublings <= 0:
         return [nn.MaxPool2d(2, ceil_mode=True) for _ in range(-doublings)], channels
     layers: list[nn.Module] = []

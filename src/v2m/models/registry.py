@@ -1,23 +1,56 @@
 """Registration with timm: after ``import v2m``, ``timm.create_model`` knows these names."""
 
+from collections.abc import Callable
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor
 
 from v2m.models.config import HIERARCHICAL, PLAIN
 from v2m.models.convert import checkpoint_filter_fn
+from v2m.models.former_words import are_of_conv, todays_words
 from v2m.models.hierarchical import HierarchicalV2M
 from v2m.models.plain import V2M
 from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 
+MODELS = (*PLAIN, *HIERARCHICAL)
+"""Names of the models of this package, each family in order of size."""
 
-def _cfg(size: int, stride: int, crop_pct: float, first_conv: str = "patch_embed.proj") -> dict[str, Any]:
+ABOUT = dict(
+    v2m_nano="V2M for 8x8 to 64x64 images: depth 4, width 64, 2x2 patches.",
+    v2m_micro=(
+        "V2M for 28x28 to 128x128 images: depth 3, width 128, a convolutional stem for patches of 4x4."
+    ),
+    v2m_tiny_patch16_224="V2M-T of the paper: depth 24, width 192.",
+    v2m_tiny_local="V2M-T with local windows: two corners of every block scan windows of 7x7 cells.",
+    v2m_small_patch16_224="V2M-S of the paper: depth 24, width 384.",
+    v2m_small_local="V2M-S with local windows: two corners of every block scan windows of 7x7 cells.",
+    v2m_lite_nano="Light V2M for phones and CPUs: widths 32 to 192, depths 1-1-4-1.",
+    v2m_lite_tiny="Light V2M for phones and CPUs: widths 32 to 256, depths 1-1-6-2.",
+    v2m_lite_small="Light V2M for phones and CPUs: widths 32 to 320, depths 1-1-7-2.",
+    v2m_hierarchical_small="V2M-S* of the paper: widths 96 to 768, depths 2-2-8-2.",
+    v2m_hierarchical_base="V2M-B* of the paper: widths 96 to 768, depths 2-2-15-2, twice the inner channels.",
+)
+"""What each model is, in a line."""
+
+
+def _default_cfg(name: str) -> dict[str, Any]:
+    """Timm's default configuration of a model."""
+    if name in PLAIN:
+        config = PLAIN[name]
+        stride = max(to_2tuple(config.patch_size))
+        first_conv = "patch_embed.proj.0.conv" if config.conv_stem else "patch_embed.proj"
+        crop_pct = 1.0 if config.img_size == 32 else 0.875
+    else:
+        stride, first_conv, crop_pct = STRIDES[-1], "stem.0.conv", 0.9
+    height, width = to_2tuple((PLAIN | HIERARCHICAL)[name].img_size)
     return dict(
         url="",
         num_classes=1000,
-        input_size=(3, size, size),
-        pool_size=(size // stride, size // stride),
+        input_size=(3, height, width),
+        pool_size=(height // stride, width // stride),
         crop_pct=crop_pct,
         interpolation="bicubic",
         fixed_input_size=False,
@@ -31,14 +64,7 @@ def _cfg(size: int, stride: int, crop_pct: float, first_conv: str = "patch_embed
     )
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "v2m_nano.untrained": _cfg(32, 2, crop_pct=1.0),
-        "v2m_micro.untrained": _cfg(32, 4, crop_pct=1.0, first_conv="patch_embed.proj.0.conv"),
-    }
-    | {f"{name}.untrained": _cfg(224, 16, 0.875) for name in PLAIN if name not in ("v2m_nano", "v2m_micro")}
-    | {f"{name}.untrained": _cfg(224, 32, 0.9, first_conv="stem.0.conv") for name in HIERARCHICAL}
-)
+default_cfgs = generate_default_cfgs({f"{name}.untrained": _default_cfg(name) for name in MODELS})
 
 
 def _feature_cfg(kwargs: dict[str, Any], out_indices: int | tuple[int, ...]) -> dict[str, Any]:
@@ -56,96 +82,53 @@ def _last_maps(depth: object) -> int:
     return min(3, depth) if isinstance(depth, int) else 3
 
 
-def _create_plain(variant: str, pretrained: bool, **kwargs: Any) -> V2M:
+def _create_plain(name: str, pretrained: bool, **kwargs: Any) -> V2M:
     has_pyramid = kwargs.get("feature_cls") is SimpleFeaturePyramid
-    maps = len(STRIDES) if has_pyramid else _last_maps(kwargs.get("depth", PLAIN[variant].depth))
+    maps = len(STRIDES) if has_pyramid else _last_maps(kwargs.get("depth", PLAIN[name].depth))
     return build_model_with_cfg(
         V2M,
-        variant,
+        name,
         pretrained,
-        config=PLAIN[variant],
+        config=PLAIN[name],
         pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg=_feature_cfg(kwargs, maps),
         **kwargs,
     )
 
 
-@register_model
-def v2m_nano(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M for 8x8 to 64x64 images: depth 4, width 64, 2x2 patches."""
-    return _create_plain("v2m_nano", pretrained, **kwargs)
-
-
-@register_model
-def v2m_micro(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M for 28x28 to 128x128 images: depth 3, width 128, a convolutional stem for patches of 4x4."""
-    return _create_plain("v2m_micro", pretrained, **kwargs)
-
-
-@register_model
-def v2m_tiny_patch16_224(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M-T of the paper: depth 24, width 192."""
-    return _create_plain("v2m_tiny_patch16_224", pretrained, **kwargs)
-
-
-@register_model
-def v2m_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M-S of the paper: depth 24, width 384."""
-    return _create_plain("v2m_small_patch16_224", pretrained, **kwargs)
-
-
-@register_model
-def v2m_tiny_local(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M-T with local windows: two corners of every block scan windows of 7x7 cells."""
-    return _create_plain("v2m_tiny_local", pretrained, **kwargs)
-
-
-@register_model
-def v2m_small_local(pretrained: bool = False, **kwargs: Any) -> V2M:
-    """V2M-S with local windows: two corners of every block scan windows of 7x7 cells."""
-    return _create_plain("v2m_small_local", pretrained, **kwargs)
-
-
-def _create_hierarchical(variant: str, pretrained: bool, **kwargs: Any) -> HierarchicalV2M:
+def _create_hierarchical(name: str, pretrained: bool, **kwargs: Any) -> HierarchicalV2M:
     return build_model_with_cfg(
         HierarchicalV2M,
-        variant,
+        name,
         pretrained,
-        config=HIERARCHICAL[variant],
+        config=HIERARCHICAL[name],
+        pretrained_filter_fn=_check_mixer,
         feature_cfg=_feature_cfg(kwargs, (0, 1, 2, 3)),
         **kwargs,
     )
 
 
-@register_model
-def v2m_lite_nano(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """Light V2M for phones and CPUs: widths 32 to 192, depths 1-1-4-1."""
-    return _create_hierarchical("v2m_lite_nano", pretrained, **kwargs)
+def _check_mixer(state_dict: dict[str, Tensor], model: HierarchicalV2M) -> dict[str, Tensor]:
+    """Pass a state dict on, unless it is of what ``v2m`` was before and the model of what it is now."""
+    if model.config.mixer == "v2m" and are_of_conv(state_dict):
+        raise ValueError(
+            "HierarchicalV2M: mixer is 'v2m', but these weights are of the mixer 'conv', which was called "
+            "'v2m' before; give mixer='conv'"
+        )
+    return state_dict
 
 
-@register_model
-def v2m_lite_tiny(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """Light V2M for phones and CPUs: widths 32 to 256, depths 1-1-6-2."""
-    return _create_hierarchical("v2m_lite_tiny", pretrained, **kwargs)
+def _entry_point(name: str) -> Callable[..., V2M | HierarchicalV2M]:
+    """What timm calls to create a model."""
+
+    def create(pretrained: bool = False, **kwargs: Any) -> V2M | HierarchicalV2M:
+        build = _create_plain if name in PLAIN else _create_hierarchical
+        return build(name, pretrained, **todays_words(name, kwargs))
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = ABOUT[name]
+    return create
 
 
-@register_model
-def v2m_lite_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """Light V2M for phones and CPUs: widths 32 to 320, depths 1-1-7-2."""
-    return _create_hierarchical("v2m_lite_small", pretrained, **kwargs)
-
-
-@register_model
-def v2m_hierarchical_small(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """V2M-S* of the paper: widths 96 to 768, depths 2-2-8-2."""
-    return _create_hierarchical("v2m_hierarchical_small", pretrained, **kwargs)
-
-
-@register_model
-def v2m_hierarchical_base(pretrained: bool = False, **kwargs: Any) -> HierarchicalV2M:
-    """V2M-B* of the paper: widths 96 to 768, depths 2-2-15-2, twice the inner channels."""
-    return _create_hierarchical("v2m_hierarchical_base", pretrained, **kwargs)
-
-
-MODELS = (*PLAIN, *HIERARCHICAL)
-"""Names of the models of this package, each family in order of size."""
+for _name in MODELS:
+    register_model(_entry_point(_name))

@@ -8,8 +8,11 @@ from v2m.studies.study import Study, Variant
 from v2m.tasks.classification.config import ClassificationConfig, InputConfig
 from v2m.tasks.config import OptimizerConfig
 
-SMALL = dict(embed_dim=64, depth=2, directions="corners")
+SMALL_SHAPE: dict[str, Any] = dict(embed_dim=64, depth=2)
 """A small V2M: ``v2m_micro``, narrower, with two blocks."""
+
+SMALL = SMALL_SHAPE | dict(directions="corners")
+"""The same with the paper's directions."""
 
 VIT = dict(
     model="vit_tiny_patch16_224",
@@ -37,13 +40,17 @@ def _stages(about: str, **model_args: Any) -> Variant:
 CORNERS = Variant("the paper: four corners, rows then columns")
 ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_first")
 ONE_CORNER = _small("the top left corner only", directions="one_corner")
-CONV2D = _small("corners, one 3x3 convolution before all scans", conv2d=True)
+CONV2D = _small("corners, one 3x3 convolution before all scans", mixer="conv")
 ONE_GATE = _small("corners, gated once after both passes", single_gate=True)
-CONV2D_ONE_GATE = _small("one 3x3 convolution, gated once", conv2d=True, single_gate=True)
-EXACT = _small("one 3x3 convolution and the exact recurrence", recurrence="exact")
-UNCOUPLED = _small("exact, its states never exchanged", recurrence="iterative", iterations=0)
-RASTER = _small("one dimension: raster order, both ways", mixer="raster")
-LIGHT = _small("matrix products, one decay per head", mixer="light", d_state=16)
+CONV2D_ONE_GATE = _small("one 3x3 convolution, gated once", mixer="conv", single_gate=True)
+EXACT = _small("one 3x3 convolution and the exact recurrence", mixer="exact")
+UNCOUPLED = _small("exact, its states never exchanged", mixer="exact", sweeps=0)
+RASTER = Variant(
+    "one dimension: raster order, both ways", dict(model_args=SMALL_SHAPE | dict(mixer="raster"))
+)
+LIGHT = Variant(
+    "matrix products, one decay per head", dict(model_args=SMALL_SHAPE | dict(mixer="light", d_state=16))
+)
 ATTENTION = _small("attention in both blocks", attention_blocks=2)
 
 
@@ -108,7 +115,7 @@ STUDIES = {
             "released": _small("the authors' code, results out of place", directions="released"),
             "opposite-corners": _small("top left and bottom right", directions="opposite_corners"),
             **TOWARDS_EXACT,
-            "iterative": _small("exact, by two sweeps", recurrence="iterative", iterations=2),
+            "iterative": _small("exact, by two sweeps", mixer="exact", sweeps=2),
             "raster": RASTER,
             "light": LIGHT,
             "hybrid": _small("corners, attention in the second block", attention_blocks=1),
@@ -136,7 +143,7 @@ STUDIES = {
         ),
         variants={
             "corners": Variant("the paper's starred model, narrow"),
-            "exact": _stages("the exact recurrence", recurrence="exact"),
+            "exact": _stages("the exact recurrence", mixer="exact"),
             "raster": _stages("one dimension: raster order, both ways", mixer="raster"),
             "light": Variant("v2m_lite_nano: matrix products", dict(model="v2m_lite_nano", model_args={})),
             "hybrid": _stages("corners, attention in the last stage", attention_stages=1),

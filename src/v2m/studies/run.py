@@ -8,6 +8,7 @@ from typing import Any
 
 from v2m.engine.resolve import resolve
 from v2m.engine.run_folder import RunFolder
+from v2m.models.former_words import todays_words
 from v2m.recipes import starting_config
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, settings
@@ -71,6 +72,8 @@ class StudyRun:
             return
         # Half of a run with other settings would be neither the one nor the other.
         saved = self.folder.read_config()
+        if isinstance(saved.get("model_args"), dict):
+            saved["model_args"] = todays_words(str(saved.get("model")), saved["model_args"])
         for name, value in asked.items():
             before = _setting(saved, name)
             if name not in PLACES and before != value:

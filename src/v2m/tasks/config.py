@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
+from v2m.models.former_words import todays_words
 from v2m.system.caches import user_cache
 from v2m.tasks.saved_config import check_model_args
 
@@ -136,6 +137,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_model_args(self.model_args)
+        object.__setattr__(self, "model_args", todays_words(self.model, self.model_args))
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),

@@ -8,8 +8,9 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ from timm.models import split_model_name_tag
 from torch import Tensor, nn
 
 from v2m.models.bounds import check_finite
+from v2m.models.former_words import are_of_conv, needs_weights
 from v2m.system.errors import DataError, short
 from v2m.system.files import file_sha256, put_in_place, read_json
 from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
@@ -96,6 +98,12 @@ def read_folder(path: Path, prefix: str = "") -> ModelFolder:
             raise ValueError(f"it was changed since it was saved; {ACCEPT}")
     except ValueError as error:
         raise DataError(f"{where}: the model cannot be loaded ({CONFIG}: {short(error)})") from None
+    if needs_weights(saved.architecture, saved.model_args):
+        names: Collection[str] = ()
+        with suppress(*LOAD_ERRORS):  # what is wrong with the file is told where it is loaded
+            names = read_header(folder / WEIGHTS).is_float
+        if are_of_conv(names):
+            saved = replace(saved, model_args=saved.model_args | dict(mixer="conv"))
     return ModelFolder(folder, config, saved)
 
 
@@ -176,11 +184,11 @@ def load_classifier(folder: ModelFolder, prefix: str = "", **args: Any) -> nn.Mo
     Raises:
         DataError: it cannot be loaded; the message starts with ``prefix``.
     """
-    name = f"local-dir:{folder.path}"
+    name, own = f"local-dir:{folder.path}", folder.saved.model_args  # which timm reads in the words of before
     check_weights(folder, prefix)
-    check_size(folder, lambda: timm.create_model(name), prefix)
+    check_size(folder, lambda: timm.create_model(name, **own), prefix)
     with loading(folder, prefix):
-        model = timm.create_model(name, pretrained=True, **args)
+        model = timm.create_model(name, pretrained=True, **(own | args))
         check_finite(model.state_dict())
     return model.eval()
 

@@ -10,6 +10,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg
 
+from v2m.models.former_words import todays_words
 from v2m.system.files import check_plain
 from v2m.tasks.typed import LARGEST, brief, typed
 
@@ -20,7 +21,7 @@ SHA256 = "sha256"
 LARGEST_SIDE, LARGEST_RESIZED = 2**12, 2**13
 """Most pixels of the side of an image that a saved model may ask for, and of the image it is cut out of."""
 LARGEST_ARGUMENT, LONGEST_ARGUMENT = 2**16, 2**8
-MOST = dict(img_size=LARGEST_SIDE, num_classes=LARGEST, iterations=2**8)
+MOST = dict(img_size=LARGEST_SIDE, num_classes=LARGEST, sweeps=2**8)
 """The largest numbers of arguments of a model, where it is not ``LARGEST_ARGUMENT``."""
 
 _FACTORY = (timm.create_model, build_model_with_cfg)
@@ -105,7 +106,7 @@ class SavedConfig:
         architecture: timm's name of the model, or of the backbone.
         num_classes: Number of classes.
         pretrained_cfg: timm's settings, of images among others.
-        model_args: Arguments of the model.
+        model_args: Arguments of the model, in today's words.
         task: What the model is for.
         label_names: Names of the classes.
         backbone: How names of the backbone's weights begin.
@@ -127,6 +128,7 @@ class SavedConfig:
         if self.num_classes < 0:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 0")
         check_model_args(self.model_args)
+        object.__setattr__(self, "model_args", todays_words(self.architecture, self.model_args))
         for name, value in self.model_args.items():
             _check_numbers(f"model_args.{name}", value, MOST.get(name, LARGEST_ARGUMENT))
         count = self.model_args.get("num_classes", self.num_classes)

@@ -26,7 +26,7 @@ LARGE = ImageSpec((32, 64), 3, (0.3,) * 3, (0.4,) * 3, crop_pct=1.0, interpolati
 MODELS = {
     "plain": ("v2m_nano", SMALL | dict(directions="corners_rows_first"), COLOUR),
     "gray": ("v2m_nano", SMALL, GRAY),
-    "exact recurrence": ("v2m_nano", SMALL | dict(recurrence="exact", img_size=(12, 12)), COLOUR),
+    "exact recurrence": ("v2m_nano", SMALL | dict(mixer="exact", img_size=(12, 12)), COLOUR),
     "windows": ("v2m_tiny_local", SMALL | dict(patch_size=2, window=3), COLOUR),
     "hierarchical": ("v2m_hierarchical_small", STAGES, LARGE),
     "light": ("v2m_lite_nano", STAGES, LARGE),

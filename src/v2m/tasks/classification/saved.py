@@ -7,6 +7,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from v2m.data import ImageSpec
+from v2m.models.former_words import todays_words
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_classifier, loading, write_folder
 from v2m.tasks.saved_config import CLASSIFICATION
@@ -24,6 +25,7 @@ def save(model: nn.Module, evaluator: ClassificationEvaluator, path: Path) -> No
         save_for_hf(model, partial, model_config=names, safe_serialization=True, data_config=images)
         config = json.loads((partial / CONFIG).read_text())
         del config["model_args"]["num_classes"]
+        config["model_args"] = todays_words(config["architecture"], config["model_args"])
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     write_folder(path, write)

@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_plain, resolve_rank
+from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_plain
 from v2m.layers.directions import LEFT, RIGHT, Scan
-from v2m.layers.two_passes import causal_conv, decay_rates, reset_scan
+from v2m.layers.mixers.base import Mixer
+from v2m.layers.scan_parameters import decay_rates, reset_scan, resolve_rank
+from v2m.layers.two_passes import causal_conv
 from v2m.ops import selective_scan
 
 
 @register_notrace_module  # what it does depends on shapes and hooks
-class RasterMixer(nn.Module):
+class RasterMixer(Mixer):
     """Mix the tokens of a map as one line of cells, row after row, by a selective scan in each sense.
 
     Vision Mamba (arXiv:2401.09417, algorithm 1), with ``x, z = in_proj(input)`` and for either sense::
@@ -34,19 +36,14 @@ class RasterMixer(nn.Module):
     dtype of the parameters; the state and the decay are float32 at least in any case.
 
     Args:
-        dim: Channels C of input and output.
-        d_state: State size N of each channel.
-        d_conv: Length of the causal depthwise convolutions.
-        expand: Inner channels D as a multiple of ``dim``.
-        dt_rank: Rank R of the step size projection, or ``"auto"`` for ``ceil(dim / 16)``.
-
-    Raises:
-        ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
+        dim: See ``Mixer``, as for the other settings.
 
     Example:
         >>> RasterMixer(32)(torch.randn(2, 5, 7, 32)).shape
         torch.Size([2, 5, 7, 32])
     """
+
+    undecayed = ("A_log", "D", "A_b_log", "D_b")
 
     def __init__(
         self,
@@ -58,10 +55,8 @@ class RasterMixer(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes("RasterMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
-        rank = resolve_rank(dt_rank, dim)
-        check_sizes("RasterMixer", dt_rank=rank)
+        rank, inner = resolve_rank("RasterMixer", dim, dt_rank), expand * dim
         self.dim, self.d_state, self.d_conv, self.dt_rank = dim, d_state, d_conv, rank
-        inner = expand * dim
 
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner)

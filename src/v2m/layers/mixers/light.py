@@ -12,12 +12,14 @@ from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, cast_for, check_map, check_sizes
+from v2m.layers.mixers.base import Mixer
+from v2m.layers.scan_parameters import inverse_softplus, log_uniform_like
 
 DT_MIN, DT_MAX = 0.02, 0.5
 
 
 @register_notrace_module  # what it does depends on shapes
-class LightMixer(nn.Module):
+class LightMixer(Mixer):
     """Mix the tokens of a map along rows, then columns, both ways at once, by matrix products.
 
     State space duality (Mamba-2, arXiv:2405.21060, section 6) in two dimensions. With one rate A for all the
@@ -42,20 +44,17 @@ class LightMixer(nn.Module):
     dtype of the parameters, and in float32 at least.
 
     Args:
-        dim: Channels C of input and output.
+        dim: See ``Mixer``, as for all that is not described here.
         d_state: State size N, shared by the heads.
-        expand: Inner channels D as a multiple of ``dim``.
         head_dim: Channels P of a head, which share their steps and rate, a divisor of ``expand * dim``; None
             for 32, or for the largest power of two that divides it.
-        use_gate: Multiply by ``silu(z)``; without, ``in_proj`` is half as large.
-
-    Raises:
-        ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
 
     Example:
         >>> LightMixer(32)(torch.randn(2, 5, 7, 32)).shape
         torch.Size([2, 5, 7, 32])
     """
+
+    undecayed = ("A_log", "D")
 
     def __init__(
         self,
@@ -90,9 +89,9 @@ class LightMixer(nn.Module):
         """Initialise the passes to blurs: A = -1, D = 1, <B, C> about 1, steps log-uniform in 0.02..0.5."""
         self.A_log.zero_()
         self.D.fill_(1.0)
-        dt = torch.empty_like(self.A_log).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
+        steps = log_uniform_like(self.A_log, DT_MIN, DT_MAX)
         self.x_proj.bias.fill_(self.d_state**-0.5)
-        self.x_proj.bias[: len(dt)] = dt + torch.log(-torch.expm1(-dt))
+        self.x_proj.bias[: len(steps)] = inverse_softplus(steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""

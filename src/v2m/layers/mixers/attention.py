@@ -7,21 +7,19 @@ from timm.layers import Attention, register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import check_map, check_sizes
+from v2m.layers.mixers.base import Mixer
 
 
 @register_notrace_module  # what it does depends on shapes
-class AttentionMixer(nn.Module):
+class AttentionMixer(Mixer):
     """Mix the tokens of a map by multi-head self-attention (arXiv:2010.11929, equation 2), timm's.
 
     Every cell attends to every cell. Nothing tells where a cell lies: positions come from outside.
 
     Args:
-        dim: Channels C of input and output.
+        dim: See ``Mixer``.
         num_heads: Number of heads, a divisor of ``dim``; None for the divisor that gives heads of 32
             channels, or the next more.
-
-    Raises:
-        ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
 
     Example:
         >>> import torch
@@ -41,7 +39,7 @@ class AttentionMixer(nn.Module):
         self.attn = Attention(dim, num_heads, qkv_bias=True)
 
     @property
-    def out_proj(self) -> nn.Linear:
+    def out_proj(self) -> nn.Linear:  # type: ignore[override]
         """The last projection, as the other mixers call it."""
         return self.attn.proj
 

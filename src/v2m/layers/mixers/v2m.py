@@ -1,29 +1,32 @@
-"""The V2M token mixer.
+"""The paper's token mixer: rows then columns, from four corners.
 
 Shapes: B batch, H grid height, W grid width, C embedding, D = expand * C inner channels, N state size,
 R rank of the step size.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes, resolve_rank
+from v2m.layers.common import autocast_disabled, check_map, check_sizes
 from v2m.layers.directions import Directions, choose
+from v2m.layers.mixers.base import Mixer
+from v2m.layers.scan_parameters import resolve_rank
 from v2m.layers.two_passes import TwoPasses
 
 
 @register_notrace_module  # what it does depends on shapes and hooks
-class V2MMixer(TwoPasses):
+class V2MMixer(TwoPasses, Mixer):
     """Mix the tokens of a map by selective scans in two dimensions from four corners.
 
     V2M (arXiv:2410.10382, section 3.2), with ``x, z = in_proj(input)``: the two passes of ``TwoPasses``,
     gated by ``silu(z)``, along each of four paths; the output is ``out_proj(sum over the paths /
     sqrt(paths))``.
-    Parameter names and shapes are those of the released code.
+    Parameter names and shapes are those of the released code. That is why a mixer is the two passes itself,
+    not a module that holds them.
 
     With a ``window``, every other path is walked within windows of the grid, after LocalVim
     (arXiv:2403.09338), by passes that have parameters of their own (``local``).
@@ -32,20 +35,12 @@ class V2MMixer(TwoPasses):
     dtype of the parameters; the state and the decay are float32 at least in any case.
 
     Args:
-        dim: Channels C of input and output.
-        d_state: State size N of each channel.
-        d_conv: Length of the causal depthwise convolutions.
-        expand: Inner channels D as a multiple of ``dim``.
-        dt_rank: Rank R of the step size projection, or ``"auto"`` for ``ceil(dim / 16)``.
+        dim: See ``Mixer``, as for all that is not described here.
         directions: ``"corners"`` (the paper), ``"corners_rows_first"`` (cheaper, another function),
             ``"opposite_corners"`` (two), ``"one_corner"``, or ``"released"`` (the released code's numbers;
             square grids only).
         window: Height and width of the windows, in cells; None for none.
         is_first_local: Walk the first and third path within windows, not the second and fourth.
-        single_gate: Gate the sum over the paths once, not every pass.
-
-    Raises:
-        ValueError: an argument is out of range, or an input is not ``[B, H, W, C]``.
 
     Example:
         >>> import torch
@@ -66,9 +61,7 @@ class V2MMixer(TwoPasses):
         single_gate: bool = False,
     ) -> None:
         check_sizes("V2MMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
-        rank = resolve_rank(dt_rank, dim)
-        check_sizes("V2MMixer", dt_rank=rank)
-        inner = expand * dim
+        rank, inner = resolve_rank("V2MMixer", dim, dt_rank), expand * dim
         super().__init__(inner, d_state, d_conv, rank, single_gate)
         self.directions = choose("V2MMixer", "directions", directions, Directions)
         self.dim, self.window, self.is_first_local = dim, window, is_first_local
@@ -81,6 +74,11 @@ class V2MMixer(TwoPasses):
             self.local = TwoPasses(inner, d_state, d_conv, rank, single_gate)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.out_proj = nn.Linear(inner, dim, bias=False)
+
+    @classmethod
+    def settings_at(cls, index: int) -> dict[str, Any]:
+        """Blocks take turns, so that every path is walked within windows in every other block."""
+        return dict(is_first_local=index % 2 == 1)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
@@ -95,10 +93,13 @@ class V2MMixer(TwoPasses):
         with autocast_disabled(x.device):
             gate = F.silu(z)
             if self.window is None:
-                y = self.sum_over(paths, x, gate)
+                y = super().forward(paths, x, gate)
             else:
-                y = self.sum_over(paths[self.is_first_local :: 2], x, gate)
-                y = y + self.local(paths[not self.is_first_local :: 2], x, gate, self.window)
+                whole, local = paths[0::2], paths[1::2]
+                if self.is_first_local:
+                    whole, local = local, whole
+                y = super().forward(whole, x, gate)
+                y = y + self.local(local, x, gate, self.window)
         return self.out_proj(y / math.sqrt(len(paths)))
 
     def extra_repr(self) -> str:

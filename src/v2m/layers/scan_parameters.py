@@ -1,0 +1,57 @@
+"""The learned parameters of a selective scan: what they start from, and the decay rates they stand for.
+
+Shapes: D channels, N state size, R rank of the step size.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from v2m.layers.common import check_sizes
+
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
+
+
+def resolve_rank(owner: str, dim: int, dt_rank: int | Literal["auto"]) -> int:
+    """The rank R of a step size projection: ``ceil(dim / 16)`` for ``"auto"``.
+
+    Raises:
+        ValueError: ``dt_rank`` is no positive integer; the message starts with ``owner``.
+    """
+    rank = math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
+    check_sizes(owner, dt_rank=rank)
+    return rank
+
+
+@torch.no_grad()
+def reset_scan(A_log: Tensor, D: Tensor, dt_proj: nn.Linear) -> None:
+    """Set A to -1..-N, D to 1, and the step sizes to 0.001 to 0.1 cells, log-uniform.
+
+    Args:
+        A_log: Logarithm of the rates ``-A``, ``[D, N]``.
+        D: Skip, ``[D]``.
+        dt_proj: Projection of the step sizes from R to D channels, with a bias.
+    """
+    rank = dt_proj.in_features
+    A_log.copy_(torch.arange(1, A_log.shape[1] + 1).log().expand_as(A_log))
+    D.fill_(1.0)
+    nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
+    steps = log_uniform_like(D, DT_MIN, DT_MAX).clamp(min=DT_FLOOR)
+    dt_proj.bias.copy_(inverse_softplus(steps))
+
+
+def log_uniform_like(x: Tensor, low: float, high: float) -> Tensor:
+    """Random numbers of the shape of ``x`` whose logarithm is uniform between those of two bounds."""
+    return torch.empty_like(x).uniform_(math.log(low), math.log(high)).exp()
+
+
+def inverse_softplus(steps: Tensor) -> Tensor:
+    """What softplus maps to positive ``steps``: ``log(exp(steps) - 1)``, also exact where they are small."""
+    return steps + torch.log(-torch.expm1(-steps))
+
+
+def decay_rates(A_log: Tensor) -> Tensor:
+    """``A = -exp(A_log)``, in float32 at least."""
+    return -torch.exp(A_log if A_log.dtype == torch.float64 else A_log.float())
