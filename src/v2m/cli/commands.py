@@ -35,7 +35,6 @@ from v2m.pictures import plot_learning_curve, plot_refinement
 from v2m.system.files import read_names
 from v2m.system.names import shell_word
 from v2m.tasks import find_task
-from v2m.tasks.classification import Classification
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
@@ -58,8 +57,7 @@ def run_train(options: Any) -> int:
     task, view = find_task(config.task), VIEWS[config.task]
     title = f"{config.model} on {Path(config.data).resolve().name}"
     if options.resume is None and parallel.is_main():
-        distill = getattr(config, "distill", None)
-        note_unchecked(console(stderr=True), config.pretrained, distill.teacher if distill else None)
+        note_unchecked(console(stderr=True), *task.trained_models(config))
 
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(task.val_metrics))
@@ -73,11 +71,10 @@ def run_train(options: Any) -> int:
     view.print_scores(out, result.evaluation)
     print_unreadable(out, result.evaluation)
     view.draw(run.path, title, result.task.val_data, result.evaluation)
-    is_timm = task is Classification
     out.print()
     out.print(f"Everything is in {run.path}:")
     for name, meaning in (
-        (WEIGHTS, f"weights, with {CONFIG}" + (" in timm's hub format" if is_timm else "")),
+        (WEIGHTS, f"weights, with {CONFIG}" + (" in timm's hub format" if task.is_timm_format else "")),
         (f"{run.best.name}/", "the same of the best epoch"),
         (run.config.name, "the resolved configuration"),
         (run.metrics.name, "metrics of every epoch"),
@@ -92,7 +89,7 @@ def run_train(options: Any) -> int:
     out.print("Try next:")
     out.print(f"  {_program('v2m')} eval {shell_word(str(run.path))}")
     out.print(f"  {_program('v2m')} predict {shell_word(str(run.path))} IMAGE_OR_FOLDER")
-    if is_timm:
+    if task.is_timm_format:
         load = f"import timm, v2m; timm.create_model({f'local-dir:{run.path}'!r}, pretrained=True)"
         quoted = shell_word(load) if re.search(r'["$`\\!]', load) else f'"{load}"'
         out.print(f"  {_program('python')} -c {quoted}")

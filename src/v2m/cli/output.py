@@ -71,7 +71,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
-def note_unchecked(errors: Console, *models: str | None) -> None:
+def note_unchecked(errors: Console, *models: str) -> None:
     """Tell of models that cannot be compared with what was saved: of timm, or of before there were sums.
 
     Args:
@@ -80,10 +80,10 @@ def note_unchecked(errors: Console, *models: str | None) -> None:
     """
     for model in models:
         try:
-            folder = read_folder(Path(model or ""))
+            folder = read_folder(Path(model))
         except (DataError, OSError):
             continue  # which is told where it is loaded
-        note_if_unchecked(errors, model or "", folder)
+        note_if_unchecked(errors, model, folder)
 
 
 def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:

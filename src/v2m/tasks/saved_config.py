@@ -1,4 +1,4 @@
-"""What ``config.json`` of a saved model says, checked: nothing of it is taken as it is."""
+"""The content of ``config.json`` of a saved model, checked before anything is built from it."""
 
 import inspect
 from collections import Counter

@@ -20,7 +20,7 @@ E = TypeVar("E", bound=Evaluator)
 
 
 class Metric(NamedTuple):
-    """A share in ``metrics.jsonl``: its name there without ``train_`` or ``val_``, and one for people."""
+    """A share that is measured: its key in ``metrics.jsonl``, less ``train_`` or ``val_``, and its label."""
 
     key: str
     label: str
@@ -76,6 +76,7 @@ class Task(ABC, Generic[C]):
             weights are the best.
         eval_parts: Images of an evaluation batch, as a multiple of those in a part of a training step.
             Evaluation keeps no gradients, so that more images may fit.
+        is_timm_format: Whether timm can load what is saved (its hub format).
     """
 
     name: ClassVar[str]
@@ -85,6 +86,7 @@ class Task(ABC, Generic[C]):
     train_metric: ClassVar[Metric | None] = None
     val_metrics: ClassVar[tuple[Metric, ...]]
     eval_parts: ClassVar[int] = 1
+    is_timm_format: ClassVar[bool] = False
 
     classes: list[str]
     train_data: Images
@@ -112,6 +114,11 @@ class Task(ABC, Generic[C]):
         cls.check_installed()
         args = resolve_model_args(config.model, config.model_args, config.pretrained)
         return cls.resolve_settings(replace(config, model_args=args))
+
+    @staticmethod
+    def trained_models(config: TrainConfig) -> list[str]:
+        """The trained models that a run reads: folders, or names of others."""
+        return [config.pretrained] if config.pretrained else []
 
     @classmethod
     @abstractmethod
@@ -188,9 +195,14 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def build(self, pretrained: str | None) -> nn.Module:
-        """The model to train, new or from trained weights.
+        """The model to train, with timm's ``set_grad_checkpointing``, ``group_matcher``, ``no_weight_decay``.
 
-        Its ``set_grad_checkpointing``, ``group_matcher`` and ``no_weight_decay`` are those of timm's models.
+        Args:
+            pretrained: Weights to start from: a folder with a model, or the weights file in one; ``timm`` for
+                those that timm has; None for new ones.
+
+        Raises:
+            ValueError: the model cannot be built, or the weights cannot be had or do not fit.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Plain data that a file holds, as dataclasses: every value is seen to have the type of its field."""
+"""Plain data of a file as dataclasses: every value must have the type of its field."""
 
 import dataclasses
 import types

@@ -1,4 +1,4 @@
-"""What a file of weights holds, before any of it is loaded."""
+"""The header of a file of weights, which tells what is in it before any of it is loaded."""
 
 from math import prod
 from pathlib import Path

@@ -19,7 +19,7 @@ from v2m.tasks.timm_models import TIMM, has_timm_weights, image_args, model_defa
 
 
 def build(config: ClassificationConfig, num_classes: int, pretrained: str | None = None) -> nn.Module:
-    """The classifier of a run (resolved), new or from trained weights; see ``build_classifier``."""
+    """The classifier of a run (resolved); see ``Task.build``."""
     spec = image_spec(config.input, model_defaults(config.model))
     return build_classifier(config.model, config.model_args, num_classes, spec, pretrained)
 

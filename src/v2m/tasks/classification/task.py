@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 from timm.data import Mixup
 from timm.task import TrainingTask
@@ -18,6 +17,7 @@ from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.loss import build_mixup, build_task
 from v2m.tasks.classification.model import build
 from v2m.tasks.classification.saved import load, save
+from v2m.tasks.config import TrainConfig
 from v2m.tasks.model_folder import ModelFolder
 from v2m.tasks.saved_config import CLASSIFICATION
 from v2m.tasks.task import Metric, SavedModel, Task
@@ -32,7 +32,8 @@ class Classification(Task[ClassificationConfig]):
     least_classes = 2
     train_metric = Metric("top1", "accuracy")
     val_metrics = (Metric("top1", "accuracy"),)
-    eval_parts: ClassVar[int] = 4
+    eval_parts = 4
+    is_timm_format = True
 
     train_data: LabelledImages
     val_data: LabelledImages
@@ -50,8 +51,15 @@ class Classification(Task[ClassificationConfig]):
             augment=resolve_augment(config.augment, config.data),
             input=resolve_input(config.input, config.data, model_defaults(config.model)),
         )
-        image_spec(config.input, model_defaults(config.model))  # refuses images that cannot be read
+        image_spec(config.input, model_defaults(config.model))  # an error now, not once the data are open
         return config
+
+    @staticmethod
+    def trained_models(config: TrainConfig) -> list[str]:
+        """The trained models that a run reads, its teacher among them."""
+        assert isinstance(config, ClassificationConfig)
+        teacher = [config.distill.teacher] if config.distill.teacher else []
+        return Task.trained_models(config) + teacher
 
     @cached_property
     def _spec(self) -> ImageSpec:

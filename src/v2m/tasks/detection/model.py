@@ -50,16 +50,7 @@ class Detections(NamedTuple):
 
 
 def build(config: DetectionConfig, num_classes: int, pretrained: str | None = None) -> "Detector":
-    """The detector of a run (resolved), new or from trained weights.
-
-    Args:
-        config: The run.
-        num_classes: Number of classes.
-        pretrained: A run of any task with the same backbone; ``timm`` for the weights that timm has of it.
-
-    Raises:
-        ValueError: the backbone cannot be had, or the weights do not fit.
-    """
+    """The detector of a run (resolved); see ``Task.build``."""
     model = Detector(
         config.model,
         config.model_args,

@@ -31,16 +31,7 @@ def check_installed() -> None:
 
 
 def build(config: SegmentationConfig, num_classes: int, pretrained: str | None = None) -> "Segmenter":
-    """The model of a run (resolved), new or from trained weights.
-
-    Args:
-        config: The run.
-        num_classes: Number of classes.
-        pretrained: A run of any task with the same backbone; ``timm`` for the weights that timm has of it.
-
-    Raises:
-        ValueError: the backbone cannot be had, or the weights do not fit.
-    """
+    """The model of a run (resolved); see ``Task.build``."""
     model = Segmenter(
         config.model,
         config.model_args,
