@@ -80,6 +80,14 @@ class V2MMixer(TwoPasses, Mixer):
         """Blocks take turns, so that every path is walked within windows in every other block."""
         return dict(is_first_local=index % 2 == 1)
 
+    def reset_scan_parameters(self) -> None:
+        """Initialise rates, skips and step sizes of all passes, those within windows included."""
+        super().reset_scan_parameters()
+        # A child exists only with a window, and not yet when the base class's constructor calls this.
+        for child in self.children():
+            if isinstance(child, TwoPasses):
+                child.reset_scan_parameters()
+
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("V2MMixer", x, self.dim)
