@@ -83,6 +83,29 @@ def test_what_a_variant_says_is_kept_as_far_as_the_mixer_has_it(name, given, exp
             "single_gate is True, expected False with use_gate",
         ),
         ("v2m_hierarchical_small", dict(mixer="v2m", directions="released"), "which plain models alone have"),
+        ("v2m_nano", dict(mixer="ssm"), "mixer is 'ssm', expected one of 'v2m', 'conv', 'exact'"),
+        (
+            "v2m_nano",
+            dict(mixer="exact", sweeps="three"),
+            "sweeps is 'three', expected an integer from 0 or None",
+        ),
+        ("v2m_nano", dict(dt_rank="aut"), "dt_rank is 'aut', expected a positive integer or 'auto'"),
+        ("v2m_nano", dict(window="7"), "window is '7', expected a positive integer or None"),
+        (
+            "v2m_nano",
+            dict(window=7, directions="one_corner"),
+            "'corners', .* and 'opposite_corners' go with windows",
+        ),
+        (
+            "v2m_hierarchical_small",
+            dict(single_gate=True),
+            "as hierarchical models have it: there is no gate",
+        ),
+        (
+            "v2m_nano",
+            dict(mixer="light", head_dim=8),
+            "no argument 'head_dim': it is of the mixers' classes alone",
+        ),
     ],
 )
 def test_what_the_user_says_has_to_fit(name, given, message):
