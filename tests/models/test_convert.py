@@ -154,6 +154,7 @@ UNREADABLE = {
     "text": (lambda path: path.write_text("hello world\n"), "not a checkpoint"),
     "html": (lambda path: path.write_text("<!doctype html>\n<p>404</p>\n"), "not a checkpoint"),
     "zip": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)), "not a checkpoint"),
+    "empty archive": (lambda path: zipfile.ZipFile(path, "w").close(), "not a checkpoint"),
     "tensor": (save(torch.ones(3)), "holds no V2M"),
     "list": (save([1, 2]), "holds no V2M"),
     "other model": (save({"model": {"fc.weight": torch.ones(2, 2)}}), "holds no V2M"),

@@ -1,10 +1,12 @@
 """Settings belong to their mixer, in both families."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from timm.models import save_for_hf
 
 import v2m
@@ -25,6 +27,24 @@ def test_another_mixer_is_all_that_has_to_be_said(name, mixer):
     own = MIXERS[mixer].settings()
     for setting in ("d_state", "d_conv", "expand", "dt_rank", "directions", "single_gate"):
         assert (getattr(model.config, setting) is not None) == (setting in own), setting
+
+
+@pytest.mark.parametrize(("name", "mixer"), PAIRS)
+def test_init_weights_sets_all_of_a_model_that_was_built_on_the_meta_device(name, mixer):
+    shallow = dict(depth=2) if name in PLAIN else dict(depths=(1, 1, 1, 1))
+    with torch.device("meta"):
+        model = v2m.create_model(name, mixer=mixer, num_classes=3, **shallow)
+    model.to_empty(device="cpu")
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    for tensor in tensors.values():
+        tensor.data.fill_(math.nan if tensor.is_floating_point() else -1)
+    model.init_weights()
+    for key, tensor in tensors.items():
+        assert tensor.isfinite().all(), key
+        assert tensor.is_floating_point() or (tensor >= 0).all(), key
+        if ".dt_proj" in key and key.endswith(".bias"):
+            steps = F.softplus(tensor.detach())
+            assert 0.999e-3 < steps.min() < steps.max() < 0.1001, key
 
 
 @pytest.mark.parametrize(
@@ -63,6 +83,29 @@ def test_what_a_variant_says_is_kept_as_far_as_the_mixer_has_it(name, given, exp
             "single_gate is True, expected False with use_gate",
         ),
         ("v2m_hierarchical_small", dict(mixer="v2m", directions="released"), "which plain models alone have"),
+        ("v2m_nano", dict(mixer="ssm"), "mixer is 'ssm', expected one of 'v2m', 'conv', 'exact'"),
+        (
+            "v2m_nano",
+            dict(mixer="exact", sweeps="three"),
+            "sweeps is 'three', expected an integer from 0 or None",
+        ),
+        ("v2m_nano", dict(dt_rank="aut"), "dt_rank is 'aut', expected a positive integer or 'auto'"),
+        ("v2m_nano", dict(window="7"), "window is '7', expected a positive integer or None"),
+        (
+            "v2m_nano",
+            dict(window=7, directions="one_corner"),
+            "'corners', .* and 'opposite_corners' go with windows",
+        ),
+        (
+            "v2m_hierarchical_small",
+            dict(single_gate=True),
+            "as hierarchical models have it: there is no gate",
+        ),
+        (
+            "v2m_nano",
+            dict(mixer="light", head_dim=8),
+            "no argument 'head_dim': it is of the mixers' classes alone",
+        ),
     ],
 )
 def test_what_the_user_says_has_to_fit(name, given, message):

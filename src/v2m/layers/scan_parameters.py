@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from v2m.layers.common import check_sizes
+from v2m.layers.common import is_size
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
@@ -18,10 +18,11 @@ def resolve_rank(owner: str, dim: int, dt_rank: int | Literal["auto"]) -> int:
     """The rank R of a step size projection: ``ceil(dim / 16)`` for ``"auto"``.
 
     Raises:
-        ValueError: ``dt_rank`` is no positive integer; the message starts with ``owner``.
+        ValueError: ``dt_rank`` is neither ``"auto"`` nor a positive integer.
     """
     rank = math.ceil(dim / 16) if dt_rank == "auto" else dt_rank
-    check_sizes(owner, dt_rank=rank)
+    if not is_size(rank):
+        raise ValueError(f"{owner}: dt_rank is {rank!r}, expected a positive integer or 'auto'")
     return rank
 
 

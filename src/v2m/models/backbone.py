@@ -13,7 +13,7 @@ from timm.layers import lecun_normal_, trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from v2m.layers import Mixer, Stack
+from v2m.layers import MIXERS, Mixer, Stack
 from v2m.layers.common import cast_for
 from v2m.models.config import HierarchicalV2MConfig, V2MConfig
 from v2m.models.former_words import FORMER_WORDS
@@ -248,7 +248,12 @@ def _check_names(owner: str, config: V2MConfig | HierarchicalV2MConfig, override
     for name in overrides:
         if name in FORMER_WORDS:
             raise TypeError(f"{owner}: no argument {name!r}, it is {FORMER_WORDS[name]} now")
-        if name not in known:
-            names = nearest(name, known)
-            hint = f"the nearest is {names[0]!r}" if names else f"expected one of {', '.join(known)}"
-            raise TypeError(f"{owner}: no argument {name!r}, {hint}")
+        if name in known:
+            continue
+        if any(name in kind.settings() for kind in MIXERS.values()):
+            raise TypeError(
+                f"{owner}: no argument {name!r}: it is of the mixers' classes alone, not of models"
+            )
+        names = nearest(name, known)
+        hint = f"the nearest is {names[0]!r}" if names else f"expected one of {', '.join(known)}"
+        raise TypeError(f"{owner}: no argument {name!r}, {hint}")

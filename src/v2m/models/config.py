@@ -12,7 +12,7 @@ GlobalPool = Literal["avg", "max", "token", ""]
 Config = TypeVar("Config", bound="BackboneConfig")
 
 LEAST = dict(d_state=1, expand=1, sweeps=0)
-"""The smallest values of settings of mixers that are numbers."""
+"""The smallest values of settings of mixers that are integers, each None where nobody says it."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class BackboneConfig:
             raise ValueError(f"{self._name}: mixer is {self.mixer!r}, expected one of {names}")
         if self.directions is not None:
             self._set("directions", choose(self._name, "directions", self.directions, Directions))
-        self._check_integers(in_chans=1, num_classes=0)
-        self._check_integers(**{name: LEAST[name] for name in LEAST if getattr(self, name) is not None})
+        self._check_integers(in_chans=1, num_classes=0, **LEAST)
         for name in ("drop_rate", "drop_path_rate"):
             rate = getattr(self, name)
             if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
@@ -135,9 +134,10 @@ class BackboneConfig:
 
     def _check_integers(self, **least: int) -> None:
         for name, smallest in least.items():
-            value = getattr(self, name)
-            if not is_size(value, smallest):
-                raise ValueError(f"{self._name}: {name} is {value!r}, expected an integer from {smallest}")
+            value, is_optional = getattr(self, name), name in LEAST
+            if not is_size(value, smallest) and not (is_optional and value is None):
+                expected = f"an integer from {smallest}" + (" or None" if is_optional else "")
+                raise ValueError(f"{self._name}: {name} is {value!r}, expected {expected}")
 
     def _check_booleans(self, *names: str) -> None:
         for name in names:

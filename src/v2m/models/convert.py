@@ -15,6 +15,7 @@ from torch import Tensor
 from v2m.models.bounds import Contents, check_finite
 from v2m.models.config import PLAIN, V2MConfig
 from v2m.models.plain import V2M, resized
+from v2m.system.archives import check_stored
 from v2m.system.errors import short
 
 _OURS = re.compile(r"(module\.)?blocks\.")
@@ -88,18 +89,17 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
 
 
 def _check_file(path: pathlib.Path) -> None:
-    """See that a checkpoint is a file, and as large as what is in it."""
+    """See that a checkpoint is a regular file, and that reading it takes no more memory than it has bytes."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no regular file, expected a checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return  # PyTorch says what is wrong with it
-    if size > path.stat().st_size:
+        check_stored(path)
+    except (OSError, RuntimeError, zipfile.BadZipFile):
+        return  # of the older format, which is no archive, or broken: PyTorch says what is wrong with it
+    except ValueError as error:
         raise ValueError(
-            f"{path}: holds {size:,} bytes, more than the file has, expected a checkpoint of PyTorch"
-        )
+            f"{path}: holds data that may grow to more than the file has ({short(error)})"
+        ) from None
 
 
 def _is_plain(value: Any) -> bool:

@@ -26,7 +26,9 @@ def check_stored(path: Path) -> None:
         size = file.seek(0, os.SEEK_END)
         if not is_plain or sum(item.file_size for item in items) > size:
             raise ValueError("compressed, expected a file as torch.save writes it")
-        if min(item.header_offset for item in items):  # readers may differ about what such a file holds
+        if min(
+            (item.header_offset for item in items), default=0
+        ):  # readers may differ about what such a file holds
             raise ValueError("something is before the archive")
         for item in items:
             if item.filename.lower().endswith(".pkl"):

@@ -42,7 +42,10 @@ class SharedConvMixer(ConvThenScans):
         single_gate: bool = False,
     ) -> None:
         if single_gate and not use_gate:
-            raise ValueError("SharedConvMixer: single_gate is True, expected False with use_gate=False")
+            raise ValueError(
+                "SharedConvMixer: single_gate is True, expected False with use_gate=False, as hierarchical "
+                "models have it: there is no gate"
+            )
 
         def scan(channels: int, rank: int) -> TwoPasses:
             return TwoPasses(channels, d_state, 0, rank, single_gate)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
-from v2m.layers.common import autocast_disabled, check_map, check_sizes
+from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_size
 from v2m.layers.directions import Directions, choose
 from v2m.layers.mixers.base import Mixer
 from v2m.layers.scan_parameters import resolve_rank
@@ -23,10 +23,9 @@ class V2MMixer(TwoPasses, Mixer):
     """Mix the tokens of a map by selective scans in two dimensions from four corners.
 
     V2M (arXiv:2410.10382, section 3.2), with ``x, z = in_proj(input)``: the two passes of ``TwoPasses``,
-    gated by ``silu(z)``, along each of four paths; the output is ``out_proj(sum over the paths /
-    sqrt(paths))``.
-    Parameter names and shapes are those of the released code. That is why a mixer is the two passes itself,
-    not a module that holds them.
+    gated by ``silu(z)``, along each of four paths. The output is ``out_proj(sum / sqrt(number of paths))``,
+    of the sum over the paths. Parameter names and shapes are those of the released code. That is why the
+    mixer inherits from ``TwoPasses`` and does not hold one.
 
     With a ``window``, every other path is walked within windows of the grid, after LocalVim
     (arXiv:2403.09338), by passes that have parameters of their own (``local``).
@@ -66,10 +65,13 @@ class V2MMixer(TwoPasses, Mixer):
         self.directions = choose("V2MMixer", "directions", directions, Directions)
         self.dim, self.window, self.is_first_local = dim, window, is_first_local
         if window is not None:
-            check_sizes("V2MMixer", window=window)
+            if not is_size(window):
+                raise ValueError(f"V2MMixer: window is {window!r}, expected a positive integer or None")
+            # One path leaves none to walk within windows; the released code's turns fit whole maps alone.
             if len(self.directions.paths) < 2 or self.directions is Directions.RELEASED:
                 raise ValueError(
-                    f"V2MMixer: window is {window}, expected None with directions={self.directions.value!r}"
+                    f"V2MMixer: window is {window}, expected None with directions={self.directions.value!r}; "
+                    "'corners', 'corners_rows_first' and 'opposite_corners' go with windows"
                 )
             self.local = TwoPasses(inner, d_state, d_conv, rank, single_gate)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
@@ -79,6 +81,14 @@ class V2MMixer(TwoPasses, Mixer):
     def settings_at(cls, index: int) -> dict[str, Any]:
         """Blocks take turns, so that every path is walked within windows in every other block."""
         return dict(is_first_local=index % 2 == 1)
+
+    def reset_scan_parameters(self) -> None:
+        """Initialise rates, skips and step sizes of all passes, those within windows included."""
+        super().reset_scan_parameters()
+        # A child exists only with a window, and not yet when the base class's constructor calls this.
+        for child in self.children():
+            if isinstance(child, TwoPasses):
+                child.reset_scan_parameters()
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
@@ -90,16 +100,19 @@ class V2MMixer(TwoPasses, Mixer):
                 "directions='released'; the other directions take any grid"
             )
         x, z = self.in_proj(x).to(self.A_log.dtype).chunk(2, dim=-1)
+        # Rounding errors of a low precision would add up along the scans, so these keep the parameters' own.
         with autocast_disabled(x.device):
             gate = F.silu(z)
             if self.window is None:
                 y = super().forward(paths, x, gate)
             else:
+                # Blocks take turns: a path walked within windows here is walked over the whole map next.
                 whole, local = paths[0::2], paths[1::2]
                 if self.is_first_local:
                     whole, local = local, whole
                 y = super().forward(whole, x, gate)
                 y = y + self.local(local, x, gate, self.window)
+        # A sum of n uncorrelated paths, divided by sqrt(n), has the variance of one.
         return self.out_proj(y / math.sqrt(len(paths)))
 
     def extra_repr(self) -> str:
