@@ -1,7 +1,7 @@
 """Arrays of a ``.npz`` file that a stranger may have written.
 
-``numpy.load`` would do for files of our own. It believes the size that a header gives, and inflates whatever is
-there.
+``numpy.load`` would do for files of our own. It believes the size that a header gives, and inflates all that
+is there.
 """
 
 import zipfile

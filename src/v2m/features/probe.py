@@ -27,7 +27,7 @@ NUMBERS_AT_ONCE = 2**26
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of images whose class has the best score, or one of the best five (of all, if these are fewer)."""
+    """Shares of images whose class has the best score, or one of the best five (or of all, if fewer)."""
 
     top1: float
     top5: float
