@@ -181,7 +181,7 @@ def mamba_reference(scan: ScanCase) -> Tensor:
 def mambapy_scan(scan: ScanCase) -> Tensor:
     """The parallel scan of the package mambapy: lines ``[M, L, D]``."""
     s = scan.arguments
-    # It knows no constant B or C, no skip and no gate: those are added around it.
+    # It is the recurrence alone: what enters and leaves the states is around it.
     pscan = import_module("mambapy.pscan").pscan
     x = s.u.float()
     dt = F.softplus(s.delta.float() + s.delta_bias)

@@ -53,7 +53,7 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
     finally:
         os.chdir(folder)
         signal.signal(signal.SIGINT, handler)
-    # With our end of it closed, a process that is killed closes the last one, and receiving ends.
+    # The process has the only copy now: if it is killed, the pipe closes, and receiving ends.
     sender.close()
     try:
         result = receiver.recv()
