@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from v2m.benchmark import operators
-from v2m.benchmark.competitors import COMPETITORS, Competitor, choose, our_scan, to_lines, to_map
+from v2m.benchmark.competitors import COMPETITORS, Competitor, find_competitors, our_scan, to_lines, to_map
 from v2m.benchmark.operators import MODES, OperatorRow, Workload, bench_operators, build_call, panels
 from v2m.benchmark.timing import Timing
 
 CPU = torch.device("cpu")
 SMALL = Workload(grid=3, batch_size=2, channels=4, states=2, dtype=torch.float32, device=CPU)
 # The compiled loop is the lean loop, and takes 20 s to compile.
-HERE = [name for name in choose([], CPU) if name != "compiled_loop"]
+HERE = [name for name in find_competitors([], CPU) if name != "compiled_loop"]
 
 
 def bench(names, workload=SMALL):
@@ -109,21 +109,21 @@ def test_lines_are_in_the_order_of_the_scan_and_come_back(scan):
 
 
 def test_choosing_competitors():
-    assert choose([], CPU)[0] == "ours"
-    assert "mamba_ssm" not in choose([], CPU)
-    assert choose(["lean_loop", "ours", "lean_loop"], CPU) == ["lean_loop", "ours"]
+    assert find_competitors([], CPU)[0] == "ours"
+    assert "mamba_ssm" not in find_competitors([], CPU)
+    assert find_competitors(["lean_loop", "ours", "lean_loop"], CPU) == ["lean_loop", "ours"]
     with pytest.raises(ValueError, match="'lean_lop' is unknown, nearest: lean_loop"):
-        choose(["lean_lop"], CPU)
+        find_competitors(["lean_lop"], CPU)
     with pytest.raises(ValueError, match="mamba_ssm needs a CUDA GPU"):
-        choose(["mamba_ssm"], CPU)
+        find_competitors(["mamba_ssm"], CPU)
 
 
 def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
     missing = Competitor(our_scan, package="no_such_package")
     monkeypatch.setitem(COMPETITORS, "other", missing)
-    assert "other" not in choose([], CPU)
+    assert "other" not in find_competitors([], CPU)
     with pytest.raises(ValueError, match="other needs the package no_such_package"):
-        choose(["other"], CPU)
+        find_competitors(["other"], CPU)
 
 
 def test_memory_is_measured_of_what_is_timed(monkeypatch):

@@ -1,6 +1,7 @@
 """Ways to compute a selective scan: ours, plain PyTorch, and other packages.
 
-Shapes: B batch, H and W the grid; or L cells of a line, M lines; D channels, N state size.
+Shapes: B batch, H and W the grid; or L cells of a line, M lines; D channels, N state size. A scan of a map is
+one of M = B x (the other side of the grid) independent lines, which is what other packages take.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ class ScanCase:
 
     def forward_backward(self, function: Callable[["ScanCase"], Tensor]) -> dict[str, Tensor]:
         """The output ``y`` of a function of this scan, and the gradients of its arguments by name."""
+        # autograd.grad writes to no leaf: calls that are timed add nothing to gradients of the call before.
         present = self.arguments.present()
         y = function(self)
         grads = torch.autograd.grad(y, list(present.values()), self.grad)
@@ -70,8 +72,9 @@ class Competitor:
     """A way to compute a scan.
 
     Attributes:
-        function: Takes a scan in this competitor's layout, and gives the output in it.
-        order: Which of cell, line and channel (0, 1, 2) each dimension of that layout is; None for maps.
+        function: Computes a scan that is in this competitor's layout; the output is in the same layout.
+        order: The layout: for each of its dimensions, whether it is cell (0), line (1) or channel (2). None
+            for maps.
         package: What must be installed for it.
         needs_gpu: It runs on CUDA GPUs only.
     """
@@ -101,6 +104,7 @@ class Competitor:
         """Results in this competitor's layout as the maps that they are for ``scan``."""
         if self.order is None:
             return results
+        # Only maps were laid out: gradients of A, D and delta_bias have their shapes already.
         inverse = [self.order.index(i) for i in range(3)]
         return {k: to_map(x.permute(inverse), scan) if x.ndim == 3 else x for k, x in results.items()}
 
@@ -121,17 +125,18 @@ def to_map(lines: Tensor, scan: ScanCase) -> Tensor:
 
 
 def lean_loop(scan: ScanCase) -> Tensor:
-    """The leanest loop in PyTorch: lines ``[L, M, D]``, unbound once, one fused update per step."""
+    """The leanest loop in plain PyTorch: lines ``[L, M, D]``, one fused update per step."""
     return _lean_loop(scan.arguments)
 
 
 def compiled_loop(scan: ScanCase) -> Tensor:
-    """``lean_loop`` by ``torch.compile``, which unrolls it: a graph for each length."""
+    """``lean_loop`` through ``torch.compile``, which unrolls it: every length L has a graph of its own."""
     return _compiled_lean_loop()(scan.arguments)
 
 
 @cache
 def _compiled_lean_loop() -> Callable[[Arguments], Tensor]:
+    # Kept, since what torch.compile returns remembers its graphs; made late, since it is slow to import.
     return torch.compile(_lean_loop, dynamic=False)
 
 
@@ -152,9 +157,10 @@ def _lean_loop(s: Arguments) -> Tensor:
 
 
 def mamba_reference(scan: ScanCase) -> Tensor:
-    """The loop as it is usually published: lines ``[M, D, L]``, the decays of all cells first, then indexed.
+    """The loop as it is usually published: lines ``[M, D, L]``.
 
-    Indexing makes the backward quadratic in L: the gradient of every step is as large as all decays.
+    It computes the decays of all cells first, and takes one by index in each step. That makes the backward
+    quadratic in L, since the gradient of an index is as large as all decays.
     """
     s = scan.arguments
     x = s.u.float()
@@ -175,6 +181,7 @@ def mamba_reference(scan: ScanCase) -> Tensor:
 def mambapy_scan(scan: ScanCase) -> Tensor:
     """The parallel scan of the package mambapy: lines ``[M, L, D]``."""
     s = scan.arguments
+    # It is the recurrence alone: what enters and leaves the states is around it.
     pscan = import_module("mambapy.pscan").pscan
     x = s.u.float()
     dt = F.softplus(s.delta.float() + s.delta_bias)
@@ -190,13 +197,13 @@ def mamba_ssm_scan(scan: ScanCase) -> Tensor:
     """The CUDA kernel of the package mamba_ssm: lines ``[M, D, L]``."""
     kernel = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
     s = scan.arguments
-    one = torch.ones_like(s.A)  # what is the same for every cell is [D, N] there
+    one = torch.ones_like(s.A)  # the kernel takes [D, N] for a B or C that is the same in every cell
     B, C = one if s.B is None else s.B, one if s.C is None else s.C
     return kernel(s.u, s.delta, s.A, B, C, s.D, s.z, s.delta_bias, delta_softplus=True)
 
 
 def _finish(y: Tensor, D: Tensor, x: Tensor, s: Arguments) -> Tensor:
-    """Skip and gate."""
+    """What ends a scan: ``(y + D x) silu(z)``, in the data type of ``u``."""
     return ((y + D * x) * F.silu(s.z.float())).to(s.u.dtype)
 
 
@@ -223,8 +230,8 @@ COMPETITORS = {
 """The competitors by name, ours first."""
 
 
-def choose(names: Sequence[str], device: torch.device) -> list[str]:
-    """The competitors of these names; all that can run on ``device`` if there are none.
+def find_competitors(names: Sequence[str], device: torch.device) -> list[str]:
+    """The competitors of these names, each once. Without names, all that can run on ``device``.
 
     Raises:
         ValueError: a name is unknown, or something that it needs is missing.

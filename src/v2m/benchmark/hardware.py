@@ -12,6 +12,7 @@ import v2m
 from v2m.ops.dispatch import fastest
 
 SETTINGS = ("OMP_", "KMP_", "GOMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTORCH_", "V2M_")
+"""How variables begin that change threads, the allocator or our kernels."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Hardware:
         kernels: Which of our implementations is the fastest here.
         system: Operating system.
         versions: Of Python and the packages.
-        environment: Variables that change threads, the allocator or our kernels.
+        environment: The variables that begin with one of ``SETTINGS``.
     """
 
     cpu: str

@@ -15,23 +15,24 @@ import torch
 from v2m.benchmark.timing import Call
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+"""Where Linux tells the memory of a process, and where it is told to start the peak again."""
 
 
 def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.device) -> float | None:
-    """Megabytes (2^20 bytes) that two calls of ``build(*arguments)`` take at most.
+    """The peak memory of calling what ``build(*arguments)`` returns, twice.
 
-    Counted is what comes on top of what ``build`` made. The second call is for what the first one leaves,
-    such as the optimiser's averages of a training step. What is compiled or loaded on first use is not
-    counted.
+    It counts what comes on top of what ``build`` made. The second call is there for what the first one leaves
+    behind, such as the optimiser's averages of a training step. What is compiled or loaded on first use does
+    not count.
 
     Args:
-        build: Makes the call; runs in a new process, so it must be importable.
-        arguments: Its arguments.
-        device: Where the call runs. On a CPU the memory of the process is read, which only Linux tells; on a
-            GPU what PyTorch's allocator gave out.
+        build: Makes the call. It runs in a new process, so it must be importable.
+        arguments: Arguments of ``build``.
+        device: Where the call runs. On a CPU, the memory of the process is read, which only Linux tells. On a
+            GPU, it is what PyTorch's allocator gave out.
 
     Returns:
-        The peak, or None where it cannot be read.
+        The peak in megabytes (2^20 bytes), or None where it cannot be read.
 
     Raises:
         OSError: the process was killed, as happens where the machine has too little memory.
@@ -52,6 +53,7 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
     finally:
         os.chdir(folder)
         signal.signal(signal.SIGINT, handler)
+    # The process has the only copy now: if it is killed, the pipe closes, and receiving ends.
     sender.close()
     try:
         result = receiver.recv()
@@ -69,6 +71,8 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
 
 
 def _measure(sender: Connection, folder: str, threads: int, device: torch.device, *task: Any) -> None:
+    """What the new process does: send the peak in bytes, or the error."""
+    # As in the process that started this one: compiled code and memory depend on the number of threads.
     os.chdir(folder)
     torch.set_num_threads(threads)
     try:
@@ -78,7 +82,9 @@ def _measure(sender: Connection, folder: str, threads: int, device: torch.device
 
 
 def _peak(device: torch.device, build: Callable[..., Call], *arguments: Any) -> int:
+    """Bytes that two calls take at most, beyond what ``build`` made."""
     build(*arguments)()  # compiles and loads
+    # What that freed but kept would be used again unseen.
     _give_back_free_memory()
     call = build(*arguments)
     if device.type == "cuda":
@@ -102,5 +108,6 @@ def _give_back_free_memory() -> None:
 
 
 def _resident(field: str) -> int:
+    """Bytes of memory of this process: ``VmRSS`` now, ``VmHWM`` at most."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024

@@ -131,7 +131,7 @@ def bench_models(
     memory: bool = True,
     track: Tracker = silent,
 ) -> Iterator[list[ModelRow]]:
-    """Check and time models.
+    """Check models against the reference, then time them.
 
     Args:
         choices: Models; ratios are against the first one.
@@ -175,6 +175,7 @@ def bench_models(
             for choice in track(right if memory else [], "measuring memory: model", len(right)):
                 case = (choice, resolution, batch_size, mode, dtype, device)
                 rows[choice] = replace(rows[choice], memory=peak_memory(build_call, *case, device=device))
+            # Row by row of the sizes: whoever stops a long benchmark has what was measured so far.
             yield list(rows.values())
 
 
@@ -203,6 +204,7 @@ def build_call(
 
 
 def _new_model(choice: ModelChoice, resolution: int, device: torch.device) -> nn.Module:
+    # The same weights each time: the process that measures memory builds the model that was timed.
     torch.manual_seed(0)
     return choice.build(resolution).to(device)
 
@@ -212,7 +214,8 @@ def _images(batch_size: int, resolution: int, device: torch.device) -> Tensor:
 
 
 def _blank(choice: ModelChoice, resolution: int, batch_size: int) -> ModelRow:
-    """What is known of a model before it runs."""
+    """A row with what is known of a model before it runs."""
+    # On the meta device, where a model takes no memory and no time.
     with torch.device("meta"):
         model = choice.build(resolution)
     gflops = count_flops(model, (3, resolution, resolution)).total / 1e9
@@ -221,6 +224,7 @@ def _blank(choice: ModelChoice, resolution: int, batch_size: int) -> ModelRow:
 
 
 def _call(model: nn.Module, images: Tensor, mode: str) -> Callable[[], Tensor]:
+    """A call that gives scores ``[B, classes]`` in inference, or the loss of a training step."""
     model.train(mode == TRAINING)
     if mode == INFERENCE:
 
@@ -245,6 +249,7 @@ def _call(model: nn.Module, images: Tensor, mode: str) -> Callable[[], Tensor]:
 @torch.inference_mode()
 def _difference_from_reference(model: nn.Module, image: Tensor) -> str | None:
     """What is wrong with the kernels in a model of ours, if anything."""
+    # timm's models have no reference; that their results are finite is seen with the first call.
     if not isinstance(model, Backbone):
         return None
     scores = model.eval()(image)

@@ -64,6 +64,7 @@ class Workload:
         map_shape = (self.batch_size, self.grid, self.grid)
         z = random(*map_shape, self.channels).to(self.dtype)
         scans: list[ScanCase] = []
+        # In a layer, a path's second pass is over the result of its first. Here each has values of its own.
         for path in Directions.CORNERS.paths:
             for axis, reverse in path[:2]:
                 weights = random(*map_shape, self.states).to(self.dtype)
@@ -159,6 +160,7 @@ def bench_operators(
             rows = {}
             for name in track(names, f"checking {mode}: competitor", len(names)):
                 rows[name] = _check(name, prepared[name], scans, expected, mode, workload)
+            # Only what computes the right thing is timed.
             right = [name for name in names if not rows[name].problem]
             calls = {name: _call(COMPETITORS[name], prepared[name], mode) for name in right}
             timings = time_in_turns(calls, rounds, workload.device, track)
@@ -196,6 +198,7 @@ def _call(competitor: Competitor, prepared: list[ScanCase], mode: str) -> Call:
 
 
 def _run(competitor: Competitor, prepared: ScanCase, mode: str) -> dict[str, Tensor]:
+    """The output of a scan and, if the mode asks for them, its gradients, in the competitor's layout."""
     if mode == BOTH:
         return prepared.forward_backward(competitor.function)
     with torch.no_grad():
@@ -206,6 +209,7 @@ class _Expected:
     """The reference's results in float64, on all lines of a small map and on some of a large one."""
 
     def __init__(self, scan: ScanCase) -> None:
+        # Lines are independent, so those of a large map can stand for it: as many as may be compared.
         batch, height, width, _ = scan.grad.shape
         self.dim, count, length = (1, height, width) if scan.axis == "row" else (2, width, height)
         fitting = max(1, UPDATES_CHECKED // (batch * length * scan.arguments.A.numel()))

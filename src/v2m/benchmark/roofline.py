@@ -1,7 +1,8 @@
 """The roofline: what the machine could do, and how much of that each of our kernels does.
 
-What a kernel must do per token and channel, with N states, rank R and K taps. A multiplication and an
-addition are two FLOPs; every number moves between memory and processor once, projected ones per token only.
+The table has what a kernel must do per token and channel, with N states, rank R and K taps. A multiplication
+and an addition are two FLOPs. Every number moves between memory and processor once; what is projected has
+numbers per token only.
 
 =============  =====  ======================================  ==================================  =========
 kernel         exps   FLOPs                                   numbers per channel                 per token
@@ -12,9 +13,10 @@ pass forward   N + 3  scan, 2 (N + R), 2 K + 3                3 (x, gate; y)
 pass backward  N + 4  scan, 6 (N + R), 4 R, 8 K + 10          5 (x, gate, dy; dx, dgate)
 =============  =====  ======================================  ==================================  =========
 
-Per state, a scan takes 1 FLOP for the exponent, 2 for the state, and 2 for what enters and leaves it;
-softplus is two exps. The backward computes states again, but no decay twice. A pass adds the projections
-and a convolution (2 K + 3 forward, 6 K + 7 backward, and SiLU's exp); its backward computes forward again.
+Per state, a scan takes 1 FLOP for the exponent, 2 for the state, and 2 for what enters and leaves it.
+Softplus is two exps. The backward computes states again, but no decay twice. A pass adds the projections
+and a convolution: 2 K + 3 FLOPs forward, 6 K + 7 backward, and SiLU's exp. Its backward computes the forward
+again.
 """
 
 from collections.abc import Callable
@@ -38,8 +40,11 @@ from v2m.ops.kernels.cpu import openmp_parallel
 from v2m.ops.scan.interface import SCAN
 
 TAPS = 4
+"""Of the causal convolution, K."""
 CHANNELS_PER_RANK = 32
+"""The rank R of delta grows with the channels, as in a V2M."""
 REPEATS = 64
+"""Exponentials in a row of the same number, so that memory does not limit them."""
 EXPONENTIALS = Code(
     "the exponentials of the roofline",
     (Path(__file__).with_name("exponentials.cpp"), *(f for f in KERNELS.files if f.suffix == ".h")),
@@ -58,10 +63,10 @@ class Work:
 
 @dataclass(frozen=True)
 class KernelRow:
-    """What a kernel does of what the machine could do.
+    """The time of a kernel beside the time that the machine would need for its work.
 
     Attributes:
-        kernel: Name.
+        kernel: Name of the kernel.
         timing: Seconds of one call.
         work: What one call must do.
         ceilings: What the machine can do in a second.
@@ -73,7 +78,7 @@ class KernelRow:
     ceilings: Work
 
     def floors(self) -> dict[str, float]:
-        """Seconds that the machine needs for each part of the work alone; the largest is the floor."""
+        """Seconds that the machine needs for each kind of work alone. The longest of them is the floor."""
         return {
             "exps": self.work.exps / self.ceilings.exps,
             "FLOPs": self.work.flops / self.ceilings.flops,
@@ -83,6 +88,7 @@ class KernelRow:
     def cells(self) -> dict[str, str]:
         """The row as text, by heading."""
         floors, measured = self.floors(), self.timing.median
+        # Memory may work beside the processor; exponentials and FLOPs share it, so their sum is shown too.
         bound = max(floors, key=lambda name: floors[name])
         return {
             "kernel": self.kernel,
@@ -108,6 +114,7 @@ def bench_roofline(workload: Workload, rounds: int, track: Tracker = silent) -> 
     Returns:
         A row per kernel.
     """
+    # Ceilings and kernels take turns too: a busy machine lowers both.
     limits = _limits(workload.device)
     calls = {name: call for name, (call, _) in limits.items()} | _kernels(workload)
     timings = time_in_turns(calls, rounds, workload.device, track)
@@ -117,6 +124,7 @@ def bench_roofline(workload: Workload, rounds: int, track: Tracker = silent) -> 
 
 def count_work(workload: Workload) -> dict[str, Work]:
     """What each kernel must do for the eight passes."""
+    # As in the table at the top of this file.
     tokens, channels, N = workload.tokens, workload.channels, workload.states
     R, K = _rank(workload), TAPS
 
@@ -139,6 +147,8 @@ def _rank(workload: Workload) -> int:
 
 
 def _kernels(workload: Workload) -> dict[str, Call]:
+    """A call for each kernel, with the eight passes of a layer."""
+    # The kernels themselves: autograd and the checks of the operators would count as theirs.
     scan, directional = (operator.kernels_for(workload.device, None) for operator in (SCAN, PASS))
     passes = _passes(workload)
     projected = (F.linear(p.x, p.proj_weight) for p in passes)
@@ -190,8 +200,10 @@ def _passes(workload: Workload) -> list[PassInputs]:
 
 
 def _limits(device: torch.device) -> dict[str, tuple[Call, float]]:
-    """Calls that do nothing but exponentials, FLOPs or copies; with how many of them."""
+    """Calls that do nothing but exponentials, FLOPs or copies, each with how many (of bytes, for copies)."""
     is_gpu = device.type == "cuda"
+    # Exponentials in numbers that stay in cache, a product of matrices that is large enough to be bound by
+    # FLOPs, and a copy of more than any cache holds.
     cached = torch.randn(2**26 if is_gpu else 2**15 * torch.get_num_threads(), device=device)
     square = torch.randn(2, *(2 * [8192 if is_gpu else 1024]), device=device)
     large = torch.randn(2**28 if is_gpu else 2**26, device=device)
@@ -210,6 +222,7 @@ def _limits(device: torch.device) -> dict[str, tuple[Call, float]]:
     return {
         "exps": (exps, REPEATS * cached.numel()),
         "flops": (partial(torch.mm, square[0], square[1]), 2 * square.shape[-1] ** 3),
+        # Each number is read and written.
         "bytes": (partial(copy.copy_, large), 2 * large.nbytes),
     }
 

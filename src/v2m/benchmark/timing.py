@@ -1,4 +1,7 @@
-"""Time competitors side by side: in turns, in one process, so that a busy moment hits all of them alike."""
+"""Time competitors side by side.
+
+They take turns in one process, so that a busy moment of the machine hits all of them alike.
+"""
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -13,10 +16,10 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Tracker(Protocol):
-    """Shows progress: yields the items, told what they are and how many there will be."""
+    """Shows progress over items while it yields them."""
 
     def __call__(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
-        """Yield the items."""
+        """Yield the ``total`` items, and show that these are ``what``."""
 
 
 def silent(items: Iterable[T], what: str, total: int) -> Iterator[T]:
@@ -26,7 +29,7 @@ def silent(items: Iterable[T], what: str, total: int) -> Iterator[T]:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that a call takes: the median and the quartiles of its rounds."""
+    """Seconds that a call takes: median, lower and upper quartile over the rounds."""
 
     median: float
     low: float
@@ -35,6 +38,7 @@ class Timing:
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
         """Summarise the seconds of single calls."""
+        # Not mean and deviation: what disturbs a call only makes it longer, now and then by much.
         low, median, high = torch.tensor(seconds).double().quantile(torch.tensor([0.25, 0.5, 0.75]).double())
         return cls(median.item(), low.item(), high.item())
 
@@ -42,13 +46,16 @@ class Timing:
 def time_in_turns(
     calls: Mapping[Name, Call], rounds: int, device: torch.device, track: Tracker = silent
 ) -> dict[Name, Timing]:
-    """Time calls by name, one after the other in every round; a round that warms up comes first.
+    """Time calls. In each round every call has one turn, in the same order.
 
     Args:
-        calls: What to time.
-        rounds: Times that each is timed.
+        calls: What to time, by name.
+        rounds: Times that each is timed, after one round that does not count.
         device: Where they run; a GPU is waited for before and after each call.
         track: Shows progress.
+
+    Returns:
+        The time of each call, by name.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     turns = [name for _ in range(1 + rounds) for name in calls]
@@ -60,6 +67,7 @@ def time_in_turns(
 
 def timed(call: Callable[[], T], device: torch.device) -> tuple[T, float]:
     """What a call returns, and the seconds that it takes."""
+    # A GPU works on its own: what it has yet to do must not count here, and what it is given must be done.
     _synchronize(device)
     started = time.perf_counter()
     result = call()

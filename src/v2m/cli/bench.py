@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from v2m.benchmark import models, operators, roofline
-from v2m.benchmark.competitors import choose
+from v2m.benchmark.competitors import find_competitors
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.report import Row, file_name, table, write_json
 from v2m.benchmark.timing import Tracker
@@ -58,7 +58,7 @@ def run(options: Any, out: Console, errors: Console) -> int:
 
 
 def _operators(settings: Any, device: torch.device, track: Tracker) -> Tables:
-    names = choose(settings.competitors, device)
+    names = find_competitors(settings.competitors, device)
     workloads = [_workload(settings, grid, device) for grid in settings.grids]
     groups = operators.bench_operators(workloads, names, settings.rounds, settings.memory, track)
     for group in groups:

@@ -88,6 +88,7 @@ def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str
     waiting = [str(folder)]
     while waiting:
         here = waiting.pop()
+        # Links may lead round in a circle, or to one folder twice.
         real = os.path.realpath(here)
         if real in seen:
             continue
@@ -95,6 +96,7 @@ def walk_files(folder: str | Path, seen: set[str] | None = None) -> Iterator[str
         with os.scandir(here) as entries:
             kept = sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
         yield from (entry.path for entry in kept if not _is_folder(entry))
+        # The last one is taken next, so folders are put there in reverse.
         waiting += [entry.path for entry in reversed(kept) if _is_folder(entry)]
 
 

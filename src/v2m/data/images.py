@@ -39,7 +39,7 @@ def read_image(path: str | Path) -> Image.Image:
 def read_batches(
     paths: Sequence[Path], batch_size: int, prepare: Callable[[Image.Image], T]
 ) -> Iterator[dict[Path, T | DataError]]:
-    """Image files, prepared, some at a time and in order; the error in place of one that cannot be read."""
+    """Images of files, prepared, in batches and in order. One that cannot be read is its error instead."""
     for start in range(0, len(paths), batch_size):
         batch: dict[Path, T | DataError] = {}
         for path in paths[start : start + batch_size]:
@@ -67,6 +67,7 @@ def fit_annotations(image: Image.Image, path: str | Path, size: tuple[int, int])
     Raises:
         UnreadableImageError: it cannot be read.
     """
+    # Only a turn by 90 degrees can be seen from the sizes. Other turns are told of when the data is opened.
     if image.size == size or image.size != size[::-1]:
         return image
     with opened_image(path, str(path)) as stored:

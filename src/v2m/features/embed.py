@@ -1,4 +1,7 @@
-"""Features of a frozen model over a dataset: in parts, so that it can be stopped, and shared by processes."""
+"""Features of a frozen model over a dataset.
+
+The work is done in parts: it can be stopped and go on, and several processes can share it.
+"""
 
 import hashlib
 import json
@@ -29,7 +32,8 @@ from v2m.features.frozen import FrozenModel, pooled_features
 from v2m.features.parts import Part, Parts
 from v2m.tasks.config import default_data_dir
 
-LONGEST_WAIT = timedelta(days=7)  # for the slowest process; one that dies is noticed by its launcher
+LONGEST_WAIT = timedelta(days=7)
+"""How long processes wait for the slowest one. The launcher notices one that dies."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +75,21 @@ def embed(
 ) -> None:
     """Write the features of a split to a file, unless the file has them already.
 
-    While it is at work, whole parts are kept in ``<output>.parts``; stopped, it goes on after them, with any
-    number of processes. Parts of another model or other data are dropped.
+    Until the file is whole, its parts are kept in ``<output>.parts``. After a stop, the same call goes on
+    with the parts that are missing, with any number of processes. Parts of another model or of other data
+    are deleted.
 
     Args:
         frozen: The model.
         data: Dataset by name or folder.
-        split: Which images.
+        split: The split of the dataset.
         output: File that ends in ``.npz`` or ``.parquet``.
-        config: How.
+        config: How images are read and features computed.
         state: Processes that share the work; all of them call this.
         errors: Where progress goes, and the images that cannot be read.
 
     Raises:
-        ValueError: the name of the file, the model or the data cannot be used.
+        ValueError: the file's name, the model or the data cannot be used, or another command writes the file.
         OSError: something could not be read or written.
     """
     check_output(output)
@@ -98,6 +103,8 @@ def embed(
         if state.is_main_process:
             print_line(errors, f"{output} has them already")
         return
+    # The main process checks the parts before anyone computes, and merges them after everyone has. The other
+    # processes meet it at two barriers.
     parts = Parts(output, facts, len(dataset), config.batch_size)
     if not state.is_main_process:
         state.wait_for_everyone()
@@ -120,6 +127,7 @@ def embed(
 def _facts(
     frozen: FrozenModel, data: str, split: Split, dataset: LabelledImages, config: EmbedConfig
 ) -> dict[str, Any]:
+    # Two datasets are the same if their images have the same names and classes, in the same order.
     digest = hashlib.sha256(np.asarray(dataset.targets, dtype=np.int64).tobytes())
     for index in range(len(dataset)):
         digest.update(dataset.name(index).encode(errors="surrogateescape") + b"\0")
@@ -136,7 +144,7 @@ def _facts(
 
 
 def _holds(output: Path, facts: dict[str, Any]) -> bool:
-    """Whether a file has these features, whole."""
+    """Whether a file has the features of these facts. Batch size and version may differ."""
     if not output.is_file():
         return False
     try:
@@ -154,11 +162,13 @@ def _extract(
     state: PartialState,
     errors: Console,
 ) -> None:
-    """Compute this process's share of the parts that are missing."""
+    """Compute this process's share of the missing parts."""
     share = parts.share(state.process_index, state.num_processes)
     if not share:
         return
     dataset.transform = eval_transform(frozen.spec)
+    # One loader for all parts, so that workers read the next part while this one is computed. Parts are whole
+    # batches, so no batch has images of two.
     images: Any = ConcatDataset([Subset(dataset, part) for part in share])
     pin_memory = state.device.type == "cuda"
     loader = EvalLoader(images, config.batch_size, workers=config.workers, pin_memory=pin_memory)
@@ -177,9 +187,16 @@ def _extract(
 
 
 def _gather(batches: Sequence[tuple[Tensor, Batch]], images: range, done: int) -> Part:
-    """A part, made of its batches. Indices in these count from ``done``, the images done before."""
+    """The part that these batches make up.
+
+    Args:
+        batches: Features ``[B, D]`` and batch; the indices of a batch count this process's images.
+        images: The part's indices in the dataset.
+        done: This process's images in the parts before.
+    """
     features = [values for values, _ in batches if len(values)] or [torch.empty(0, 0)]
     places = torch.cat([batch.indices for _, batch in batches]).numpy() + (images.start - done)
+    # Batches have names and reasons of unreadable images, in order. Their indices are those that are missing.
     left_out = sorted(set(images) - set(places.tolist()))
     names = [item for _, batch in batches for item in batch.unreadable]
     return Part(

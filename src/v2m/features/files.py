@@ -1,21 +1,25 @@
-"""Features of images in a file: NumPy's .npz, or Parquet."""
+"""Features of images in a file: NumPy's .npz, or Parquet.
 
-import json
+Files may come from strangers. Reading them runs nothing that they hold, takes memory in bounds, and refuses
+what does not fit together. Either format holds the same arrays, and the facts as JSON.
+"""
+
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from v2m.features.arrays import MORE, TIMES, read_arrays
+from v2m.features.facts import dump_facts, parse_facts
+from v2m.features.npz import MORE, TIMES, read_arrays
 from v2m.system.errors import first_line, shown
-from v2m.system.files import check_plain, open_file, replace_file
-from v2m.tasks.typed import typed
+from v2m.system.files import open_file, replace_file
 
-ARRAYS = ("features", "targets", "index", "name", "facts")
+COLUMNS = ("features", "targets", "index", "name")
+"""What a file holds a row of for each image, and one text of facts beside."""
 READ_ERRORS = (
     OSError,
     ValueError,
@@ -27,10 +31,12 @@ READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What reading a strange file raises."""
-ROWS_OF_A_BATCH = 1024
+"""What reading a damaged file raises: zipfile, zlib, NumPy and pyarrow each have their own."""
 SUFFIXES = (".npz", ".parquet")
+ROWS_OF_A_BATCH = 1024
+"""Rows that are read from a Parquet file before their size is looked at."""
 ROWS_OF_A_GROUP = 16384
+"""Rows that a Parquet file keeps together."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,10 @@ class Features:
 
     Attributes:
         features: ``[N, D]``, float32.
-        targets: Class indices ``[N]``.
-        index: Dataset indices of the images ``[N]``, ascending.
+        targets: Class indices ``[N]``, int64.
+        index: Dataset indices of the images ``[N]``, int64, ascending.
         names: Where each image is.
-        facts: Model, data, names of the classes, and the images that were left out.
+        facts: What they are of, as ``FeatureFacts`` says.
     """
 
     features: npt.NDArray[np.float32]
@@ -52,54 +58,11 @@ class Features:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """The model: where it is from, a hash of it, and its timm name."""
-
-    source: str
-    sha256: str
-    architecture: str = ""
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """The images: where they are from, which they are, how many, and a hash of their names and classes.
-
-    Whether images outside of the folder were read is there too, if they were.
-    """
-
-    source: str
-    split: str = ""
-    images: int = 0
-    sha256: str = ""
-    allow_outside: bool = False
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An image that could not be read."""
-
-    index: int
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What features are of, as ``Features.facts`` has it."""
-
-    model: ModelFacts
-    data: DataFacts
-    classes: list[str]
-    images: dict[str, Any]
-    unreadable: list[LeftOut] = field(default_factory=list)
-
-
 def check_output(path: Path) -> None:
     """Make sure that features can be written under this name.
 
     Raises:
-        ValueError: its ending is unknown, or what it needs is not installed.
+        ValueError: its ending is unknown, it is a folder, or the package for this format is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"output: {path} ends in {path.suffix!r}, expected {' or '.join(SUFFIXES)}")
@@ -110,7 +73,7 @@ def check_output(path: Path) -> None:
 
 
 def write_features(path: Path, features: Features) -> None:
-    """Write a file that is there whole or not at all; the same features give the same bytes."""
+    """Write features to a file, whole or not at all. The same features give the same bytes."""
     write = _write_npz if path.suffix == ".npz" else _write_parquet
     replace_file(path, lambda partial: write(partial, features))
 
@@ -119,16 +82,16 @@ def read_features(path: Path) -> Features:
     """Read what ``write_features`` wrote.
 
     Raises:
-        ValueError: there is no such file, or it is another, or damaged.
+        ValueError: there is no such file, it is no file of features, or it is damaged.
     """
     return _read(path, _read_npz if path.suffix == ".npz" else _read_parquet)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Only the facts of ``read_features``.
+    """Read only the facts of a file that ``write_features`` wrote.
 
     Raises:
-        ValueError: there is no such file, or it is another, or damaged.
+        ValueError: there is no such file, it is no file of features, or it is damaged.
     """
     return _read(path, _npz_facts if path.suffix == ".npz" else _parquet_facts)
 
@@ -144,28 +107,12 @@ def _read(path: Path, read: Any) -> Any:
         raise ValueError(f"{shown(str(path))}: no file of v2m embed, or damaged ({reason})") from None
 
 
-def read_plain(text: str | bytes) -> Any:
-    """Plain data of JSON.
+def _checked(features: Features) -> Features:
+    """The features, if their arrays have the right types and lengths.
 
     Raises:
-        ValueError: it is none.
+        ValueError: they have not.
     """
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
-    check_plain(found)
-    return found
-
-
-def _facts(text: str | bytes) -> dict[str, Any]:
-    facts = read_plain(text)
-    typed(Facts, facts, "facts", is_open=True)
-    return facts
-
-
-def _checked(features: Features) -> Features:
-    """Features whose arrays have their types and go together."""
     arrays: list[npt.NDArray[Any]] = [features.features, features.targets, features.index]
     found = [f"{array.dtype.name} {list(array.shape)}" for array in arrays]
     rows = len(features.names)
@@ -187,19 +134,19 @@ def _write_npz(path: Path, features: Features) -> None:
             targets=features.targets,
             index=features.index,
             name=np.array(features.names, dtype=str),
-            facts=np.array(_dumps(features.facts)),
+            facts=np.array(dump_facts(features.facts)),
         )
 
 
 def _read_npz(path: Path) -> Features:
-    features, targets, index, names, facts = read_arrays(path, ARRAYS).values()
+    features, targets, index, names, facts = read_arrays(path, [*COLUMNS, "facts"]).values()
     if names.ndim != 1 or names.dtype.kind != "U":
         raise ValueError(f"name is {names.dtype.name} {list(names.shape)}, expected text [N]")
-    return _checked(Features(features, targets, index, names.tolist(), _facts(str(facts))))
+    return _checked(Features(features, targets, index, names.tolist(), parse_facts(str(facts))))
 
 
 def _npz_facts(path: Path) -> dict[str, Any]:
-    return _facts(str(read_arrays(path, ["facts"])["facts"]))
+    return parse_facts(str(read_arrays(path, ["facts"])["facts"]))
 
 
 def _write_parquet(path: Path, features: Features) -> None:
@@ -211,7 +158,7 @@ def _write_parquet(path: Path, features: Features) -> None:
         index=features.index,
         name=features.names,
     )
-    table = pa.table(columns).replace_schema_metadata({"v2m": _dumps(features.facts)})
+    table = pa.table(columns).replace_schema_metadata({"v2m": dump_facts(features.facts)})
     pq.write_table(table, path, row_group_size=ROWS_OF_A_GROUP, use_dictionary=False)
 
 
@@ -219,15 +166,17 @@ def _read_parquet(path: Path) -> Features:
     pa, pq = _parquet()
     most = TIMES * path.stat().st_size + MORE
     batches, size = [], 0
+    # Batch by batch, so that a small file that inflates to a large one is noticed before memory is full.
     with open_file(path) as file, pq.ParquetFile(file) as source:
-        facts = _facts((source.schema_arrow.metadata or {})[b"v2m"])
-        for batch in source.iter_batches(ROWS_OF_A_BATCH, columns=list(ARRAYS[:-1])):
+        facts = parse_facts((source.schema_arrow.metadata or {})[b"v2m"])
+        for batch in source.iter_batches(ROWS_OF_A_BATCH, columns=list(COLUMNS)):
             size += batch.nbytes
             if size > most:
                 raise ValueError(f"its columns are more than {TIMES} times as large as the file")
             batches.append(batch)
         table = pa.Table.from_batches(batches, None if batches else source.schema_arrow)
-    columns = {name: table[name] for name in ARRAYS[:-1]}
+    columns = {name: table[name] for name in COLUMNS}
+    # Arrow's types allow what NumPy's have no value for.
     if any(column.null_count for column in columns.values()):
         raise ValueError("values are missing")
     if not pa.types.is_fixed_size_list(columns["features"].type):
@@ -248,7 +197,7 @@ def _read_parquet(path: Path) -> Features:
 def _parquet_facts(path: Path) -> dict[str, Any]:
     _, pq = _parquet()
     with open_file(path) as file:
-        return _facts((pq.read_schema(file).metadata or {})[b"v2m"])
+        return parse_facts((pq.read_schema(file).metadata or {})[b"v2m"])
 
 
 def _parquet() -> tuple[Any, Any]:
@@ -260,7 +209,3 @@ def _parquet() -> tuple[Any, Any]:
             "output: a .parquet file needs pyarrow (pip install 'v2m[parquet]'); .npz needs nothing more"
         ) from None
     return pyarrow, pyarrow.parquet
-
-
-def _dumps(facts: dict[str, Any]) -> str:
-    return json.dumps(facts, sort_keys=True)

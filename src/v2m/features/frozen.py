@@ -1,4 +1,4 @@
-"""Models whose features are wanted: trained, by timm's weights, or not trained at all."""
+"""Models whose features are wanted: from a run, with timm's weights, or untrained."""
 
 import hashlib
 from pathlib import Path
@@ -16,10 +16,19 @@ from v2m.tasks.model_folder import CONFIG, read_folder
 from v2m.tasks.timm_models import TIMM, model_defaults
 
 KINDS = (TIMM, "random")
+"""What a source may begin with, before a slash and a timm name."""
 
 
 class FrozenModel(NamedTuple):
-    """A model in evaluation mode: where it is from, its timm name, its images, and a hash of it."""
+    """A model in evaluation mode.
+
+    Attributes:
+        model: The model.
+        source: Where it is from: a whole path, ``timm/NAME`` or ``random/NAME``.
+        architecture: Its timm name.
+        spec: The images that it takes.
+        sha256: Hash of its configuration and weights.
+    """
 
     model: nn.Module
     source: str
@@ -34,7 +43,7 @@ def open_frozen(source: str, data: str) -> FrozenModel:
     Args:
         source: A run folder or another in hub format; ``timm/NAME`` for a timm model with its pretrained
             weights; ``random/NAME`` for one that is not trained, as a baseline.
-        data: The dataset, whose images an untrained model is built for.
+        data: The dataset; an untrained model is built for its images.
 
     Raises:
         ValueError: there is no such model, or no weights of it.
@@ -43,9 +52,10 @@ def open_frozen(source: str, data: str) -> FrozenModel:
     if kind in KINDS and name:
         pretrained, image_data = (TIMM, "") if kind == TIMM else (None, data)
         spec = resolve_image_spec(InputConfig(), image_data, model_defaults(name))
+        # The same seed each time, so that an untrained model has the same hash and features again.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = build_classifier(name, {}, 0, spec, pretrained).eval()
+            model = build_classifier(name, {}, 0, spec, pretrained).eval()  # for 0 classes: no head
         return FrozenModel(model, source, name, spec, _digest(model, name))
     saved = load(read_folder(Path(source)))
     path = saved.folder.path
@@ -54,20 +64,23 @@ def open_frozen(source: str, data: str) -> FrozenModel:
 
 
 def _digest(model: nn.Module, about: str) -> str:
+    """SHA-256 of a description and of all weights, by name."""
     digest = hashlib.sha256(about.encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
+        # As bytes, since NumPy has no bfloat16.
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 @torch.inference_mode()
 def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
-    """Features before the head ``[B, D]``, float32; for no images none.
+    """Pooled features before the head ``[B, D]`` in float32, or ``[0, 0]`` where there are no images.
 
     Raises:
         ValueError: the model does not pool its features.
     """
+    # A batch of unreadable images is an empty tensor without channels: no model takes it.
     if not len(images):
         return torch.empty(0, 0)
     timm_model: Any = model

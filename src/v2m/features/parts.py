@@ -1,4 +1,8 @@
-"""Parts of a file of features that is not whole yet: computed by any process, kept, checked and merged."""
+"""Parts of a file of features that is not whole yet: computed by any process, kept, checked and merged.
+
+A part depends on the dataset and the batch size alone. So it does not matter which process computes it, and a
+command that was stopped goes on with another number of processes.
+"""
 
 import json
 from collections.abc import Iterator
@@ -11,24 +15,31 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from v2m.data import LabelledImages
-from v2m.features.arrays import read_arrays
-from v2m.features.files import READ_ERRORS, Features, LeftOut, read_plain
+from v2m.features.facts import LeftOut, parse_json
+from v2m.features.files import READ_ERRORS, Features
+from v2m.features.npz import read_arrays
 from v2m.system.errors import DataError, first_line
 from v2m.system.files import check_lock, read_json, refuse_link, replace_file
 from v2m.tasks.typed import typed
 
-IMAGES_OF_A_PART, LOCK = 512, ".lock"
+IMAGES_OF_A_PART = 512
+"""About as many images are lost at most, for each process, when a command is stopped."""
+LOCK = ".lock"
 
 
 def parts_folder(output: Path) -> Path:
-    """Where the parts of a file are until it is whole."""
+    """The folder beside a file that keeps its parts until it is whole."""
     return output.with_name(f"{output.name}.parts")
 
 
 class Part(NamedTuple):
-    """Features, class indices and dataset indices of the images of a part, and those that could not be read.
+    """The images of a part. The arrays in its file have the names of the fields.
 
-    The names of the fields are those of the arrays in the file.
+    Attributes:
+        features: ``[N, D]``, float32.
+        targets: Class indices ``[N]``, int64.
+        places: Indices in the dataset ``[N]``, int64.
+        unreadable: The fields of ``LeftOut`` for each image that could not be read.
     """
 
     features: npt.NDArray[np.float32]
@@ -38,13 +49,14 @@ class Part(NamedTuple):
 
 
 class Parts:
-    """The parts of a file: part n has the images from ``n * size``, whoever computes it.
+    """The parts of a file: part n has the ``size`` images from ``n * size`` on.
 
     Args:
         output: The file.
         facts: What its features are of.
         images: Images of the dataset.
-        batch_size: Images of a batch; a part is whole batches, so that the batches are always the same ones.
+        batch_size: Images of a batch. Parts are whole batches, so an image is always in the same batch:
+            results may differ in the last digit between batches of other sizes.
     """
 
     def __init__(self, output: Path, facts: dict[str, Any], images: int, batch_size: int) -> None:
@@ -54,7 +66,7 @@ class Parts:
         self._facts_path = self.folder / "facts.json"
 
     def share(self, rank: int, processes: int) -> list[range]:
-        """Images of each part that is missing, of every ``processes``-th part."""
+        """The images of each missing part that a process computes: it has every ``processes``-th part."""
         starts = range(0, self._images, self._size)[rank::processes]
         return [self._range(start) for start in starts if not self._path(start).is_file()]
 
@@ -66,7 +78,11 @@ class Parts:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder, and keep other commands out of it."""
+        """Make the folder, and keep other commands out of it.
+
+        Raises:
+            ValueError: another command is at work there.
+        """
         refuse_link(self.folder, "delete it")
         self.folder.mkdir(parents=True, exist_ok=True)
         check_lock(self.folder / LOCK)
@@ -77,7 +93,7 @@ class Parts:
             raise ValueError(f"output: another command is at work in {self.folder}") from None
 
     def prepare(self) -> Iterator[str]:
-        """Drop parts that are damaged or of something else; yields what a user should know."""
+        """Delete parts that are damaged or of other facts. Yields lines that tell the user."""
         paths = sorted(self.folder.glob("part-*.npz"))
         try:
             found = read_json(self._facts_path)
@@ -86,6 +102,7 @@ class Parts:
         found = found if isinstance(found, dict) else {}
         other = [key for key, value in self._facts.items() if found.get(key) != value]
         if other:
+            # Parts go before the new facts come: a stop in between must not make old parts look right.
             for path in paths:
                 path.unlink()
             if paths and found:
@@ -122,13 +139,14 @@ class Parts:
         path = self._path(start)
         try:
             part = Part(*read_arrays(path, Part._fields).values())  # type: ignore[arg-type]
-            part = part._replace(unreadable=read_plain(str(part.unreadable)))
+            part = part._replace(unreadable=parse_json(str(part.unreadable)))
             left_out = [typed(LeftOut, item, "unreadable") for item in part.unreadable]
         except READ_ERRORS as error:
             raise OSError(f"{path} cannot be read ({first_line(error)}); the same command goes on") from None
         shapes = (part.features.ndim, part.targets.ndim, part.places.ndim)
         types = (part.features.dtype, part.targets.dtype, part.places.dtype)
         is_whole = shapes == (2, 1, 1) and types == (np.float32, np.int64, np.int64)
+        # Every image of the part is either there or known to be unreadable, and none is there twice.
         is_whole = is_whole and len(part.features) == len(part.targets) == len(part.places)
         if not is_whole or sorted([*part.places.tolist(), *(item.index for item in left_out)]) != list(
             self._range(start)
@@ -143,6 +161,8 @@ class Parts:
             DataError: no image of the dataset can be read.
             OSError: a part cannot be read.
         """
+        # The features of all parts at once and their concatenation would take twice the memory: each part's
+        # go into the one array as it is read. The width is known from the first part that has any.
         found = []
         features: npt.NDArray[np.float32] | None = None
         count = 0

@@ -13,23 +13,28 @@ from v2m.features.files import Features
 from v2m.system.errors import shown
 
 KS = (10, 20, 100, 200)
+"""Numbers of neighbours, and below the temperature of their votes: DINO's."""
 TEMPERATURE = 0.07
-DECAYS = tuple(10.0**-power for power in range(9))  # from strong to weak, each starts where the last ended
+DECAYS = tuple(10.0**-power for power in range(9))
+"""Weight decays that are tried, from strong to weak."""
 HELD_OUT = 5
+"""One in so many training images is held out to choose the decay by."""
 STEPS = 1000
+"""The most iterations of L-BFGS for one decay."""
 NUMBERS_AT_ONCE = 2**26
+"""Largest number of scores that are in memory at once (256 MiB in float32)."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of images whose class is the best one, and among the best five (or all of fewer)."""
+    """Shares of images whose class has the best score, or one of the best five (or of all, if fewer)."""
 
     top1: float
     top5: float
 
     @classmethod
     def of(cls, scores: Tensor, targets: Tensor) -> "Accuracy":
-        """Of scores ``[N, classes]`` for class indices ``[N]``."""
+        """The accuracy of scores ``[N, classes]`` for class indices ``[N]``."""
         best = scores.topk(min(5, scores.shape[1])).indices == targets[:, None]
         return cls(best[:, 0].float().mean().item(), best.any(1).float().mean().item())
 
@@ -39,14 +44,14 @@ class Probe:
     """How well the classes of validation images are told from frozen features.
 
     Attributes:
-        features: Numbers per image.
-        train_images: Images that neighbours and classifier are from.
+        features: Features of each image, D.
+        train_images: Images that vote, and that the classifier is fitted on.
         val_images: Images that are scored.
         classes: Number of classes.
         knn: Accuracy by the number of neighbours.
         linear: Accuracy of the linear classifier.
-        decay: Weight decay of it, the best one on held-out training images.
-        held_out: Accuracy on these by weight decay.
+        decay: The classifier's weight decay, the best one on held-out training images.
+        held_out: Top-1 accuracy on the held-out images, by weight decay.
     """
 
     features: int
@@ -68,7 +73,8 @@ def probe(train: Features, val: Features, device: torch.device) -> Probe:
         device: Where to compute.
 
     Raises:
-        ValueError: the two are of different models or classes, or there are too few training images.
+        ValueError: the two are of different models, classes or image settings, features or classes are out
+            of range, or there are too few training images.
     """
     check_pair(train.facts, val.facts)
     classes = len(train.facts["classes"])
@@ -94,7 +100,7 @@ def check_pair(train: dict[str, Any], val: dict[str, Any]) -> None:
     """Make sure that two files of features go together.
 
     Raises:
-        ValueError: they are of different models or classes.
+        ValueError: they are of different models, classes or image settings.
     """
     for name, ours, theirs in (
         ("model", val["model"]["sha256"], train["model"]["sha256"]),
@@ -109,6 +115,8 @@ def check_pair(train: dict[str, Any], val: dict[str, Any]) -> None:
 
 
 def _tensors(name: str, features: Features, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Features ``[N, D]`` and class indices ``[N]`` on a device, if they can be probed."""
+    # On a GPU a class index out of range would only end the process, without saying whose it is.
     classes, targets = len(features.facts["classes"]), features.targets
     if features.features.size == 0:
         raise ValueError(f"{name}: features have shape {list(features.features.shape)}, expected images")
@@ -141,6 +149,7 @@ def knn_accuracy(
     Returns:
         Accuracy by the number of neighbours, ascending.
     """
+    # One search finds the most neighbours that are asked for, nearest first; each k takes the first of them.
     ks = sorted({min(k, len(train_x)) for k in ks})
     bank = F.normalize(train_x).T
     rows = max(1, NUMBERS_AT_ONCE // max(len(train_x), classes * len(ks)))
@@ -157,15 +166,15 @@ def knn_accuracy(
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """Logistic regression on features that are standardised by the training images'.
+    """Logistic regression on features, standardised by mean and deviation of the training images.
 
     Attributes:
-        mean: Of every feature ``[D]``.
-        std: Likewise.
+        mean: Mean of each feature over the training images ``[D]``.
+        std: Their standard deviation ``[D]``.
         weight: ``[classes, D]``.
         bias: ``[classes]``.
-        decay: Weight decay that was chosen.
-        held_out: Accuracy on held-out training images by weight decay.
+        decay: The weight decay that was chosen.
+        held_out: Top-1 accuracy on held-out training images, by weight decay.
     """
 
     mean: Tensor
@@ -181,9 +190,10 @@ class LinearClassifier:
 
 
 def fit_linear(x: Tensor, y: Tensor, classes: int, seed: int = 0) -> LinearClassifier:
-    """Fit on features ``[N, D]`` and class indices ``[N]``.
+    """Fit a linear classifier on features ``[N, D]`` and class indices ``[N]``.
 
-    Weight decay is chosen by the accuracy on a fifth of the images, of equals the strongest; then all count.
+    The weight decay is the one with the best accuracy on a fifth of the images, which are held out; the
+    strongest of equal ones. The classifier is then fitted on all images with it.
 
     Raises:
         ValueError: there are fewer than two images.
@@ -193,11 +203,13 @@ def fit_linear(x: Tensor, y: Tensor, classes: int, seed: int = 0) -> LinearClass
     mean, std = x.mean(0), x.std(0, correction=0)
     std = std.clamp(min=max(1e-5 * std.max().item(), torch.finfo(std.dtype).tiny))  # for constant features
     x = (x - mean) / std
+    # Drawn on the CPU, so that the same images are held out on every device.
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
     held, rest = order.tensor_split([max(1, len(x) // HELD_OUT)])
     held_x, held_y, rest_x, rest_y = x[held], y[held], x[rest], y[rest]
     weight, bias = x.new_zeros(classes, x.shape[1]), x.new_zeros(classes)
     found = {}
+    # Each fit starts where the one with the stronger decay ended, which is near.
     for decay in DECAYS:
         weight, bias = minimize(rest_x, rest_y, decay, weight, bias)
         found[decay] = Accuracy.of(F.linear(held_x, weight, bias), held_y).top1, weight, bias
@@ -208,7 +220,15 @@ def fit_linear(x: Tensor, y: Tensor, classes: int, seed: int = 0) -> LinearClass
 
 
 def minimize(x: Tensor, y: Tensor, decay: float, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights that minimise mean cross-entropy + decay / 2 |weight|^2, by L-BFGS from the given ones."""
+    """Weight and bias that minimise mean cross-entropy + decay / 2 |weight|^2, by L-BFGS.
+
+    Args:
+        x: Features ``[N, D]``.
+        y: Class indices ``[N]``.
+        decay: Weight decay.
+        weight: Where the search starts ``[classes, D]``.
+        bias: Likewise ``[classes]``.
+    """
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weight, bias],
@@ -220,6 +240,7 @@ def minimize(x: Tensor, y: Tensor, decay: float, weight: Tensor, bias: Tensor) -
     )
     rows = max(1, NUMBERS_AT_ONCE // len(bias))
 
+    # Exact loss and gradient over all images, added up from pieces that fit in memory.
     def closure() -> Tensor:
         optimizer.zero_grad()
         total = decay / 2 * weight.square().sum()

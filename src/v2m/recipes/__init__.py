@@ -38,15 +38,15 @@ def recipe_of(data: str | None) -> Recipe | None:
 def starting_config(
     recipe: str | None = None, task: str | None = None, data: str | None = None
 ) -> TrainConfig:
-    """What the settings of ``v2m train`` are before its options and its configuration file change them.
+    """The settings of ``v2m train`` before options and configuration file change them.
 
-    They are the recipe's that is named, or else that of the dataset. Without any they are the task's general
-    settings.
+    They are those of the named recipe, or else of the dataset's recipe, or else the task's general settings.
 
     Args:
         recipe: Value of ``--recipe``.
         task: Value of ``--task``.
-        data: Value of ``--data``. It is not taken over: ``data`` is ``FOLDER`` if no recipe has its own.
+        data: Value of ``--data``. It only chooses the recipe: the result's ``data`` is the recipe's, or
+            ``FOLDER``.
 
     Raises:
         ValueError: there is no such recipe or task, or the recipe is for another task.
@@ -57,9 +57,10 @@ def starting_config(
         if task and task != config.task:
             raise ValueError(f"task: {task} with --recipe {recipe}, which is for {config.task}")
     else:
+        # Another task on the same images has other settings: the dataset's recipe is not for it.
         own = recipe_of(data)
         config = own.config if own and own.config.task == general.task else general
-    # A recipe has the folder for data of the time when it was imported; the environment may have changed.
+    # Recipes took the folder for data from the environment when they were imported; it may have changed.
     return replace(config, data_dir=default_data_dir())
 
 

@@ -15,11 +15,13 @@ STEPS = 118_287 // 16
 
 
 def _schedule(epochs: int, drops: tuple[int, int]) -> ScheduleConfig:
-    """500 steps of warm-up, and a tenth of the rate from each of two epochs on."""
+    """500 steps of warm-up; the rate falls to a tenth after each of two epochs."""
+    # A schedule counts in shares of the whole training, not in steps or epochs.
     milestones = tuple(epoch / epochs for epoch in drops)
     return ScheduleConfig("steps", warmup=500 / (epochs * STEPS), warmup_lr=1e-7, milestones=milestones)
 
 
+# The 1x schedule, which the other two recipes start from.
 MASK_RCNN = DetectionConfig(
     FOLDER,
     model="v2m_hierarchical_small",

@@ -11,7 +11,7 @@ from v2m.recipes.recipe import EIGHT_GPUS, FOLDER, Recipe
 from v2m.tasks.classification.config import ClassificationConfig, DistillConfig, InputConfig
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig
 
-# What several recipes have to say.
+# Details that several recipes share.
 RELEASED = (
     "The released code computes something else than the paper describes; "
     "--model_args.directions released has its function."
@@ -21,7 +21,7 @@ RELEASED_TIME = "the released code used 8 GPUs, 64 images each, in float32; its 
 WINDOWS_TIME = "8 GPUs, 64 images each; the time is not known"
 VMAMBA_TIME = "VMamba's code uses 8 GPUs, 128 images each, in float16; the time is not known"
 
-# RandAugment, erasing, and mixup or CutMix. VMamba's code jitters colours more, and repeats no images.
+# RandAugment, erasing, and mixup or CutMix.
 AUGMENT = AugmentConfig(
     color_jitter=0.3,
     auto_augment="rand-m9-mstd0.5-inc1",
@@ -49,6 +49,7 @@ SMALL = replace(
     model_args=dict(drop_path_rate=0.05),
     optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, clip_grad=None),
 )
+# VMamba's code jitters colours more than the released one, repeats no images, and clips gradients.
 HIERARCHICAL_SMALL = replace(
     TINY,
     model="v2m_hierarchical_small",
@@ -59,7 +60,7 @@ HIERARCHICAL_SMALL = replace(
     optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, clip_grad=5.0),
     schedule=ScheduleConfig(warmup=20 / 300, warmup_lr=1e-6, min_lr=1e-5),
 )
-# What is trained already should change little: small rates, smaller towards the image, and no mixing.
+# A trained model should change little: small learning rates, smaller towards the image, and no mixing.
 FINE_TUNE = ClassificationConfig(
     data=FOLDER,
     model="v2m_tiny_patch16_224",

@@ -1,4 +1,4 @@
-"""Training runs side by side, each the process that ``v2m train`` would be."""
+"""Training runs side by side, each in a process of its own, as ``v2m train`` would do them."""
 
 import os
 import signal
@@ -18,6 +18,7 @@ from v2m.studies.run import StudyRun
 from v2m.system.machine import cores
 
 SECONDS_BETWEEN_LOOKS = 0.5
+"""How often running processes are looked at."""
 V2M = """
 import sys
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
@@ -25,33 +26,40 @@ sys.path.append(sys.argv.pop(1))
 from v2m.cli import main
 sys.exit(main())
 """
-"""``v2m`` of the folder that is named first, without the current folder, where Python looks first."""
+"""A program that is ``v2m``, of the package in the folder that its first argument names.
+
+Python looks for modules in the current folder first. It is taken off the list: what lies there must not be
+imported instead.
+"""
 
 
 def train_runs(
     runs: Sequence[StudyRun], jobs: int, console: Console, on_done: Callable[[StudyRun], None]
 ) -> dict[str, str]:
-    """Train what is not done yet, in this order, and go on where a run was stopped.
+    """Train the runs that are not done yet, in this order. A run that was stopped goes on where it was.
 
     Args:
-        runs: The runs, checked.
+        runs: All runs of the study, which have been checked.
         jobs: Runs at a time; they share the cores.
         console: Where progress goes.
-        on_done: Called after each run that ends here.
+        on_done: Called with each run that is finished by this call.
 
     Returns:
-        The last line that a run left on standard error, by the name of each run that failed.
+        For each run that failed, by name: the last line that it left on standard error.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM; what was running is saved.
+        Interrupted: Ctrl-C or SIGTERM came. Runs that were running are saved.
     """
     waiting = deque(run for run in runs if not run.is_done)
     running: list[_Process] = []
     done = len(runs) - len(waiting)
     failures: dict[str, str] = {}
+    # Processes with a thread for each core of the machine would hinder one another.
     threads = max(1, cores() // jobs)
 
     def finish(process: _Process) -> None:
+        # How a run went is read from its folder, not from the exit code: a run that ended just as it was
+        # stopped is done, and one that saved itself when it was stopped has not failed.
         nonlocal done
         running.remove(process)
         run = process.run
@@ -62,7 +70,7 @@ def train_runs(
         elif not stop_requested():
             failures[run.name] = process.last_line()
             progress.line(f"{run.name}  failed: {failures[run.name]}")
-            return  # and the log stays, for whoever asks why
+            return  # the log stays, for whoever asks why
         process.errors.unlink()
 
     epochs = sum(run.config.epochs for run in runs)
@@ -97,7 +105,10 @@ def train_runs(
 
 
 class _Process:
-    """``v2m train`` in a session of its own: Ctrl-C in the terminal reaches it once, through us."""
+    """``v2m train`` of one run.
+
+    It has a session of its own: the terminal's Ctrl-C does not reach it, so it is interrupted once, by us.
+    """
 
     def __init__(self, run: StudyRun, threads: int) -> None:
         self.run = run
@@ -105,6 +116,7 @@ class _Process:
         self.errors.parent.mkdir(parents=True, exist_ok=True)
         # A link in its place must not make us write elsewhere: it goes, and "x" follows none.
         self.errors.unlink(missing_ok=True)
+        # The package that runs here, which need not be the one that is installed.
         package = str(Path(v2m.__path__[0]).parent)
         with open(self.errors, "x") as errors:
             self.popen = subprocess.Popen(
@@ -118,11 +130,11 @@ class _Process:
 
     @property
     def status(self) -> str:
-        """The name of its run, and how far it is."""
+        """The name of its run, and how many of its epochs are done."""
         return f"{self.run.name} {self.run.epochs_done}/{self.run.config.epochs}"
 
     def last_line(self) -> str:
-        """The last line on standard error, else the exit code."""
+        """The last line on standard error, or the exit code if there is none."""
         lines = [line for line in self.errors.read_text().splitlines() if line.strip()]
         return lines[-1].removeprefix("v2m: error: ") if lines else f"exit code {self.popen.returncode}"
 
@@ -134,7 +146,8 @@ def _scores(run: StudyRun) -> str:
 
 
 def _interrupt(processes: Sequence[_Process]) -> None:
-    """Let processes save and end, or, if they were asked before, end at once."""
+    """Interrupt processes and wait for their end. They save at the first interrupt, and not at the second."""
+    # All are asked before the first is waited for, so that they save at the same time.
     for process in processes:
         process.popen.send_signal(signal.SIGINT)
     for process in processes:

@@ -14,9 +14,9 @@ class StudyProgress(LiveProgress):
 
     Args:
         console: Where to write.
-        runs: Runs of the study.
-        epochs: Epochs of all these runs.
-        done: Epochs done before this process started.
+        runs: Number of runs in the study.
+        epochs: Epochs of all runs together.
+        done: Epochs that were done before this process started.
     """
 
     def __init__(self, console: Console, runs: int, epochs: int, done: int) -> None:
@@ -32,12 +32,20 @@ class StudyProgress(LiveProgress):
         self._task = self._bar.add_task("", total=epochs, completed=done)
 
     def update(self, runs: int, running: Sequence[str], epochs: int) -> None:
-        """Tell how many runs are done, what is running, and the epochs done of all runs."""
+        """Show a new state.
+
+        Args:
+            runs: Number of runs that are done.
+            running: What is running, and how far it is.
+            epochs: Epochs that are done in all runs together.
+        """
+        # The time left is estimated from epochs, since runs are of different lengths.
         if epochs > self._done:
             self._advance(epochs)
         status = f"runs {runs}/{self._runs}  running {', '.join(running) or '-'}"
         if left := self._time_left():
             status += f"  {left} left"
         self._bar.update(self._task, completed=epochs, description=shown(status))
+        # Where no bar can be drawn, as in a log, a line now and then does.
         if self._is_line_due():
             self.line(status)

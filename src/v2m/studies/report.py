@@ -1,4 +1,4 @@
-"""The files about a study: commands, results, table and plot."""
+"""The files about a study in its folder: commands, results, table and plot."""
 
 import io
 import shlex
@@ -22,7 +22,7 @@ CAPTION = (
 
 
 class StudyReport:
-    """The files about all runs of a study, written again as runs end.
+    """The files about a study. They are written anew each time a run ends, so a study can be read early.
 
     Args:
         study: The study.
@@ -38,17 +38,17 @@ class StudyReport:
         self._write_results()
 
     def add(self, run: StudyRun) -> None:
-        """Take up the result of a run."""
+        """Take up the result of a run that is done, and write the files."""
         self._results[run.name] = StudyResult.of(run)
         self._write_results()
 
     @property
     def results(self) -> list[StudyResult]:
-        """Results of what is done, in the order of the runs, whichever ended first."""
+        """Results of the runs that are done, in the order of the study and not that in which they ended."""
         return [self._results[run.name] for run in self._runs if run.name in self._results]
 
     def table(self) -> Table:
-        """The table of what is done."""
+        """The table of the runs that are done."""
         about = {label: variant.about for label, variant in self._study.variants.items()}
         return results_table(self.results, about, self._runs[0].metrics)
 
@@ -58,7 +58,7 @@ class StudyReport:
         if not results:
             return
         write_results(self._output / RESULTS, self._study.title, results)
-        # Rich pads its tables to the width of the console.
+        # Wide enough that no cell is wrapped. Rich pads each line with spaces, which are taken off.
         text = io.StringIO()
         Console(file=text, width=1000, markup=False, highlight=False).print(self.table())
         table = "\n".join(line.strip() for line in text.getvalue().strip().splitlines())
@@ -66,6 +66,7 @@ class StudyReport:
             "" if len(results) == len(self._runs) else f"{len(results)} of {len(self._runs)} runs are done. "
         )
         self._write(TABLE, f"# {self._study.title}\n\n{done}{CAPTION}\n\n{table}")
+        # For the plot: by name of the score and label of the variant, one number for each seed.
         scores = {
             name: {
                 label: [result.metrics[f"val_{key}"] for result in results if result.label == label]

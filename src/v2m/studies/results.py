@@ -1,4 +1,4 @@
-"""What a study found: each run, and a table of mean and standard deviation."""
+"""What a study found: the result of each run, and a table of mean and standard deviation."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class StudyResult:
         metrics: Its task's metrics after the last epoch, as in ``metrics.jsonl``: those of the (augmented)
             training images begin with ``train_``, those of the validation images with ``val_``.
         seconds: Time of all training steps.
-        config: Its resolved configuration, without places on this machine.
+        config: Its resolved configuration, without folders and whatever else is of this machine.
     """
 
     label: str
@@ -43,7 +43,7 @@ class StudyResult:
     def of(cls, run: StudyRun) -> "StudyResult":
         """Read the result of a finished run."""
         rows = run.folder.read_metrics()
-        # As they are in the command: train.yaml has whole paths, which are of this machine.
+        # As they are in the command. The run folder has whole paths, which are of this machine.
         given = dict(data=run.config.data, pretrained=run.config.pretrained)
         model = load_model(run.folder.path).model
         return cls(
@@ -60,18 +60,21 @@ class StudyResult:
 def results_table(
     results: Sequence[StudyResult], about: Mapping[str, str], metrics: Sequence[Metric]
 ) -> Table:
-    """Scores of each variant in percent, as Markdown: mean and sample standard deviation over the seeds.
+    """A table of the variants in Markdown: scores in percent, mean and sample standard deviation over seeds.
 
     Args:
-        results: The runs.
-        about: What each variant is, by its label. The others are compared with the first, seed by seed.
-        metrics: What to show; the first one is compared.
+        results: Results of the runs that are done.
+        about: What each variant is, by label. The first variant is the baseline.
+        metrics: The scores to show. The difference to the baseline is that of the first one.
     """
+    # By label and seed. A variant without a finished run has its row too.
     scores: dict[str, dict[int, list[float]]] = {label: {} for label in about}
     parameters = {}
     for result in results:
         scores[result.label][result.seed] = [100 * result.metrics[f"val_{key}"] for key, _ in metrics]
         parameters[result.label] = f"{result.parameters:,}"
+
+    # Text columns to the left, numbers to the right.
     baseline = next(iter(about))
     table = Table(box=box.MARKDOWN)
     for heading in ("variant", "what it is"):
@@ -79,8 +82,9 @@ def results_table(
     shares = [f"{name} (%)" for _, name in metrics]
     for heading in ("parameters", "runs", *shares, f"difference to {baseline}", "pairs"):
         table.add_column(heading, justify="right")
+
     for label, by_seed in scores.items():
-        # Seed by seed, since the same seed has the same order of images: that takes part of the chance away.
+        # The same seed has the same order of images. Differences within a seed have less chance in them.
         common = [seed for seed in by_seed if seed in scores[baseline] and label != baseline]
         differences = [by_seed[seed][0] - scores[baseline][seed][0] for seed in common]
         table.add_row(
@@ -96,13 +100,13 @@ def results_table(
 
 
 def write_results(path: Path, title: str, results: Sequence[StudyResult]) -> None:
-    """Write every run as JSON."""
+    """Write the title of a study and the results of its runs as JSON."""
     content = dict(study=title, runs=[asdict(result) for result in results])
     replace_file(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def _spread(values: Sequence[float], sign: str = "") -> str:
-    """Mean and, of two or more, sample standard deviation."""
+    """Mean and, of two or more values, sample standard deviation. ``sign`` is that of a format."""
     if not values:
         return "-"
     return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")

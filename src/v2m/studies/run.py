@@ -33,12 +33,12 @@ class StudyRun:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows ``v2m train`` to get its configuration."""
+        """The arguments of ``v2m train`` that give its configuration."""
         return train_arguments(self.config)
 
     @property
     def folder(self) -> RunFolder:
-        """Where everything of it is kept."""
+        """The folder that keeps everything of this run."""
         return RunFolder(self.config.output or "")
 
     @property
@@ -62,16 +62,18 @@ class StudyRun:
         return self.epochs_done >= self.config.epochs
 
     def check(self) -> None:
-        """Compare what is asked with what was saved.
+        """Make sure that this run can be trained, or go on from what is saved in its folder.
 
         Raises:
-            ValueError: they differ, or the configuration cannot be used.
+            ValueError: the configuration cannot be used, the saved run has another one, or its metrics are
+                damaged.
         """
         asked = settings(resolve(self.config))
         if not self.folder.metrics.is_file():
             return
         # Half of a run with other settings would be neither the one nor the other.
         saved = self.folder.read_config()
+        # An older version may have saved arguments under names that have changed since.
         if isinstance(saved.get("model_args"), dict):
             saved["model_args"] = todays_words(str(saved.get("model")), saved["model_args"])
         for name, value in asked.items():
@@ -99,9 +101,10 @@ def _setting(saved: Any, name: str) -> Any:
 
 
 def train_arguments(config: TrainConfig) -> list[str]:
-    """What follows ``v2m train`` to get a configuration: task, dataset, and whatever else differs.
+    """The arguments of ``v2m train`` that give a configuration: task, dataset, and what else differs.
 
-    What the recipe or the task would set anyway is left out: the command shows what the run is about.
+    Settings that the dataset's recipe or the task has anyway are left out, so that the command shows what the
+    run is about.
     """
     start = settings(starting_config(task=config.task, data=config.data))
     changed = {name: value for name, value in settings(config).items() if value != start[name]}

@@ -10,7 +10,7 @@ from v2m.studies.run import StudyRun
 from v2m.tasks.config import TrainConfig
 
 SHARED = ("task", "data", "data_dir", "output", "seed")
-"""Settings that no variant may change: its scores could not be compared, or its runs not be found."""
+"""Settings that no variant may change, or its scores could not be compared and its runs not be found."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Study:
     Attributes:
         title: What is compared, on what.
         base: What the variants have in common.
-        variants: The variants by a label that is fit for the name of a folder; the first is the baseline.
+        variants: The variants by label. The first is the baseline. Labels are part of the names of folders.
         seeds: Seeds of each variant.
     """
 
@@ -52,9 +52,9 @@ class Study:
                     raise ValueError(f"Study: {label} overrides {name}, expected one of {', '.join(free)}")
 
     def runs(self, output: Path, data_dir: str, seeds: Sequence[int]) -> list[StudyRun]:
-        """Every variant with every seed, in folders of their own in ``output``.
+        """Every variant with every seed, each in a folder of its own in ``output``.
 
-        They go seed by seed: a study that is stopped early has compared all variants with its first seeds.
+        They are in the order of seeds: a study that is stopped early has all variants for its first seeds.
         """
         runs = []
         for seed in seeds:

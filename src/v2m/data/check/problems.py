@@ -127,6 +127,7 @@ def image_problems(split: Seen, tiny: int) -> Iterator[Problem]:
     """What is wrong with the images of a split, each on its own."""
     for index, facts in enumerate(split.facts):
         width, height = facts.size
+        # One problem for each image: what was found as it was decoded comes before its size.
         kind, detail = facts.kind, facts.detail or f"{width}x{height} pixels"
         if not kind and Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
             kind = "huge"
@@ -153,6 +154,7 @@ def class_problems(split: str, counts: Mapping[str, int], known: Collection[str]
 
 def find_twins(splits: Sequence[S]) -> Iterator[tuple[Problem, tuple[S, int], tuple[S, int]]]:
     """Every image whose pixels were there before: the problem, the image, and the first one of its pixels."""
+    # By the digest of its pixels, the first image that has them: in the first split that does.
     first: dict[bytes, tuple[S, int]] = {}
     for split in splits:
         for index, facts in enumerate(split.facts):

@@ -66,6 +66,7 @@ def read_records(path: Path) -> Records:
         raise DataError(f"data: {path} has no images")
     for kind, fields in FIELDS.items():
         _read_fields(path, kind, content[kind], fields)
+    # Sizes are believed later, when masks of that size are made: here is where they get their bounds.
     for image in records.images:
         sides = image["height"], image["width"]
         if not 1 <= min(sides) <= max(sides) < FARTHEST or sides[0] * sides[1] > MOST_PIXELS:

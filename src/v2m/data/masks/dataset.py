@@ -87,14 +87,14 @@ class MaskedImages:
         path, mask = self._pairs[index]
         # The upright size is enough to refuse another mask unseen; the image may still turn out to be stored.
         image = read_image(path)
-        _, labels = self.read_mask(index, image.size)
+        _, labels = self.read_labels(index, image.size)
         height, width = labels.shape
         image = fit_annotations(image, path, (width, height)).convert("RGB")
         if (width, height) != image.size:
             raise UnreadableImageError(str(mask), _describe_sizes((width, height), image.size))
         return image, torch.from_numpy(labels)
 
-    def read_mask(self, index: int, size: tuple[int, int] | None = None) -> tuple[Any, Any]:
+    def read_labels(self, index: int, size: tuple[int, int] | None = None) -> tuple[Any, Any]:
         """Values ``[H, W]`` in the mask of an image, and the labels ``[H, W]`` that they stand for.
 
         Args:

@@ -46,7 +46,7 @@ def count_labels(data: MaskedImages) -> LabelCounts:
     for index in sample_first(len(data), SAMPLE):
         masks += 1
         try:
-            values, labels = data.read_mask(index)
+            values, labels = data.read_labels(index)
         except UnreadableImageError as error:
             unusable = unusable or error
         else:

@@ -1,4 +1,8 @@
-"""Arrays of a ``.npz`` file that a stranger may have written."""
+"""Arrays of a ``.npz`` file that a stranger may have written.
+
+``numpy.load`` would do for files of our own. It believes the size that a header gives, and inflates all that
+is there.
+"""
 
 import zipfile
 from collections.abc import Sequence
@@ -12,20 +16,23 @@ import numpy.typing as npt
 from v2m.system.files import open_file
 
 TIMES, MORE = 32, 2**26
-"""Arrays may be 32 times as large as their file, and 64 MiB: what is inflated has its bounds."""
+"""Arrays may be 32 times as large as their file, and 64 MiB more: a small file must not fill the memory."""
 KINDS = "biufU"
-"""Kinds of numbers and text, which need no pickle."""
+"""NumPy's kinds of numbers and text. Objects are left out: loading their pickles would run code."""
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read arrays by name; others are left alone.
+    """Read the arrays of these names. Other arrays in the file are not looked at.
 
     Raises:
-        ValueError: one is missing, holds objects, has not the size it says, or is far larger than the file.
+        KeyError: an array is missing.
+        ValueError: an array holds objects, its size is not the one in its header, or all are far larger than
+            the file.
         OSError: the file cannot be read.
     """
     with open_file(path) as file, zipfile.ZipFile(file) as archive:
         size = path.stat().st_size
+        # The index of the archive has the sizes: nothing is inflated before they are known to be in bounds.
         entries = {name: archive.getinfo(f"{name}.npy") for name in names}
         if sum(entry.file_size for entry in entries.values()) > TIMES * size + MORE:
             raise ValueError(f"its arrays are more than {TIMES} times as large as the file")
@@ -42,6 +49,7 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> npt.ND
         if dtype.kind not in KINDS:
             raise ValueError(f"{name} holds {dtype.name}, expected numbers or text")
         content = stream.read()  # no more than the entry says
+    # The shape is from the header: one that the bytes do not fill must not reach reshape.
     if len(content) != prod(shape) * dtype.itemsize:
         raise ValueError(f"{name} has {len(content):,} bytes, expected {prod(shape) * dtype.itemsize:,}")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C").copy()
