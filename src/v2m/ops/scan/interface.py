@@ -68,6 +68,7 @@ def selective_scan(
             argument, what it got and what was expected.
 
     Example:
+        >>> import torch
         >>> u = torch.ones(1, 2, 3, 4)
         >>> y = selective_scan(u, 0.5 * u, A=-torch.ones(4, 1), axis="row")
         >>> y[0, :, :, 0]
