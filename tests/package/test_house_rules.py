@@ -17,7 +17,7 @@ SHARED_NAMES |= {"Predictions"}
 READ_BY_OTHERS = {"default_cfgs"}
 """Constants that other packages ask a module for: timm, for the configurations of its models."""
 
-LEFT_NAMES = {"Facts", "State"}
+LEFT_NAMES = {"Facts"}
 """What breaks a rule still, to be emptied."""
 
 

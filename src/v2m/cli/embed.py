@@ -9,7 +9,7 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from v2m.cli.output import NAME_FOLDER, note_unchecked
+from v2m.cli.output import NAME_FOLDER, console, note_unchecked
 from v2m.data import Split
 from v2m.engine.stopping import Interrupted
 from v2m.features.embed import EmbedConfig, embed, processes
@@ -24,14 +24,9 @@ RESULTS, PICTURE = "probe.json", "probe.png"
 MANY_CLASSES = 5
 
 
-def run_embed(options: Any, out: Console, errors: Console) -> int:
-    """Write the features of a split.
-
-    Args:
-        options: Parsed options of ``v2m embed``.
-        out: Where the result is told.
-        errors: Where progress goes, and the images that cannot be read.
-    """
+def run_embed(options: Any) -> int:
+    """``v2m embed``: write the features of one split."""
+    out, errors = console(), console(stderr=True)
     output = Path(options.out)
     check_output(output)
     with processes(options.device) as state:
@@ -50,15 +45,10 @@ def run_embed(options: Any, out: Console, errors: Console) -> int:
     return 0
 
 
-def run_probe(options: Any, out: Console, errors: Console) -> int:
-    """Score frozen features.
-
-    Args:
-        options: Parsed options of ``v2m probe``.
-        out: Where the table goes.
-        errors: Where progress goes, and the images that cannot be read.
-    """
+def run_probe(options: Any) -> int:
+    """``v2m probe``: score frozen features."""
     _check(options)
+    out, errors = console(), console(stderr=True)
     with processes(options.device) as state:
         found = _probe_files(options, state) if options.train else _probe_models(options, state, errors)
         if not state.is_main_process:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from v2m.cli.output import find_inputs, note_if_unchecked
 from v2m.cli.views import View
-from v2m.engine.parallel import best_device
+from v2m.engine.device import best_device
 from v2m.engine.progress import track
 from v2m.system.errors import DataError
 from v2m.tasks import SavedModel, find_task

@@ -101,7 +101,7 @@ class DetectionScores:
         }
 
 
-class State(NamedTuple):
+class DetectionState(NamedTuple):
     """What a process added: the places of images, the metric's lists, and whether all is numbers."""
 
     places: list[int]
@@ -149,12 +149,12 @@ class DetectionResults(Results):
         tensors = tree_leaves(output)
         self._is_finite = self._is_finite and all(bool(tensor.isfinite().all()) for tensor in tensors)
 
-    def state(self) -> State:
+    def state(self) -> DetectionState:
         """What was added."""
         lists: dict[str, Any] = self._metric.metric_state
-        return State(self.places, lists, self._is_finite)
+        return DetectionState(self.places, lists, self._is_finite)
 
-    def merge(self, states: Sequence[State]) -> None:
+    def merge(self, states: Sequence[DetectionState]) -> None:
         """Put together what all processes added, in order of the images."""
         places = [place for state in states for place in state.places]
         order = sorted(range(len(places)), key=places.__getitem__)
