@@ -168,7 +168,7 @@ def _draw_objects(check: ObjectsCheck) -> Iterator[Picture]:
 
 
 def _draw_masks(check: MasksCheck) -> Iterator[Picture]:
-    """Images with their labels in colour, likewise."""
+    """Images with their labels in colour, from all over the split."""
     for index in sample_first(len(check), SAMPLES):
         try:
             image = read_image(check.data.name(index))

@@ -99,7 +99,7 @@ def _embed(
 def _probe_models(
     options: Any, state: PartialState, errors: Console
 ) -> dict[str, tuple[Probe, dict[str, Any]]]:
-    """Probe by probe, with the facts of what was probed; nothing in other processes than the main one."""
+    """The probe of each model with the facts of its features. It is empty in all but the main process."""
     found = {}
     for name in dict.fromkeys(options.models):
         if state.is_main_process:

@@ -92,7 +92,8 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
     pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
 
     accelerator = parallel.start()
-    with accelerator.local_main_process_first():  # which may have to download
+    # The first process of a machine downloads what is missing, the others wait and find it there.
+    with accelerator.local_main_process_first():
         data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
     batches = EvalLoader(
         data,
@@ -137,7 +138,7 @@ def own_data(folder: Path) -> str:
 
 
 def _eval_folder(folder: Path, data: str | None) -> Path:
-    """Where results go unless it is said: of the run's own data into its folder, of others beside."""
+    """The default folder for results: the run's own, or one in it that is named after other data."""
     if not data:
         return folder
     own = folder / safe_name(f"eval-{Path(data).resolve().name}")

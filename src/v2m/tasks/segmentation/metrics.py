@@ -65,7 +65,7 @@ class SegmentationScores:
 
 
 class SegmentationState(NamedTuple):
-    """What a process added: pixels by class, sum of cross-entropy, images, and labels of a few of them."""
+    """What one process adds: its confusion matrix, summed cross-entropy, images, and a few predictions."""
 
     confusion: Tensor
     loss: float
