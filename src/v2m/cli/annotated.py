@@ -95,6 +95,7 @@ def run(
     problems: list[Problem] = []
     files: list[str] = []
     names: dict[str, None] = {}
+    # Objects and masks are looked at one after the other; their problems go into one list.
     for checks, kind in ((objects, OBJECTS), (masks, MASKS)):
         if not checks:
             continue

@@ -72,6 +72,7 @@ def run_train(options: Any) -> int:
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(task.val_metrics))
 
+    # Training goes on without a reader of its output, such as after a closed terminal.
     out = console(is_needed=False)
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     if not result.is_main:
@@ -96,6 +97,7 @@ def run_train(options: Any) -> int:
         if (run.path / name).exists():
             out.print(f"  {name:<24}{meaning}")
     out.print()
+    # Commands to paste into a shell as they are.
     out.print("Try next:")
     out.print(f"  {_program('v2m')} eval {shell_word(str(run.path))}")
     out.print(f"  {_program('v2m')} predict {shell_word(str(run.path))} IMAGE_OR_FOLDER")

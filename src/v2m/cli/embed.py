@@ -53,6 +53,8 @@ def run_probe(options: Any) -> int:
         found = _probe_files(options, state) if options.train else _probe_models(options, state, errors)
         if not state.is_main_process:
             return 0
+
+    # The main process alone has results, and writes them.
     output = _results_folder(options)
     output.mkdir(parents=True, exist_ok=True)
     results = [asdict(result) | dict(facts=facts) for result, facts in found.values()]
@@ -122,7 +124,7 @@ def _probe_files(options: Any, state: PartialState) -> dict[str, tuple[Probe, di
 
 
 def _features_folder(model: str, options: Any) -> Path:
-    """Where the features of a model are kept: with the results if that is said, else in its own folder."""
+    """Where the features of a model are kept: with the results if --output is given, else with the model."""
     if not options.output and Path(model).exists():
         return _own_folder(model, options.data)
     return _results_folder(options) / safe_name(model)

@@ -84,6 +84,7 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
         out: Where tables go, in the main process.
         errors: Where notes go.
     """
+    # What is evaluated, on what, and where results go. Errors of the options come before any work.
     folder = read_folder(Path(options.model))
     note_if_unchecked(errors, options.model, folder)
     view, saved = views[folder.task], find_task(folder.task).load(folder)
@@ -106,6 +107,8 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
     out = out if accelerator.is_main_process else Console(quiet=True)
     for line in data.warnings:
         out.print(f"warning: {line}")
+
+    # Every process evaluates its share; the main process shows what came out.
     with parallel.lost_processes(accelerator):
         watched = track(batches, "evaluating: batch", len(batches), out)
         model = saved.model.to(accelerator.device)
