@@ -95,6 +95,7 @@ def run(
     problems: list[Problem] = []
     files: list[str] = []
     names: dict[str, None] = {}
+    # Objects and masks are looked at one after the other; their problems go into one list.
     for checks, kind in ((objects, OBJECTS), (masks, MASKS)):
         if not checks:
             continue
@@ -168,7 +169,7 @@ def _draw_objects(check: ObjectsCheck) -> Iterator[Picture]:
 
 
 def _draw_masks(check: MasksCheck) -> Iterator[Picture]:
-    """Images with their labels in colour, likewise."""
+    """Images with their labels in colour, from all over the split."""
     for index in sample_first(len(check), SAMPLES):
         try:
             image = read_image(check.data.name(index))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from v2m.benchmark import models, operators, roofline
 from v2m.benchmark.competitors import find_competitors
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.report import Row, file_name, table, write_json
 from v2m.benchmark.timing import Tracker
+from v2m.cli.output import console
 from v2m.engine.device import best_device
 from v2m.engine.progress import track
 from v2m.pictures.scaling import plot_scaling
@@ -21,14 +21,9 @@ from v2m.pictures.scaling import plot_scaling
 Tables = Iterator[tuple[str, list[Row]]]
 
 
-def run(options: Any, out: Console, errors: Console) -> int:
-    """Run a benchmark: 1 if a competitor was wrong or failed.
-
-    Args:
-        options: Parsed options of ``v2m bench``.
-        out: Where tables go.
-        errors: Where progress goes.
-    """
+def run(options: Any) -> int:
+    """``v2m bench``: 1 if a competitor was wrong or failed."""
+    out, errors = console(), console(stderr=True)
     topic, settings = options.topic, options[options.topic]
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -14,8 +14,18 @@ from timm.layers import to_2tuple
 from torch.utils.data import Subset
 
 from v2m import create_model
-from v2m.cli import bench, classification, detection, embed, evaluate, predict, recipes, segmentation, study
-from v2m.cli import data as data_cli
+from v2m.cli import (
+    bench,
+    classification,
+    data,
+    detection,
+    embed,
+    evaluate,
+    predict,
+    recipes,
+    segmentation,
+    study,
+)
 from v2m.cli.evaluate import own_data
 from v2m.cli.output import console, note_if_unchecked, note_unchecked, number_table, print_unreadable
 from v2m.cli.settings import train_config
@@ -62,6 +72,7 @@ def run_train(options: Any) -> int:
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(task.val_metrics))
 
+    # Training goes on without a reader of its output, such as after a closed terminal.
     out = console(is_needed=False)
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     if not result.is_main:
@@ -86,6 +97,7 @@ def run_train(options: Any) -> int:
         if (run.path / name).exists():
             out.print(f"  {name:<24}{meaning}")
     out.print()
+    # Commands to paste into a shell as they are.
     out.print("Try next:")
     out.print(f"  {_program('v2m')} eval {shell_word(str(run.path))}")
     out.print(f"  {_program('v2m')} predict {shell_word(str(run.path))} IMAGE_OR_FOLDER")
@@ -112,9 +124,10 @@ def run_refine(options: Any) -> int:
     note_if_unchecked(console(stderr=True), options.model, folder)
     saved = load(folder)
     source = options.data or own_data(folder.path)
-    data = saved.evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
-    step = max(1, len(data) // options.images)  # spread over the dataset, which may be sorted
-    batch = next(iter(EvalLoader(Subset(data, range(0, len(data), step)), options.images)))
+    images = saved.evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
+    # Every so many images are taken, since the dataset may be sorted by class.
+    step = max(1, len(images) // options.images)
+    batch = next(iter(EvalLoader(Subset(images, range(0, len(images), step)), options.images)))
     out, device = console(), best_device()
     iterations = range(options.most + 1)
     found = measure_refinement(
@@ -190,36 +203,6 @@ def run_kernels(options: Any) -> int:
     return 0
 
 
-def run_bench(options: Any) -> int:
-    """``v2m bench``: 1 if a competitor was wrong or failed."""
-    return bench.run(options, console(), console(stderr=True))
-
-
-def run_study(options: Any) -> int:
-    """``v2m study``: 1 if a run failed."""
-    return study.run(options, console(), console(stderr=True))
-
-
-def run_recipes(options: Any) -> int:
-    """``v2m recipes``."""
-    return recipes.run(options, console())
-
-
-def run_data(options: Any) -> int:
-    """``v2m data``: 1 if images cannot be used, or are in more than one split."""
-    return data_cli.run(options, console(), console(stderr=True))
-
-
-def run_embed(options: Any) -> int:
-    """``v2m embed``."""
-    return embed.run_embed(options, console(), console(stderr=True))
-
-
-def run_probe(options: Any) -> int:
-    """``v2m probe``."""
-    return embed.run_probe(options, console(), console(stderr=True))
-
-
 def run_convert(options: Any) -> int:
     """``v2m convert``."""
     model = convert_checkpoint(options.checkpoint)
@@ -255,11 +238,11 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "list": run_list,
     "convert": run_convert,
     "kernels": run_kernels,
-    "bench": run_bench,
-    "study": run_study,
-    "recipes": run_recipes,
-    "data": run_data,
-    "embed": run_embed,
-    "probe": run_probe,
+    "bench": bench.run,
+    "study": study.run,
+    "recipes": recipes.run,
+    "data": data.run,
+    "embed": embed.run_embed,
+    "probe": embed.run_probe,
 }
 """Function of each command: options in, exit code out."""

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from v2m.cli import annotated, scenes
 from v2m.cli.annotated import AnnotatedSettings, extremes, problem_table, spread
+from v2m.cli.output import console
 from v2m.data import find_splits
 from v2m.data.check.problems import SERIOUS, Summary, write_problems
 from v2m.data.classes.check import CheckedSplit, find_problems, inspect_images, summarise
@@ -23,16 +24,10 @@ from v2m.tasks.segmentation.config import InputConfig
 PICTURE = "classes.png"
 
 
-def run(options: Any, out: Console, errors: Console) -> int:
-    """Check a dataset, or make one of scenes; the exit code.
-
-    Args:
-        options: Parsed options of ``v2m data``.
-        out: Where tables go.
-        errors: Where progress goes.
-    """
+def run(options: Any) -> int:
+    """``v2m data``: 1 if a check finds images that are unreadable, or in more than one split."""
     action = {"check": _check, "scenes": scenes.run}[options.action]
-    return action(options[options.action], out, errors)
+    return action(options[options.action], console(), console(stderr=True))
 
 
 def _check(settings: Any, out: Console, errors: Console) -> int:

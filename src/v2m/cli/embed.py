@@ -9,7 +9,7 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from v2m.cli.output import NAME_FOLDER, note_unchecked
+from v2m.cli.output import NAME_FOLDER, console, note_unchecked
 from v2m.data import Split
 from v2m.engine.stopping import Interrupted
 from v2m.features.embed import EmbedConfig, embed, processes
@@ -24,14 +24,9 @@ RESULTS, PICTURE = "probe.json", "probe.png"
 MANY_CLASSES = 5
 
 
-def run_embed(options: Any, out: Console, errors: Console) -> int:
-    """Write the features of a split.
-
-    Args:
-        options: Parsed options of ``v2m embed``.
-        out: Where the result is told.
-        errors: Where progress goes, and the images that cannot be read.
-    """
+def run_embed(options: Any) -> int:
+    """``v2m embed``: write the features of one split."""
+    out, errors = console(), console(stderr=True)
     output = Path(options.out)
     check_output(output)
     with processes(options.device) as state:
@@ -50,19 +45,16 @@ def run_embed(options: Any, out: Console, errors: Console) -> int:
     return 0
 
 
-def run_probe(options: Any, out: Console, errors: Console) -> int:
-    """Score frozen features.
-
-    Args:
-        options: Parsed options of ``v2m probe``.
-        out: Where the table goes.
-        errors: Where progress goes, and the images that cannot be read.
-    """
+def run_probe(options: Any) -> int:
+    """``v2m probe``: score frozen features."""
     _check(options)
+    out, errors = console(), console(stderr=True)
     with processes(options.device) as state:
         found = _probe_files(options, state) if options.train else _probe_models(options, state, errors)
         if not state.is_main_process:
             return 0
+
+    # The main process alone has results, and writes them.
     output = _results_folder(options)
     output.mkdir(parents=True, exist_ok=True)
     results = [asdict(result) | dict(facts=facts) for result, facts in found.values()]
@@ -109,7 +101,7 @@ def _embed(
 def _probe_models(
     options: Any, state: PartialState, errors: Console
 ) -> dict[str, tuple[Probe, dict[str, Any]]]:
-    """Probe by probe, with the facts of what was probed; nothing in other processes than the main one."""
+    """The probe of each model with the facts of its features. It is empty in all but the main process."""
     found = {}
     for name in dict.fromkeys(options.models):
         if state.is_main_process:
@@ -132,7 +124,7 @@ def _probe_files(options: Any, state: PartialState) -> dict[str, tuple[Probe, di
 
 
 def _features_folder(model: str, options: Any) -> Path:
-    """Where the features of a model are kept: with the results if that is said, else in its own folder."""
+    """Where the features of a model are kept: with the results if --output is given, else with the model."""
     if not options.output and Path(model).exists():
         return _own_folder(model, options.data)
     return _results_folder(options) / safe_name(model)

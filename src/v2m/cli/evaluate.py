@@ -84,6 +84,7 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
         out: Where tables go, in the main process.
         errors: Where notes go.
     """
+    # What is evaluated, on what, and where results go. Errors of the options come before any work.
     folder = read_folder(Path(options.model))
     note_if_unchecked(errors, options.model, folder)
     view, saved = views[folder.task], find_task(folder.task).load(folder)
@@ -92,7 +93,8 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
     pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
 
     accelerator = parallel.start()
-    with accelerator.local_main_process_first():  # which may have to download
+    # The first process of a machine downloads what is missing, the others wait and find it there.
+    with accelerator.local_main_process_first():
         data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
     batches = EvalLoader(
         data,
@@ -105,6 +107,8 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
     out = out if accelerator.is_main_process else Console(quiet=True)
     for line in data.warnings:
         out.print(f"warning: {line}")
+
+    # Every process evaluates its share; the main process shows what came out.
     with parallel.lost_processes(accelerator):
         watched = track(batches, "evaluating: batch", len(batches), out)
         model = saved.model.to(accelerator.device)
@@ -137,7 +141,7 @@ def own_data(folder: Path) -> str:
 
 
 def _eval_folder(folder: Path, data: str | None) -> Path:
-    """Where results go unless it is said: of the run's own data into its folder, of others beside."""
+    """The default folder for results: the run's own, or one in it that is named after other data."""
     if not data:
         return folder
     own = folder / safe_name(f"eval-{Path(data).resolve().name}")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from errno import ENOMEM
 from typing import Any
 
-from v2m.cli.commands import COMMANDS, console
+from v2m.cli.commands import COMMANDS
+from v2m.cli.output import console
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments
 from v2m.engine import parallel

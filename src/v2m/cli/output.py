@@ -87,7 +87,7 @@ def note_unchecked(errors: Console, *models: str) -> None:
 
 
 def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
-    """Likewise, of one model whose folder was read.
+    """Tell that a model cannot be compared with what was saved, if that is so.
 
     Args:
         errors: Where to.

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from v2m.cli.output import find_inputs, note_if_unchecked
 from v2m.cli.views import View
-from v2m.engine.parallel import best_device
+from v2m.engine.device import best_device
 from v2m.engine.progress import track
 from v2m.system.errors import DataError
 from v2m.tasks import SavedModel, find_task
@@ -31,7 +31,7 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
 
 
 def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, errors: Console) -> int:
-    """Likewise, with the model and its view."""
+    """Apply a model that is already loaded to image files: 1 if one cannot be read."""
     paths, failures = find_inputs(options.images)
     predictions = view.Predictions(options, saved, paths, out)
     batch_size = options.batch_size or saved.evaluator.batch_size
@@ -42,6 +42,7 @@ def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, erro
         else:
             predictions.add(path, *outcome)
     predictions.finish()
+    # Failures come last, where a long list of predictions does not hide them.
     for failure in failures:
         errors.print(f"v2m: error: {failure}")
     return 1 if failures else 0

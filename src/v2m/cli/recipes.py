@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from v2m.cli.output import console
 from v2m.recipes import COLUMNS, RECIPES, Recipe, find_recipe, starting_config
 from v2m.tasks.config import settings
 
@@ -14,13 +15,9 @@ WIDTH = 110
 """Most letters of a line of text."""
 
 
-def run(options: Any, out: Console) -> int:
-    """List the recipes, or show the one that is named.
-
-    Args:
-        options: Parsed options of ``v2m recipes``.
-        out: Where to print.
-    """
+def run(options: Any) -> int:
+    """``v2m recipes``: list the recipes, or show the one that is named."""
+    out = console()
     if options.name:
         _show(find_recipe(options.name), out)
         return 0

@@ -31,6 +31,7 @@ def run(settings: Any, out: Console, errors: Console) -> int:
     sizes = tuple(map(_size, settings.sizes))
     config = ScenesConfig(settings.train, settings.val, settings.seed, sizes)
     made = build_scenes(config, output, Path(settings.data_dir))
+    # Scenes are written as the loop goes on; only those of the picture are kept in memory.
     shown: list[DrawnScene] = []
     garments: dict[str, Counter[int]] = dict(train=Counter(), val=Counter())
     for scene in track(made, "scene", config.train + config.val, errors):

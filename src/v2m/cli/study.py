@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 
+from v2m.cli.output import console
 from v2m.engine.device import best_device
 from v2m.engine.run_folder import LOCK
 from v2m.engine.stopping import Interrupted
@@ -18,14 +18,8 @@ from v2m.system.names import shell_word
 from v2m.tasks.config import default_data_dir
 
 
-def run(options: Any, out: Console, errors: Console) -> int:
-    """Run a study: 1 if a run failed.
-
-    Args:
-        options: Parsed options of ``v2m study``.
-        out: Where progress and the table go.
-        errors: Where failures go.
-    """
+def run(options: Any) -> int:
+    """``v2m study``: 1 if a run failed."""
     # What to run. Everything is checked before anything is trained or written.
     study = find_study(options.name)
     unknown = [label for label in options.only if label not in study.variants]
@@ -37,7 +31,8 @@ def run(options: Any, out: Console, errors: Console) -> int:
     for run in runs:
         run.check()
 
-    # Run it. The report is about all runs, those of another time too.
+    # Run it. The report covers all runs of the study, also those that an earlier command finished.
+    out, errors = console(), console(stderr=True)
     jobs = options.jobs or (cores() if best_device().type == "cpu" else 1)
     output.mkdir(parents=True, exist_ok=True)
     check_lock(output / LOCK)
@@ -62,7 +57,7 @@ def run(options: Any, out: Console, errors: Console) -> int:
 
 
 def _command(options: Any) -> str:
-    """The command again, for another shell."""
+    """The command that continues this study, quoted for a shell."""
     words = ["v2m", "study", options.name]
     for name in ("seeds", "only"):
         if options[name]:

@@ -41,11 +41,11 @@ class PredictionView(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Show and write what is of all files."""
+        """Show and write what concerns all files together."""
 
 
 class View(Protocol):
-    """What a module here has for its task; a module with these names is a view."""
+    """What people see of one task. The module of that task in this folder has these names."""
 
     @property
     def FILES(self) -> Sequence[tuple[str, str]]:  # noqa: N802 - a constant of the module

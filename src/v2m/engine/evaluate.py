@@ -10,7 +10,7 @@ from torch import nn
 
 from v2m.data.loading import Batch, Unreadable
 from v2m.engine.parallel import gather_items
-from v2m.system.errors import DataError, shown
+from v2m.system.errors import DataError
 from v2m.tasks.evaluation import Results
 
 
@@ -55,5 +55,5 @@ def evaluate(
     unreadable = gather_items(accelerator, found)
     if not results.images:
         name, reason = unreadable[0]
-        raise DataError(f"data: none of {len(unreadable)} images can be read, as {shown(name)} ({reason})")
+        raise DataError(f"data: none of {len(unreadable)} images can be read, as {name} ({reason})")
     return Evaluation(results.scores(), results, unreadable)

@@ -10,7 +10,7 @@ from v2m.system.caches import user_cache
 from v2m.tasks.saved_config import check_model_args
 
 Plain: TypeAlias = bool | int | float | list | dict | str | None
-"""An open setting: Any would let the command line build objects from it."""
+"""The type of a setting with any plain data. ``Any`` would let the command line build objects from it."""
 
 
 def default_data_dir() -> str:
@@ -20,7 +20,7 @@ def default_data_dir() -> str:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimiser: any of timm's.
+    """The optimiser. timm builds it by name.
 
     Attributes:
         name: timm's name of it.
@@ -136,6 +136,7 @@ class TrainConfig:
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # Configurations of earlier versions have other words; from here on there are today's alone.
         check_model_args(self.model_args)
         object.__setattr__(self, "model_args", todays_words(self.model, self.model_args))
         for name, least in (
@@ -149,6 +150,7 @@ class TrainConfig:
             value = attrgetter(name)(self)
             if value < least:
                 raise ValueError(f"{name} is {value}, expected at least {least}")
+        # Written as "not >" instead of "<=", so that NaN is refused too.
         if not self.timeout > 0:
             raise ValueError(f"timeout is {self.timeout}, expected a positive number of minutes")
         if not self.checkpoint.minutes > 0:
@@ -166,7 +168,7 @@ class TrainConfig:
 
 
 def settings(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every setting of a configuration, as the command line and JSON take it, by its dotted name."""
+    """Every setting of a configuration by its dotted name, as plain data for the command line and JSON."""
     found: dict[str, Any] = {}
     for item in fields(config):
         name, value = prefix + item.name, getattr(config, item.name)

@@ -1,4 +1,4 @@
-"""What a task is to whoever evaluates its models or applies them to image files."""
+"""The side of a task that evaluates its models and applies them to image files."""
 
 import math
 from abc import ABC, abstractmethod
@@ -28,16 +28,16 @@ class Scores(Protocol):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The numbers for ``metrics.jsonl``, without ``val_``; what is not a loss is a share, 0..1."""
+        """The numbers for ``metrics.jsonl``, by names without ``val_``. All but losses are shares in 0..1."""
 
 
 def is_finite(scores: Scores) -> bool:
-    """Whether the weights gave numbers at all."""
+    """Whether no score is infinite or NaN."""
     return all(map(math.isfinite, scores.metrics.values()))
 
 
 class Results(ABC):
-    """What a model makes of a dataset, batch by batch; every process fills its own."""
+    """What a model predicts for a dataset, collected batch by batch. Every process fills its own."""
 
     @abstractmethod
     def add(self, model: nn.Module, batch: Batch, device: torch.device, autocast: Autocast) -> None:
@@ -45,16 +45,20 @@ class Results(ABC):
 
     @abstractmethod
     def state(self) -> Any:
-        """What was added, as a picklable object on the CPU."""
+        """The results that this process added, as a picklable object on the CPU."""
 
     @abstractmethod
     def merge(self, states: Sequence[Any]) -> None:
-        """Hold what all processes added, instead of what this one did: the same in every process."""
+        """Replace the results of this process by those of all processes.
+
+        Args:
+            states: The ``state()`` of every process, in the same order everywhere.
+        """
 
     @property
     @abstractmethod
     def images(self) -> int:
-        """Images that were added."""
+        """Number of images that were added."""
 
     @abstractmethod
     def scores(self) -> Scores:
@@ -63,21 +67,21 @@ class Results(ABC):
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Options of ``v2m eval`` that the models of one task have; a task with some has a subclass.
+    """Options of ``v2m eval`` that only one task has. A task with such options has a subclass.
 
-    Each field becomes an option: its name, its type, and as help its description in the docstring. None, the
-    default, is for what the saved model says.
+    Each field becomes an option of the same name and type. Its description in the docstring is the help. The
+    default is None, which leaves the setting of the saved model.
     """
 
 
 class Evaluator(ABC):
     """How a model is evaluated: its classes, its images and its scores.
 
-    A training run makes one for the model that it trains. A saved model comes with the same one.
+    A training run makes an evaluator for its model. Loading the saved model makes an equal one.
 
     Attributes:
         classes: Names of the classes.
-        batch_size: Images at once, where the user does not say.
+        batch_size: Images in a batch, unless the user chooses another number.
     """
 
     classes: list[str]
@@ -99,22 +103,27 @@ class Evaluator(ABC):
         """
 
     def with_options(self, options: EvaluationOptions) -> "Evaluator":
-        """This one with the options of ``v2m eval`` that its task has."""
+        """This evaluator, changed by the options of ``v2m eval`` that only its task has."""
         return self
 
     @abstractmethod
     def results(self, data: Images) -> Results:
-        """Where results for these images go, empty."""
+        """An empty collection for the results of these images."""
 
     @abstractmethod
     def prepare(self, image: Image.Image) -> Any:
-        """What ``predict`` takes of an image file that was read."""
+        """What ``predict`` takes for an image that was read from a file."""
 
     @abstractmethod
     def predict(self, model: nn.Module, images: Sequence[Any], device: torch.device) -> Sequence[Any]:
-        """What a model on the device makes of prepared images, on the CPU.
+        """The predictions of a model for prepared images, on the CPU.
 
-        A ``DataError`` stands in place of a prediction that cannot be used, and says why.
+        A prediction that cannot be used is replaced by a ``DataError`` that says why.
+
+        Args:
+            model: The model, on the device and in evaluation mode.
+            images: What ``prepare`` made of the images.
+            device: Where the model is.
         """
 
 
@@ -131,16 +140,17 @@ def predict_files(
         model: The model.
         evaluator: How it is applied.
         paths: The files, each once.
-        device: Where to.
-        batch_size: Files that are read before the model is applied to them.
+        device: Where the model runs.
+        batch_size: Number of files that are read before the model is applied to them.
 
     Yields:
-        Each file in order, with its prepared image and the prediction, or with the error where it cannot be
-        read.
+        Each file in order, with its prepared image and the prediction, or with an error if the file cannot be
+        read or the prediction cannot be used.
     """
     model.to(device).eval()
     for batch in read_batches(paths, batch_size, evaluator.prepare):
         images = [image for image in batch.values() if not isinstance(image, DataError)]
+        # Predictions come for the readable files alone, in their order.
         found = iter(evaluator.predict(model, images, device) if images else ())
         for path, image in batch.items():
             if isinstance(image, DataError):

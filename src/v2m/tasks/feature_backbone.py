@@ -1,4 +1,4 @@
-"""Feature maps of strides 4, 8, 16 and 32 from any of our models and timm's, for detectors and decoders."""
+"""Feature maps of strides 4, 8, 16 and 32 for detectors and decoders, from our models and timm's."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,8 +28,9 @@ PYRAMID = "model.scales."
 class FeatureBackbone(nn.Module):
     """A timm model that gives four feature maps.
 
-    Hierarchical models have the strides 4, 8, 16 and 32. Our plain ones get them from the simple feature
-    pyramid of ViTDet, or give maps of their own stride, of four blocks evenly spread over their depth.
+    The maps of hierarchical models have the strides 4, 8, 16 and 32. Our plain models have a single stride.
+    They either get those four from the simple feature pyramid of ViTDet, or give the maps of four blocks,
+    evenly spread over their depth, at their own stride.
 
     Args:
         name: timm's name of the model.
@@ -37,8 +38,8 @@ class FeatureBackbone(nn.Module):
         img_size: Height and width of training images in pixels.
         in_chans: Channels of the images.
         is_pretrained: Whether to start from timm's weights.
-        pyramid: Whether plain models are to have strides 4 to 32.
-        maps: How many of the four maps it gives, the last ones.
+        pyramid: Whether plain models get a feature pyramid of strides 4 to 32.
+        maps: How many of the four maps to give; the finest ones are left out.
 
     Raises:
         ValueError: the model has no such maps, takes no such argument, or timm's weights cannot be had.
@@ -59,6 +60,8 @@ class FeatureBackbone(nn.Module):
         self.name, self._model_args = name, model_args
         self._whole_args = image_args(name, img_size, in_chans) | model_args
         args = dict(self._whole_args)
+
+        # Which maps to ask timm for.
         if name in PLAIN:
             depth = args.get("depth", PLAIN[name].depth)
             blocks = [depth * i // 4 - 1 for i in (1, 2, 3, 4)]
@@ -67,6 +70,8 @@ class FeatureBackbone(nn.Module):
                 args["feature_cls"] = SimpleFeaturePyramid
         else:
             args["out_indices"] = _strided_maps(name, model_args)[-maps:]
+
+        # Build the model, with timm's weights where they are wanted.
         if is_pretrained and not has_timm_weights(name):
             raise ValueError(f"pretrained: timm has no weights of {name}, expected a run folder")
         try:
@@ -86,30 +91,32 @@ class FeatureBackbone(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps ``[B, channels[i], H / strides[i], W / strides[i]]`` of images ``[B, in_chans, H, W]``.
 
-        Sides are rounded up.
+        The heights and widths of the maps are rounded up.
         """
         maps = self.model(x)
         is_nhwc = getattr(self.model, "output_fmt", None) == Format.NHWC  # such as Swin
         return [nhwc_to(m, Format.NCHW) for m in maps] if is_nhwc else maps
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute blocks in the backward pass, in models that can."""
+        """Recompute blocks in the backward pass, if the model supports it."""
         for module in self.model.modules():
             if hasattr(module, "grad_checkpointing"):
                 module.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that the model itself takes out of weight decay."""
+        """Names of parameters that the model itself excludes from weight decay."""
+        # timm wraps some models for their features; then the names lie one module deeper.
         model = getattr(self.model, "model", self.model)
         names = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
         prefix = "model.model." if model is not self.model else "model."
         return {prefix + name for name in names}
 
     def layers(self) -> dict[str, int]:
-        """The layer of each parameter, from the stem upwards, as timm counts them for layer decay.
+        """The layer number of each parameter, counted from the stem as timm does for layer decay.
 
-        What timm's model does not have, such as a pyramid, is not among them.
+        Parameters that timm's whole model lacks, such as those of a pyramid, are left out.
         """
+        # Only the whole model has timm's group_matcher, so it is built without memory to ask it.
         with torch.device("meta"):
             whole = timm.create_model(self.name, **self._model_args)
         places = group_with_matcher(
@@ -120,10 +127,16 @@ class FeatureBackbone(nn.Module):
         return {name: by_name[flat] for name, flat in own.items() if flat in by_name}
 
     def load(self, state: dict[str, Tensor], source: str) -> None:
-        """Take weights by the names of timm's whole model; those of a pyramid only where there are some.
+        """Load weights that have the names of timm's whole model.
+
+        A feature pyramid keeps its initial weights where ``state`` has none for it.
+
+        Args:
+            state: The weights by name.
+            source: Where they come from, for errors.
 
         Raises:
-            ValueError: some are missing or of another shape.
+            ValueError: a weight is missing or has another shape.
         """
         given = {_own_name(name): value for name, value in state.items()}
         whole = getattr(self.model, "model", None)
@@ -142,23 +155,24 @@ class FeatureBackbone(nn.Module):
         self.load_state_dict(found, strict=False)
 
     def load_classifier(self, folder: ModelFolder) -> None:
-        """Take the weights of a saved classifier.
+        """Load the weights of a saved classifier.
 
         Raises:
-            ValueError: it cannot be loaded.
+            DataError: the classifier cannot be loaded.
+            ValueError: its weights do not fit.
         """
         model = load_classifier(folder, "pretrained: ", **self._whole_args)
         self.load(model.state_dict(), str(folder.path))
 
     def saved_config(self) -> dict[str, Any]:
-        """What ``config.json`` tells of the backbone."""
+        """The entries of ``config.json`` that describe the backbone."""
         return dict(architecture=self.name, model_args=self._model_args)
 
 
 class OnBackbone(nn.Module):
     """A model around a ``FeatureBackbone``.
 
-    It answers what the engine asks of timm's models by asking its backbone.
+    The engine calls the same methods on every model, those of timm's models. Here the backbone answers.
     """
 
     @property
@@ -173,26 +187,27 @@ class OnBackbone(nn.Module):
         self._features[1].set_grad_checkpointing(enable)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that take no weight decay, besides one-dimensional ones."""
+        """Names of the parameters without weight decay, in addition to the one-dimensional ones."""
         prefix, backbone = self._features
         return {prefix + name for name in backbone.no_weight_decay()}
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """A function from a parameter's name to its layer, for layer decay; heads are the last one."""
+        """A function from a parameter's name to its layer, for layer decay. Heads are the last layer."""
         prefix, backbone = self._features
         layers = {prefix + name: layer for name, layer in backbone.layers().items()}
         last = max(layers.values()) + 1
         return lambda name: layers.get(name, last)
 
     def start_from(self, source: str | None) -> None:
-        """Take the weights of the backbone from a folder, and of all others those that fit.
+        """Load the weights of the backbone from a folder, and of the other weights those that fit.
 
         Args:
-            source: A run of any task with the same backbone, or the weights file in one. Nothing is done for
-                None, nor for ``timm``, whose weights the backbone has from the beginning.
+            source: A run of any task with the same backbone, or the weights file in one. Nothing is loaded
+                for None, nor for ``timm``: the backbone was built with timm's weights.
 
         Raises:
-            ValueError: the folder is no such model, or the weights do not fit.
+            DataError: the folder has no model that can be loaded.
+            ValueError: its backbone is another one, or the weights do not fit.
         """
         if source is None or source == TIMM:
             return
@@ -210,18 +225,19 @@ class OnBackbone(nn.Module):
         own_prefix = folder.saved.backbone
         parts = {k.removeprefix(own_prefix): v for k, v in state.items() if k.startswith(own_prefix)}
         backbone.load(parts, source)
+        # A head for other classes starts from all layers but its last one.
         own = self.state_dict()
         fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
         self.load_state_dict(fitting, strict=False)
 
     def saved_config(self) -> dict[str, Any]:
-        """What ``config.json`` tells of the backbone."""
+        """The entries of ``config.json`` that describe the backbone."""
         prefix, backbone = self._features
         return dict(backbone=prefix, **backbone.saved_config())
 
 
 def _strided_maps(name: str, model_args: dict[str, Any]) -> list[int]:
-    """The indices of the maps of a model that have strides 4, 8, 16 and 32."""
+    """The indices of a model's maps with strides 4, 8, 16 and 32; the deepest where a stride is repeated."""
     try:
         with torch.device("meta"):
             strides = timm.create_model(name, features_only=True, **model_args).feature_info.reduction()
@@ -238,10 +254,10 @@ def _strided_maps(name: str, model_args: dict[str, Any]) -> list[int]:
 
 
 def _own_name(name: str) -> str:
-    """The name of a parameter in timm's whole model: without those of what wraps it."""
+    """The name of a parameter in timm's whole model, without the modules that wrap that model."""
     return name.removeprefix("model.").removeprefix("model.")
 
 
 def _flat(name: str) -> str:
-    """A name in which timm's features of modules (``stages_0``) and whole models (``stages.0``) agree."""
+    """A name that is equal for timm's feature models (``stages_0``) and whole models (``stages.0``)."""
     return name.replace(".", "_")

@@ -1,7 +1,7 @@
 """Folders with a trained model: weights and ``config.json``, those of classifiers in timm's hub format.
 
-A folder is read once, by ``read_folder``; what it holds is then checked step by step: the configuration, the
-sums of both files, and the size of the model before there is memory for it.
+``read_folder`` reads a folder once and checks its configuration. Before a model is built, the SHA-256 of its
+weights is checked, and its size, without taking memory for it.
 """
 
 import hashlib
@@ -46,11 +46,17 @@ LOAD_ERRORS = (
     ArithmeticError,
     ImportError,
 )
-"""What building and filling a model raises where the folder does not fit."""
+"""What may be raised where a model is built and its weights are loaded from a damaged or hostile folder."""
 
 
 class ModelFolder(NamedTuple):
-    """A folder with a model, its configuration, and what of it all tasks have in common, checked."""
+    """A folder with a model.
+
+    Attributes:
+        path: The folder.
+        config: The whole content of ``config.json``.
+        saved: The part of it that all tasks have in common, checked.
+    """
 
     path: Path
     config: dict[str, Any]
@@ -63,9 +69,10 @@ class ModelFolder(NamedTuple):
 
 
 def resolve_model_args(name: str, model_args: dict[str, Any], pretrained: str | None) -> dict[str, Any]:
-    """All arguments of the model that starts from a folder, by which it can be built without that folder.
+    """All arguments of a model that starts from trained weights.
 
-    Where there is no such folder (any more), or it holds another model, they are ``model_args``.
+    With them the model can be built again after the folder with those weights is gone. They are just
+    ``model_args`` if there is no such folder, or if it holds another model.
     """
     if pretrained is None or pretrained == TIMM:
         return model_args
@@ -77,15 +84,20 @@ def resolve_model_args(name: str, model_args: dict[str, Any], pretrained: str | 
         check_size(folder, lambda: timm.create_model(saved.architecture, **saved.model_args))
     except DataError:
         return model_args
+    # A run has its own images and classes, whatever those of the folder are.
     of_the_data = ("img_size", "in_chans", "num_classes")
     return {k: v for k, v in saved.model_args.items() if k not in of_the_data} | model_args
 
 
 def read_folder(path: Path, prefix: str = "") -> ModelFolder:
-    """The folder that ``path`` is, or is the weights file of.
+    """Read the folder of a model.
+
+    Args:
+        path: The folder, or the weights file in it.
+        prefix: What the message of an error starts with.
 
     Raises:
-        DataError: there is no model; the message starts with ``prefix``.
+        DataError: there is no model.
     """
     folder = path.parent if path.name == WEIGHTS else path
     where = f"{prefix}{path}"
@@ -98,6 +110,7 @@ def read_folder(path: Path, prefix: str = "") -> ModelFolder:
             raise ValueError(f"it was changed since it was saved; {ACCEPT}")
     except ValueError as error:
         raise DataError(f"{where}: the model cannot be loaded ({CONFIG}: {short(error)})") from None
+    # A word of earlier versions stood for two mixers. Only the names of the weights tell which one it was.
     if needs_weights(saved.architecture, saved.model_args):
         names: Collection[str] = ()
         with suppress(*LOAD_ERRORS):  # what is wrong with the file is told where it is loaded
@@ -114,10 +127,10 @@ def check_task(folder: ModelFolder, task: str, wanted: str, prefix: str = "") ->
         folder: The folder.
         task: The name of the task.
         wanted: A model of that task in words, such as ``a detector``.
-        prefix: What an error starts with.
+        prefix: What the message of an error starts with.
 
     Raises:
-        DataError: it is for another one.
+        DataError: the model is for another task.
     """
     if folder.task != task:
         raise DataError(f"{prefix}{folder.path}: a model for {folder.task}, expected {wanted}")
@@ -125,15 +138,15 @@ def check_task(folder: ModelFolder, task: str, wanted: str, prefix: str = "") ->
 
 @contextmanager
 def loading(folder: ModelFolder, prefix: str = "", file: str = "") -> Iterator[None]:
-    """Say in one line that the model in a folder cannot be loaded, for all that building and filling raise.
+    """Turn the errors of building and loading a model into one line that names its folder.
 
     Args:
         folder: The folder.
-        prefix: What the error starts with.
-        file: The file in the folder that is to blame, if one is.
+        prefix: What the message of the error starts with.
+        file: The file in the folder that is to blame, if it is known.
 
     Raises:
-        DataError: something of ``LOAD_ERRORS`` was raised.
+        DataError: one of ``LOAD_ERRORS`` was raised.
     """
     try:
         yield
@@ -143,15 +156,15 @@ def loading(folder: ModelFolder, prefix: str = "", file: str = "") -> Iterator[N
 
 
 def check_size(folder: ModelFolder, build: Callable[[], nn.Module], prefix: str = "") -> None:
-    """See that a model is no larger than the weights in a folder, without memory for it.
+    """Check that a model is no larger than the weights in its folder, without taking memory for it.
 
     Args:
         folder: The folder.
         build: Builds the model from what ``config.json`` says.
-        prefix: What an error starts with.
+        prefix: What the message of an error starts with.
 
     Raises:
-        DataError: it is larger, or cannot be built; or the weights are damaged.
+        DataError: the model is larger, or cannot be built; or the weights are damaged.
     """
     with loading(folder, prefix):
         header = read_header(folder.path / WEIGHTS)
@@ -168,7 +181,8 @@ def load_state(folder: ModelFolder, build: Callable[[], M]) -> M:
         build: Builds the model from what ``config.json`` says.
 
     Raises:
-        DataError: it cannot be built, or is larger than the weights; or these are damaged, or others.
+        DataError: the model cannot be built, or is larger than the weights; or the weights are damaged, or
+            those of another model.
     """
     state = read_weights(folder)
     check_size(folder, build)
@@ -179,12 +193,18 @@ def load_state(folder: ModelFolder, build: Callable[[], M]) -> M:
 
 
 def load_classifier(folder: ModelFolder, prefix: str = "", **args: Any) -> nn.Module:
-    """The classifier in a folder, in evaluation mode, with other arguments where they are given.
+    """The classifier in a folder, in evaluation mode.
+
+    Args:
+        folder: The folder.
+        prefix: What the message of an error starts with.
+        **args: Arguments of ``timm.create_model`` in place of the saved ones.
 
     Raises:
-        DataError: it cannot be loaded; the message starts with ``prefix``.
+        DataError: the classifier cannot be loaded.
     """
-    name, own = f"local-dir:{folder.path}", folder.saved.model_args  # which timm reads in the words of before
+    # timm would read the arguments from the file itself, in the words of earlier versions.
+    name, own = f"local-dir:{folder.path}", folder.saved.model_args
     check_weights(folder, prefix)
     check_size(folder, lambda: timm.create_model(name, **own), prefix)
     with loading(folder, prefix):
@@ -194,10 +214,10 @@ def load_classifier(folder: ModelFolder, prefix: str = "", **args: Any) -> nn.Mo
 
 
 def check_weights(folder: ModelFolder, prefix: str = "") -> None:
-    """See that the weights are those that were saved, where ``config.json`` tells their sum.
+    """Check that the weights are those that were saved, if ``config.json`` has their SHA-256.
 
     Raises:
-        DataError: they are not.
+        DataError: the weights are others.
     """
     expected = folder.saved.sha256
     if expected and expected.weights != file_sha256(folder.path / WEIGHTS):
@@ -209,17 +229,20 @@ def check_weights(folder: ModelFolder, prefix: str = "") -> None:
 
 
 def settings_sha256(config: dict[str, Any]) -> str:
-    """The SHA-256 of settings, whatever their order and spaces; that of ``config.json`` is not part of it."""
+    """The SHA-256 of the content of ``config.json``.
+
+    It does not depend on the order and spacing of the file, nor on the sums that the file itself holds.
+    """
     settings = {key: value for key, value in config.items() if key != SHA256}
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` write both files into a folder beside, and rename each into place when complete.
+    """Let ``write`` write both files into a temporary folder, and rename each into place when complete.
 
-    Their SHA-256 are added to ``config.json``: where they are read, it is found if saving was stopped
-    between the two.
+    The SHA-256 of both are added to ``config.json``. If saving is stopped between the two renames, the next
+    reader finds that the files do not belong together.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as partial:
         write(Path(partial))
@@ -242,7 +265,7 @@ def save_state(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
         model: The model.
         config: ``task``, ``architecture`` (timm's name of the backbone), ``model_args``, ``num_classes``,
             ``pretrained_cfg`` (with ``mean`` and ``std``), and what the task needs; plain data.
-        folder: Where to.
+        folder: The folder to write into.
     """
 
     def write(partial: Path) -> None:

@@ -15,14 +15,14 @@ from v2m.system.files import check_plain
 from v2m.tasks.typed import LARGEST, brief, typed
 
 CLASSIFICATION = "classification"
-"""The task of a folder that names none, as timm's do not."""
+"""The name of the task, which is also that of folders that name no task, such as timm's."""
 SHA256 = "sha256"
-"""The entry of ``config.json`` with the sums of both files."""
+"""The entry of ``config.json`` with the SHA-256 of both files."""
 LARGEST_SIDE, LARGEST_RESIZED = 2**12, 2**13
-"""Most pixels of the side of an image that a saved model may ask for, and of the image it is cut out of."""
+"""Most pixels of a side that a saved model may ask for: of its images, and of those they are cut out of."""
 LARGEST_ARGUMENT, LONGEST_ARGUMENT = 2**16, 2**8
 MOST = dict(img_size=LARGEST_SIDE, num_classes=LARGEST, sweeps=2**8)
-"""The largest numbers of arguments of a model, where it is not ``LARGEST_ARGUMENT``."""
+"""The largest values of those arguments of a model whose limit is not ``LARGEST_ARGUMENT``."""
 
 _FACTORY = (timm.create_model, build_model_with_cfg)
 NO_ARGUMENTS = {name for function in _FACTORY for name in inspect.signature(function).parameters} | {
@@ -33,16 +33,16 @@ NO_ARGUMENTS = {name for function in _FACTORY for name in inspect.signature(func
     "device",
     "dtype",
 }
-"""What timm takes besides the arguments of a model: what else is built, and which files are read."""
+"""Names that timm does not pass on to a model. They decide what else is built and which files are read."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """SHA-256 of what was saved.
+    """SHA-256 of the saved files.
 
     Attributes:
-        weights: Of the file of weights.
-        settings: Of ``config.json`` without these sums, whatever its order and spaces.
+        weights: The sum of the weights file.
+        settings: The sum of ``config.json``, by ``settings_sha256``.
     """
 
     weights: str
@@ -56,7 +56,7 @@ class ImageConfig:
     Attributes:
         input_size: Channels, height and width.
         mean: Mean of every channel, of values in 0..1.
-        std: Standard deviation likewise.
+        std: Standard deviation of every channel, likewise.
         crop_pct: Share of the shorter side that the evaluation crop keeps.
         interpolation: Resampling filter.
     """
@@ -80,6 +80,7 @@ class ImageConfig:
             ):
                 expected = f"{channels}, one for each channel"
                 raise ValueError(f"{name} has {len(values)} numbers, expected {expected}")
+            # timm's defaults have three channels; gray images take the mean of these.
             mean = sum(values) / len(values)
             object.__setattr__(self, name, values if len(values) == channels else (mean,) * channels)
         if min(self.std) < 1e-6:
@@ -105,12 +106,12 @@ class SavedConfig:
     Attributes:
         architecture: timm's name of the model, or of the backbone.
         num_classes: Number of classes.
-        pretrained_cfg: timm's settings, of images among others.
+        pretrained_cfg: timm's settings, among them those of the images.
         model_args: Arguments of the model, in today's words.
         task: What the model is for.
         label_names: Names of the classes.
-        backbone: How names of the backbone's weights begin.
-        sha256: The sums of what was saved; folders of before, and timm's, have none.
+        backbone: The prefix of the names of the backbone's weights.
+        sha256: SHA-256 of the saved files; None for timm's folders, and for those of earlier versions.
     """
 
     architecture: str
@@ -155,26 +156,30 @@ class SavedConfig:
         """The images that the model takes.
 
         Raises:
-            ValueError: no images are like this.
+            ValueError: a setting of the images is missing or out of bounds.
         """
         given = {f.name: self.pretrained_cfg.get(f.name) for f in fields(ImageConfig)}
         return typed(ImageConfig, {k: v for k, v in given.items() if v is not None}, "pretrained_cfg")
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, or their numbers where there are none."""
+        """Names of the classes, or their numbers if the model was saved without names."""
         return self.label_names or [str(i) for i in range(self.num_classes)]
 
 
 def read_saved_config(config: Any) -> SavedConfig:
-    """What all tasks have in common, of the content of ``config.json``.
+    """Check the part of ``config.json`` that all tasks have in common.
+
+    Args:
+        config: The whole content, as JSON gives it.
 
     Raises:
-        ValueError: it is no such content.
+        ValueError: a setting is missing, has the wrong type, or is out of bounds.
     """
     check_plain(config)
     saved = typed(SavedConfig, config, is_open=True)
-    if "transformers_version" in config:  # transformers saves other weights, and keeps what it does not know
+    # transformers saves other weights, but keeps entries that it does not know, such as the old sums.
+    if "transformers_version" in config:
         saved = replace(saved, sha256=None)
     images, cfg = saved.images, saved.pretrained_cfg
     size = saved.model_args.get("img_size")
@@ -191,10 +196,12 @@ def read_saved_config(config: Any) -> SavedConfig:
 
 
 def check_model_args(model_args: dict[str, Any]) -> None:
-    """See that arguments are a model's, and none by which timm reads other files or builds something else.
+    """Check that timm passes all arguments on to the model.
+
+    By the others timm would read files, or build something else.
 
     Raises:
-        ValueError: one is not.
+        ValueError: one is no argument of a model.
     """
     for name in model_args:
         if name in NO_ARGUMENTS:

@@ -20,7 +20,12 @@ E = TypeVar("E", bound=Evaluator)
 
 
 class Metric(NamedTuple):
-    """A share that is measured: its key in ``metrics.jsonl``, less ``train_`` or ``val_``, and its label."""
+    """A score that is a share.
+
+    Attributes:
+        key: Its key in ``metrics.jsonl``, without ``train_`` or ``val_``.
+        label: Its name for people.
+    """
 
     key: str
     label: str
@@ -30,7 +35,7 @@ class TrainImages(OpenedImages, Protocol):
     """Training images as a task opens them.
 
     Attributes:
-        source: What they were read from, for messages.
+        source: The folder or dataset, for messages.
         classes: Names of the classes.
     """
 
@@ -40,12 +45,12 @@ class TrainImages(OpenedImages, Protocol):
 
 @dataclass(frozen=True)
 class SavedModel(Generic[E]):
-    """A model as it was saved.
+    """A trained model that was read from a folder.
 
     Attributes:
         model: The model, in evaluation mode.
         evaluator: How it is evaluated.
-        folder: Where it was read from.
+        folder: The folder.
     """
 
     model: nn.Module
@@ -59,23 +64,26 @@ class SavedModel(Generic[E]):
 
 
 class Task(ABC, Generic[C]):
-    """A task in one training run. Data are opened before anything is built.
+    """A task in one training run.
+
+    The engine calls ``resolve``, ``open_data`` and ``build`` in this order, since the classes of the data
+    decide the head of the model.
 
     Attributes:
-        config: The run, resolved.
+        config: The resolved configuration of the run.
         classes: Names of the classes.
         train_data: Training images, augmented.
         val_data: Validation images.
         evaluator: How the model is evaluated.
         name: What the task is called on the command line and in ``config.json``.
-        config_type: Its kind of configuration.
-        options_type: The options of ``v2m eval`` that its models have besides those of all tasks.
-        least_classes: Classes that there must be for something to be learned.
-        train_metric: What is counted as right in training, if anything; before images are mixed.
-        val_metrics: What is told of an evaluation, as far as it is measured; the first one that is says which
-            weights are the best.
-        eval_parts: Images of an evaluation batch, as a multiple of those in a part of a training step.
-            Evaluation keeps no gradients, so that more images may fit.
+        config_type: The class of its configurations.
+        options_type: The options of ``v2m eval`` that only this task has.
+        least_classes: The least number of classes that can be learned.
+        train_metric: The score of training batches, by ``count_right``; None for tasks without one.
+        val_metrics: The scores that are shown after an evaluation. Some may not be measured, such as those of
+            masks. The first one that is measured decides which weights are the best.
+        eval_parts: Size of an evaluation batch, in parts of a training step. More than one may fit, since
+            evaluation keeps nothing for gradients.
         is_timm_format: Whether timm can load what is saved (its hub format).
     """
 
@@ -98,15 +106,15 @@ class Task(ABC, Generic[C]):
 
     @staticmethod
     def check_installed() -> None:
-        """See that the packages are there which this task needs, and no other.
+        """Check that the optional packages that only this task needs are installed.
 
         Raises:
-            ValueError: one is not.
+            ValueError: one is missing.
         """
 
     @classmethod
     def resolve(cls, config: C) -> C:
-        """The configuration with nothing left open that the task alone knows.
+        """The configuration with every setting filled in that is known before the data are opened.
 
         Raises:
             ValueError: a setting cannot be used, or a package is missing.
@@ -117,26 +125,26 @@ class Task(ABC, Generic[C]):
 
     @staticmethod
     def trained_models(config: TrainConfig) -> list[str]:
-        """The trained models that a run reads: folders, or names of others."""
+        """The trained models that a run reads: folders, or names of timm's models."""
         return [config.pretrained] if config.pretrained else []
 
     @classmethod
     @abstractmethod
     def resolve_settings(cls, config: C) -> C:
-        """The configuration with the task's own settings filled in.
+        """The configuration with the settings filled in that only this task has.
 
         Raises:
-            ValueError: one cannot be used.
+            ValueError: a setting cannot be used.
         """
 
     def open_data(self, warn: Callable[[str], None]) -> None:
         """Open both splits, and set the attributes that depend on them.
 
         Args:
-            warn: Called with a line for each thing that is odd about them.
+            warn: Called with one line for each peculiarity of the images.
 
         Raises:
-            DataError: they cannot be used.
+            DataError: the images cannot be used.
         """
         config = self.config
         train_data = self.open_train_data()
@@ -146,7 +154,7 @@ class Task(ABC, Generic[C]):
                 f"data: {train_data.source} has the class {few(self.classes)} only, "
                 f"expected {self.least_classes}"
             )
-        # Validation images are opened as for any other model with these classes.
+        # The evaluator opens the validation images, by the same code as v2m eval does for a saved model.
         self.evaluator = self.make_evaluator()
         val_data = self.evaluator.open_data(
             config.data, Path(config.data_dir), allow_outside=config.allow_outside
@@ -161,21 +169,21 @@ class Task(ABC, Generic[C]):
         """Training images, augmented.
 
         Raises:
-            DataError: they cannot be used.
+            DataError: the images cannot be used.
         """
 
     @abstractmethod
     def make_evaluator(self) -> Evaluator:
-        """How the model will be evaluated; training images are open."""
+        """The evaluator of the model. It is made once the training images are open."""
 
     def check_data(self, warn: Callable[[str], None]) -> None:
-        """See that both splits are good for training.
+        """Check that the images of both splits are fit for training.
 
         Args:
-            warn: Called with a line for each thing that is odd about them.
+            warn: Called with one line for each peculiarity of the images.
 
         Raises:
-            DataError: they are not.
+            DataError: a split is not fit for training.
         """
 
     @property
@@ -185,7 +193,7 @@ class Task(ABC, Generic[C]):
 
     @property
     def repeats(self) -> int:
-        """Times that an image comes in a row in training."""
+        """How many times in a row each image comes in training, each time with another augmentation."""
         return 1
 
     @staticmethod
@@ -195,31 +203,38 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def build(self, pretrained: str | None) -> nn.Module:
-        """The model to train, with timm's ``set_grad_checkpointing``, ``group_matcher``, ``no_weight_decay``.
+        """The model to train.
+
+        As timm's models, it has ``set_grad_checkpointing``, ``group_matcher`` and ``no_weight_decay``.
 
         Args:
-            pretrained: Weights to start from: a folder with a model, or the weights file in one; ``timm`` for
-                those that timm has; None for new ones.
+            pretrained: The weights to start from: a folder with a model, or the weights file in one; ``timm``
+                for those that timm has; None for a new initialisation.
 
         Raises:
-            ValueError: the model cannot be built, or the weights cannot be had or do not fit.
+            ValueError: the model cannot be built, or the weights cannot be loaded or do not fit.
         """
 
     @abstractmethod
     def build_objective(self, model: nn.Module) -> TrainingTask:
-        """What is minimised; called with images and targets, it gives ``loss`` and ``output``."""
+        """The objective to minimise. Called with images and targets, it gives ``loss`` and ``output``."""
 
     def mix(self, images: Any, targets: Any) -> tuple[Any, Any]:
         """Images and targets of a batch (on the device), mixed with each other."""
         return images, targets
 
     def count_right(self, output: Any, targets: Any) -> tuple[Tensor | int, Tensor | int]:
-        """How much of a training batch is right, and of how much, in the unit of ``train_metric``."""
+        """How many predictions of a training batch are right, and how many there are, for ``train_metric``.
+
+        Args:
+            output: The ``output`` of the objective.
+            targets: The targets, before images are mixed.
+        """
         return 0, 0
 
     @abstractmethod
     def save(self, model: nn.Module, path: Path) -> None:
-        """Write weights and configuration into a folder, each file renamed into place when complete."""
+        """Write weights and configuration into a folder. Each file is renamed into place when complete."""
 
     @classmethod
     @abstractmethod
@@ -227,6 +242,6 @@ class Task(ABC, Generic[C]):
         """The model that ``save`` wrote into a folder.
 
         Raises:
-            DataError: it is for another task, or the weights do not fit.
+            DataError: the model is for another task, or cannot be loaded.
             ValueError: a package is missing.
         """

@@ -1,4 +1,4 @@
-"""What timm knows of a model by its name: settings, weights, and the arguments by which images fit."""
+"""What timm knows of a model by its name: its settings, whether there are weights, and its arguments."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from v2m.models import MODELS
 from v2m.system.names import nearest
 
 TIMM = "timm"
-"""In place of a folder: the weights that timm has of a model."""
+"""Given in place of a folder, this means the weights that timm has of a model."""
 
 
 def model_defaults(name: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def has_timm_weights(name: str) -> bool:
 
 
 def image_args(name: str, img_size: tuple[int, int], in_chans: int) -> dict[str, Any]:
-    """Arguments of a model by which it takes images of this size."""
+    """The arguments with which a model takes images of this size and number of channels."""
     args: dict[str, Any] = dict(in_chans=in_chans)
     if name in MODELS or model_defaults(name).get("fixed_input_size"):
         args["img_size"] = img_size

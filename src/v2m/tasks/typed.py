@@ -1,4 +1,4 @@
-"""Plain data of a file as dataclasses: every value must have the type of its field."""
+"""Turn plain data of a file into dataclasses. Every value must have the type of its field."""
 
 import dataclasses
 import types
@@ -14,13 +14,13 @@ LARGEST = 2**22
 
 
 def typed(kind: type[T], values: Any, name: str = "", is_open: bool = False) -> T:
-    """A dataclass of settings, from plain data; lists become tuples where a field is a tuple.
+    """Make a dataclass of settings from plain data. A list becomes a tuple where the field is a tuple.
 
     Args:
         kind: The dataclass.
         values: Its fields by name, as JSON gives them.
-        name: Where they are, for errors.
-        is_open: Whether other names may be among them, which are left out.
+        name: The setting that the data are the value of, for errors.
+        is_open: Whether to leave out unknown names instead of refusing them.
 
     Raises:
         ValueError: a field is missing, is unknown, or has a value that is not of its type; or the dataclass
@@ -42,7 +42,7 @@ def typed(kind: type[T], values: Any, name: str = "", is_open: bool = False) -> 
 
 
 def brief(value: Any) -> str:
-    """A value as a short and harmless part of a line."""
+    """A value, shortened and made harmless, as part of a line."""
     if isinstance(value, dict | list | str) and len(value) > 40:
         return f"a {type(value).__name__} of {len(value):,}"
     text = shown(repr(value))
@@ -77,6 +77,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
 def _first(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
     if value is None and type(None) in kinds:
         return None
+    # The last type of a union is tried on its own, so that its error is the one that is reported.
     kinds = tuple(kind for kind in kinds if kind is not type(None))
     for kind in kinds[:-1]:
         try:
@@ -87,6 +88,7 @@ def _first(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
 
 
 def _is_scalar(kind: Any, value: Any) -> bool:
+    # Exact types, because isinstance takes True for a whole number.
     if kind is int:
         return type(value) is int and abs(value) <= LARGEST
     if kind is float:

@@ -17,14 +17,15 @@ DTYPES = {"F64": True, "F32": True, "F16": True, "BF16": True} | dict.fromkeys(
 
 
 def read_header(path: Path) -> Contents:
-    """Read the header of a safetensors file; the numbers are left where they are.
+    """Read the header of a safetensors file, without loading its tensors.
 
     Raises:
-        DataError: it is no regular file.
-        ValueError: the header is too large, or of tensors that no model here has.
-        SafetensorError: it is no safetensors file, or does not fit its header.
-        OSError: it cannot be read.
+        DataError: the path is no regular file.
+        ValueError: the header is too large, or has more tensors or other types than any model here.
+        SafetensorError: the file is no safetensors file, or does not fit its header.
+        OSError: the file cannot be read.
     """
+    # The size of the header is looked at first: safetensors would take a much larger one.
     with open_file(path) as file:
         size = int.from_bytes(file.read(8), "little")
     if size > HEADER_BYTES:

@@ -21,7 +21,7 @@ from v2m.tasks.classification.config import InputConfig
 def resolve_input(config: InputConfig, data: str, model_cfg: dict[str, Any]) -> InputConfig:
     """Fill what ``config`` leaves open: from a named dataset, else from timm's ``model_cfg``.
 
-    Statistics of another number of channels are averaged.
+    Means and deviations for another number of channels are averaged over the channels.
     """
     known = DATASETS.get(data)
     channels, *size = model_cfg["input_size"]

@@ -96,7 +96,7 @@ class ClassificationResults(Results):
 def score(logits: Tensor, targets: Tensor, class_names: list[str]) -> ClassificationScores:
     """Score logits ``[images, classes]`` against class indices ``[images]``.
 
-    A class without images has recall 0 and is left to the reader by its number of images.
+    A class without images has recall 0. Readers recognise it by its number of images.
     """
     from torchmetrics.functional import classification as metrics  # here, because it takes two seconds
 

@@ -59,9 +59,9 @@ def build_classifier(
 
 
 def load_teacher(teacher: str, classes: list[str], spec: ImageSpec) -> nn.Module:
-    """A trained classifier of these classes that takes these images, but for their mean and deviation.
+    """A trained classifier of these classes that takes these images.
 
-    Those that it was trained with are in its ``pretrained_cfg``.
+    It expects the mean and deviation of its own training, which are in its ``pretrained_cfg``.
 
     Args:
         teacher: timm's name of a model that it has weights of, or a folder in hub format.

@@ -29,7 +29,7 @@ def resolve_input(config: InputConfig, model: str) -> InputConfig:
 
 
 def image_size(config: InputConfig, augment: AugmentConfig) -> tuple[int, int]:
-    """Height and width of training images, or of a square one of those that differ."""
+    """Height and width of training images. If they vary, those of a square of the largest shorter side."""
     side = augment.crop_size if augment.jitter else max(config.min_size)
     return side, side
 
@@ -135,6 +135,7 @@ class TrainTransform:
         if objects.masks is not None:
             target["masks"] = tv_tensors.Mask(objects.masks[keep])
         pixels, target = self._transform(functional.to_image(image.convert("RGB")), target)
+        # A box may survive the crop although no pixel of its mask does: such an object is not in sight.
         if "masks" in target:
             is_seen = target["masks"].flatten(1).any(1).bool()
             target = {name: value[is_seen] for name, value in target.items()}
@@ -142,7 +143,7 @@ class TrainTransform:
 
 
 class _ScaleJitter(v2.ScaleJitter):
-    """torchvision's, which may leave no pixel of a narrow image."""
+    """torchvision's, but a narrow image keeps at least one pixel in each direction."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = super().make_params(flat_inputs)["size"]

@@ -10,7 +10,7 @@ from v2m.tasks.detection.model import Detector
 class DetectionObjective(TrainingTask):
     """The sum of a detector's losses, of proposals and of heads.
 
-    Each is a mean over what was sampled from the images of a part, so that parts of a step count alike.
+    Each loss is a mean over the samples of one part of a step, so all parts of a step weigh the same.
 
     Args:
         model: The detector.
@@ -21,7 +21,7 @@ class DetectionObjective(TrainingTask):
         self.trainable_module = model
 
     def forward(self, input: list[Tensor], target: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The loss, and the losses that it is the sum of."""
+        """The sum as ``loss``, and the single losses as ``output``."""
         losses = self.trainable_module(input, target)
         loss = torch.stack(list(losses.values())).sum()
         return dict(loss=loss, output=losses)

@@ -81,7 +81,7 @@ class DetectionScores:
         box: Scores of the boxes.
         mask: Scores of the masks, if the detector has masks.
         classes: Scores of every class.
-        is_finite: Whether all weights and scores are numbers; those that are not find nothing.
+        is_finite: Whether no weight or score of the model is infinite or NaN.
     """
 
     images: int
@@ -101,8 +101,8 @@ class DetectionScores:
         }
 
 
-class State(NamedTuple):
-    """What a process added: the places of images, the metric's lists, and whether all is numbers."""
+class DetectionState(NamedTuple):
+    """What one process adds: places of its images, lists of the metric, and whether all values are finite."""
 
     places: list[int]
     lists: dict[str, list[Any]]
@@ -145,16 +145,16 @@ class DetectionResults(Results):
         self.places += places
 
     def _watch(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Look at scores before those that are not numbers are left out."""
+        """Look at raw scores: torchvision drops infinite ones and NaN before anyone sees them."""
         tensors = tree_leaves(output)
         self._is_finite = self._is_finite and all(bool(tensor.isfinite().all()) for tensor in tensors)
 
-    def state(self) -> State:
+    def state(self) -> DetectionState:
         """What was added."""
         lists: dict[str, Any] = self._metric.metric_state
-        return State(self.places, lists, self._is_finite)
+        return DetectionState(self.places, lists, self._is_finite)
 
-    def merge(self, states: Sequence[State]) -> None:
+    def merge(self, states: Sequence[DetectionState]) -> None:
         """Put together what all processes added, in order of the images."""
         places = [place for state in states for place in state.places]
         order = sorted(range(len(places)), key=places.__getitem__)
@@ -163,7 +163,7 @@ class DetectionResults(Results):
         self._metric = new_metric(self._has_masks)
         for name in self._metric.metric_state:
             values = [value for state in states for value in state.lists[name]]
-            if values:  # box or mask lists may be those of no use
+            if values:  # without masks, the lists of masks stay empty
                 setattr(self._metric, name, [values[i] for i in order])
 
     @property

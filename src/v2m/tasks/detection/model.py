@@ -67,7 +67,7 @@ def build(config: DetectionConfig, num_classes: int, pretrained: str | None = No
 class Detector(OnBackbone):
     """A Mask R-CNN, Faster R-CNN or RetinaNet of torchvision.
 
-    Under autocast boxes are computed in float32 all the same: bfloat16 has not all whole numbers beyond 256.
+    Boxes are computed in float32 even under autocast, because bfloat16 lacks most whole numbers above 256.
 
     Args:
         name: timm's name of the backbone.
@@ -125,6 +125,7 @@ class Detector(OnBackbone):
             return self.detector(
                 list(images), [dict(t, labels=t["labels"] + self._first_label) for t in targets]
             )
+        # Only images of one size share a batch, so that none is padded for the sake of another.
         sizes = [self._resized(image) for image in images]
         found: dict[int, dict[str, Tensor]] = {}
         for size in dict.fromkeys(sizes):
@@ -140,17 +141,17 @@ class Detector(OnBackbone):
         return self.detector.transform.resize(image.to("meta"))[0].shape
 
     def heads(self) -> list[nn.Module]:
-        """What gives scores and boxes."""
+        """The modules whose outputs are raw scores and boxes."""
         kinds = (RPNHead, FastRCNNPredictor, RetinaNetHead)
         return [module for module in self.modules() if isinstance(module, kinds)]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the backbone; what follows has as many objects as there are."""
+        """Compile the backbone alone. The rest has shapes that depend on the number of objects."""
         self._features[1].compile(*args, **kwargs)
 
 
 class _Pyramid(nn.Module):
-    """What torchvision takes for a backbone: maps of one width, with one or two more above them."""
+    """The backbone as torchvision expects it: maps of one width, with one or two coarser ones added."""
 
     def __init__(self, backbone: FeatureBackbone, head: HeadConfig) -> None:
         super().__init__()
@@ -166,7 +167,7 @@ class _Pyramid(nn.Module):
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.backbone(x)
-        # Anchors have the precision of the maps.
+        # Anchors get the dtype of the maps, and their coordinates need float32.
         return convert_to_fp32(self.fpn(OrderedDict((str(level), m) for level, m in enumerate(maps))))
 
 

@@ -18,9 +18,9 @@ from v2m.tasks.segmentation.config import AugmentConfig, InputConfig
 from v2m.tasks.timm_models import model_defaults
 
 MOST_ENLARGED = 2**24
-"""Pixels that an image is enlarged to at most, for the sake of its shorter side."""
+"""Most pixels of an image that is enlarged to bring its shorter side to a given length."""
 CROPS = 10
-"""Crops that are tried until none of the classes fills one."""
+"""Number of crops that are tried, until no class takes too large a share of one."""
 
 
 def resolve_input(config: InputConfig, model: str) -> InputConfig:
@@ -77,6 +77,7 @@ class TrainTransform:
 
     def __call__(self, image: Image.Image, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A crop ``[3, H, W]`` and its labels ``[H, W]``."""
+        # The size is checked before any memory is taken for it.
         size = self._random_size(image.height, image.width)
         check_scaled(*size)
         whole = tv_tensors.Image(functional.pil_to_tensor(image)), tv_tensors.Mask(labels)
@@ -107,7 +108,7 @@ class TrainTransform:
 
 
 def base_scale(height: int, width: int, short_side: int | None) -> float:
-    """What brings an image to this shorter side; less for one that is so narrow that it would be huge."""
+    """The scale that gives an image this shorter side, limited for narrow images that would be huge."""
     if not short_side:
         return 1.0
     return min(short_side / min(height, width), max(1.0, math.sqrt(MOST_ENLARGED / (height * width))))

@@ -31,11 +31,11 @@ class SegmentationEvaluator(Evaluator):
         self.classes, self.input, self.inference = classes, input, inference
 
     def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> MaskedImages:
-        """Validation images of their own sizes, and their labels; no file names any of them."""
+        """Validation images of their own sizes, and their labels. No file names images elsewhere."""
         return open_val_data(source, self.input, self.classes)
 
     def with_options(self, options: EvaluationOptions) -> "SegmentationEvaluator":
-        """This one with other settings of inference."""
+        """This evaluator with other settings of inference."""
         assert isinstance(options, SegmentationOptions)
         return SegmentationEvaluator(self.classes, self.input, options.applied(self.inference))
 

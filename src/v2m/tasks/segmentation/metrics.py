@@ -64,8 +64,8 @@ class SegmentationScores:
         return {name: getattr(self, name) for name in names}
 
 
-class State(NamedTuple):
-    """What a process added: pixels by class, sum of cross-entropy, images, and labels of a few of them."""
+class SegmentationState(NamedTuple):
+    """What one process adds: its confusion matrix, summed cross-entropy, images, and a few predictions."""
 
     confusion: Tensor
     loss: float
@@ -122,11 +122,11 @@ class SegmentationResults(Results):
             logits[None], labels[None], ignore_index=self._ignore_index, reduction="sum"
         ).item()
 
-    def state(self) -> State:
+    def state(self) -> SegmentationState:
         """What was added."""
-        return State(self._confusion, self._loss, self._images, self.shown)
+        return SegmentationState(self._confusion, self._loss, self._images, self.shown)
 
-    def merge(self, states: Sequence[State]) -> None:
+    def merge(self, states: Sequence[SegmentationState]) -> None:
         """Add up what all processes added."""
         self._confusion = torch.stack([state.confusion for state in states]).sum(0)
         self._loss = sum(state.loss for state in states)

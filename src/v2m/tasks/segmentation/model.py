@@ -204,6 +204,7 @@ def _predict(model: Segmenter, images: Tensor, inference: InferenceConfig) -> Te
                 return logits
             probabilities = logits.softmax(1)
             total = probabilities if total is None else total.add_(probabilities)
+    # Logarithms of the mean probabilities are scores again: their softmax gives the probabilities back.
     assert total is not None
     return total.div_(views).clamp_(min=torch.finfo(total.dtype).tiny).log_()
 
