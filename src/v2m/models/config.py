@@ -62,7 +62,7 @@ class BackboneConfig:
     drop_path_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        # The mixer first: it tells which other settings there are. Looked up in a tuple, as lists have no hash.
+        # The mixer first: it tells which other settings there are. A tuple also takes what has no hash.
         if self.mixer not in tuple(MIXERS):
             names = ", ".join(map(repr, MIXERS))
             raise ValueError(f"{self._name}: mixer is {self.mixer!r}, expected one of {names}")
