@@ -37,6 +37,7 @@ def use_sweeps(model: nn.Module, sweeps: int | None) -> Iterator[None]:
     scans = [module for module in model.modules() if isinstance(module, CoupledScan)]
     if not scans:
         raise ValueError("model: it has no coupled scans, expected mixer 'exact'")
+    # Scans may have different numbers of sweeps: each gets its own back.
     before = [scan.sweeps for scan in scans]
     try:
         for scan in scans:
@@ -51,7 +52,9 @@ def use_sweeps(model: nn.Module, sweeps: int | None) -> Iterator[None]:
 def measure_refinement(
     model: nn.Module, images: Tensor, targets: Tensor, sweeps: Sequence[int]
 ) -> Iterator[RefinementRow]:
-    """Compare a model by its number of sweeps with itself under the exact recurrence, which comes first.
+    """Compare a model at each number of sweeps with the same model under the exact recurrence.
+
+    The first row is that of the exact recurrence.
 
     Args:
         model: A model with coupled scans, trained with any number of sweeps or none.
@@ -72,6 +75,7 @@ def measure_refinement(
         found = logits.argmax(-1)
         yield RefinementRow(
             count,
+            # A share of the largest logit: logits near 0 would make relative errors of any size.
             ((logits - exact).abs().max() / exact.abs().max()).item(),
             (found == best).float().mean().item(),
             (found == targets).float().mean().item(),

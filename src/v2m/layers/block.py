@@ -31,6 +31,7 @@ class V2MBlock(nn.Module):
         return self._add(x, self.norm, self.mixer)
 
     def _add(self, x: Tensor, norm: nn.RMSNorm | nn.LayerNorm, branch: nn.Module) -> Tensor:
+        # A branch may compute in a low precision; the sum over many blocks must not.
         mixed: Tensor = self.drop_path(branch(norm(cast_for(norm, x))))
         return torch.add(x, mixed.to(x.dtype))
 

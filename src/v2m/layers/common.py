@@ -10,7 +10,7 @@ from v2m.ops.arguments import described
 
 
 def is_size(value: object, smallest: int = 1) -> bool:
-    """Whether a value is an integer, no flag, from ``smallest`` on that PyTorch's sizes can hold."""
+    """Whether a value is an integer (not a bool) of at least ``smallest`` that PyTorch takes as a size."""
     return isinstance(value, int) and not isinstance(value, bool) and smallest <= value < 2**31
 
 

@@ -90,6 +90,7 @@ class CoupledScan(nn.Module):
             torch.sigmoid(g2 + self.coupling_2_bias),
         )
         scan_from = partial(selective_scan_2d, s, delta_softplus=True)
+        # The skip does not depend on the corner, so it is added once, times their number.
         y = len(paths) * self.D * s
         for path in paths:
             # The operator names its states by axis, h1 is that of the path's first scan on either axis.

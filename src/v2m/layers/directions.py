@@ -72,6 +72,7 @@ _PATHS = {
     Directions.CORNERS_ROWS_FIRST: (Path(RIGHT, DOWN), Path(LEFT, DOWN), Path(RIGHT, UP), Path(LEFT, UP)),
     Directions.OPPOSITE_CORNERS: (Path(RIGHT, DOWN), Path(LEFT, UP)),
     Directions.ONE_CORNER: (Path(RIGHT, DOWN),),
+    # Not four corners: these have the numbers of the released code, which its trained weights need.
     Directions.RELEASED: (
         Path(RIGHT, DOWN, transpose=True),
         Path(DOWN, RIGHT, transpose=True),

@@ -32,6 +32,7 @@ class ConvPatchEmbed(PatchEmbed):
             raise ValueError(
                 f"ConvPatchEmbed: patch_size is {patch_size!r}, expected a power of two from 2 for both sides"
             )
+        # Channels double as the sides halve, and end at embed_dim.
         widths = [embed_dim >> i for i in reversed(range(halvings))]
         if widths[0] < 1:
             raise ValueError(
@@ -42,6 +43,7 @@ class ConvPatchEmbed(PatchEmbed):
             layers.append(SeparableConvNormAct(before, before, 3, act_layer=nn.SiLU))
             layers.append(SeparableConvNormAct(before, after, 3, stride=2, act_layer=nn.SiLU))
         layers.append(SeparableConvNormAct(embed_dim, embed_dim, 3, act_layer=nn.SiLU))
+        # The last convolution has no norm or activation: the residual stream starts with any numbers.
         self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
 
     def set_input_size(

@@ -21,7 +21,7 @@ Pass: TypeAlias = Callable[[Tensor, Tensor, Scan], Tensor]
 
 
 class TwoPasses(nn.Module):
-    """Both passes with their parameters: the sum of what they make of a map along some paths.
+    """The two passes of V2M with their parameters, summed over some paths.
 
     V2M (arXiv:2410.10382, section 3.2)::
 
@@ -112,6 +112,7 @@ class TwoPasses(nn.Module):
     ) -> Pass:
         """One of the two passes, prepared for all paths."""
         A = decay_rates(A_log)
+        # One operator for the whole pass is faster, but reads weights and calls no layer.
         biased = [dt_proj] if conv is None else [dt_proj, conv]
         fits = is_plain(x_proj, *biased) and x_proj.bias is None and all(m.bias is not None for m in biased)
         if not fits:  # something wraps or replaces a layer, and has to get its turn
@@ -155,17 +156,18 @@ def causal_conv(conv: nn.Module, taps: int, x: Tensor, scan: Scan) -> Tensor:
     """Call a convolution of ``[lines, D, L + taps - 1]`` on the lines of a map ``[B, H, W, D]``."""
     lines = x if scan.axis == "row" else x.transpose(1, 2)
     lines = lines.flip(2) if scan.reverse else lines
-    padded = F.pad(lines.flatten(0, 1).mT, (taps - 1, 0))
+    padded = F.pad(lines.flatten(0, 1).mT, (taps - 1, 0))  # at the start alone: causal
     y = conv(padded).mT.reshape(lines.shape)
     y = y.flip(2) if scan.reverse else y
     return y if scan.axis == "row" else y.transpose(1, 2)
 
 
 def _within_windows(run: Pass, window: int, x: Tensor, gate: Tensor, scan: Scan) -> Tensor:
-    """Run a pass along pieces of lines, which starts anew in each: pieces of a window, then what is left."""
+    """Cut every line into pieces as long as a window, the last shorter, and run a pass on each by itself."""
     dim = 2 if scan.axis == "row" else 1
     whole = x.shape[dim] // window * window
     results = []
+    # Pieces of one length are one call. The shorter ones at the end get their own, so nothing is padded.
     for start, end in ((0, whole), (whole, x.shape[dim])):
         if start == end:
             continue
@@ -179,7 +181,7 @@ def _within_windows(run: Pass, window: int, x: Tensor, gate: Tensor, scan: Scan)
 
 
 def _cut(x: Tensor, length: int, axis: Axis) -> Tensor:
-    """Make lines of their pieces: those of rows become more rows, those of columns more images."""
+    """Make every piece of a line a line of its own: pieces of rows are more rows, of columns more images."""
     batch, height, width, channels = x.shape
     if axis == "row":
         return x.reshape(batch, height * (width // length), length, channels)

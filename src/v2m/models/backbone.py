@@ -61,11 +61,13 @@ class Backbone(nn.Module, Generic[Config]):
         self.head_hidden_size = self.num_features
         self.head_drop: nn.Module = nn.Dropout(self.config.drop_rate)
         self.head = self._head()
+        # Initialised before the move, so that a seed gives the same weights on every device.
         self.init_weights()
         self.to(device=device, dtype=dtype)
 
     def _drop_path_rates(self, depth: int) -> list[float]:
-        """The drop-path rate of every block, rising from 0. Numbers, also where the model is on no device."""
+        """The drop-path rate of every block, rising from 0."""
+        # On the CPU, so that they are numbers also for a model on the meta device.
         return torch.linspace(0, self.config.drop_path_rate, depth, device="cpu").tolist()
 
     @property
@@ -88,6 +90,7 @@ class Backbone(nn.Module, Generic[Config]):
 
         Everything is set, so that it also serves a model that was built on the meta device.
         """
+        # PyTorch's own layers come first: the rest overrides some of what they set.
         for module in self.modules():
             if isinstance(module, _RESET):
                 module.reset_parameters()
@@ -101,6 +104,7 @@ class Backbone(nn.Module, Generic[Config]):
         mixers = [module for module in self.modules() if isinstance(module, Mixer)]
         for mixer in mixers:
             mixer.reset_scan_parameters()
+            # Every block adds to one residual stream: branches that start smaller keep its size, as in GPT-2.
             nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
             mixer.out_proj.weight.div_(math.sqrt(len(mixers)))
         if isinstance(self.head, nn.Linear):
@@ -149,12 +153,16 @@ class Backbone(nn.Module, Generic[Config]):
             )
         take, last = feature_take_indices(len(self._parts), indices)
         check_images(type(self).__name__, x, self.in_chans)
+
+        # Run part by part, to keep what lies between them. A stack recomputes its blocks here as well.
         x, kept = self._embed(x), {}
         parts = list(self._parts)[: last + 1 if stop_early else None]
         for i, part in enumerate(parts):
             x = self._parts.run(part, x) if isinstance(self._parts, Stack) else part(x)
             if i in take:
                 kept[i] = self._norm(x, i) if norm else x
+
+        # What timm expects: in the order of the indices, without class tokens, channels first.
         maps = [self._without_class_token(kept[i]) for i in take]
         if output_fmt == "NCHW":
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
@@ -184,7 +192,7 @@ class Backbone(nn.Module, Generic[Config]):
         """Remove what the chosen feature maps do not need; returns the indices kept."""
         take, last = feature_take_indices(len(self._parts), indices)
         setattr(self, self.parts_name, self._parts[: last + 1])
-        self.set_grad_checkpointing(self.grad_checkpointing)
+        self.set_grad_checkpointing(self.grad_checkpointing)  # a slice of a stack is a new one
         if prune_norm:
             self.norm = nn.Identity()
         if prune_head:
@@ -198,7 +206,7 @@ class Backbone(nn.Module, Generic[Config]):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by a new one (none for 0 classes), and the pooling if given."""
         if global_pool is not None:
-            pool: Any = global_pool
+            pool: Any = global_pool  # any text here: the configuration checks it
             self.global_pool = replace(self.config, global_pool=pool).pool
         self.num_classes = num_classes
         like = next(self._stem.parameters())

@@ -37,6 +37,7 @@ class Contents:
     @classmethod
     def of(cls, state: dict[str, Tensor]) -> "Contents":
         """What a state dict holds; memory that tensors share counts once."""
+        # By storage: an expanded view looks large and holds one number.
         storages = {t.untyped_storage().data_ptr(): t for t in state.values()}
         numbers = sum(t.untyped_storage().nbytes() // t.element_size() for t in storages.values())
         return cls({name: value.is_floating_point() for name, value in state.items()}, numbers)
@@ -71,6 +72,7 @@ class Contents:
             if get_ident() == owner:
                 add(layers=1)
 
+        # PyTorch's hooks are those of the process; other threads may build models meanwhile.
         handles: list[Any] = [
             register_module_parameter_registration_hook(on_tensor),
             register_module_buffer_registration_hook(on_tensor),
@@ -83,10 +85,13 @@ class Contents:
                 handle.remove()
 
     def check_types(self, state: dict[str, Tensor]) -> None:
-        """See that numbers are saved where numbers are needed, and whole ones likewise.
+        """See that floating-point tensors of the file meet floating-point ones of the model, and no others.
+
+        Args:
+            state: The state dict of the model that the file is to fill.
 
         Raises:
-            ValueError: a tensor is of the other kind.
+            ValueError: one of the two is floating-point and the other is not.
         """
         for name, value in state.items():
             if self.is_float.get(name, value.is_floating_point()) != value.is_floating_point():

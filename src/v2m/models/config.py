@@ -62,6 +62,7 @@ class BackboneConfig:
     drop_path_rate: float = 0.0
 
     def __post_init__(self) -> None:
+        # The mixer first: it tells which other settings there are. A tuple also takes what has no hash.
         if self.mixer not in tuple(MIXERS):
             names = ", ".join(map(repr, MIXERS))
             raise ValueError(f"{self._name}: mixer is {self.mixer!r}, expected one of {names}")
@@ -109,8 +110,9 @@ class BackboneConfig:
     def with_arguments(self: Config, given: Mapping[str, Any]) -> Config:
         """This configuration with other values: a variant with the arguments of a user.
 
-        Where they choose another mixer, what is said here of the one before is kept as far as the new one
-        has it, and dropped else. What the user gives has to fit.
+        Where they choose another mixer, this configuration's settings of the former mixer are kept if they
+        differ from its defaults and the new mixer has them; the others become the new mixer's defaults. A
+        setting that the user gives and the new mixer does not have is refused.
 
         Raises:
             ValueError: a value is out of range, or the mixer does not have the setting.
@@ -121,6 +123,7 @@ class BackboneConfig:
         own, settings = MIXERS[mixer].settings(), dict(given)
         for name in self._mixer_settings():
             value = getattr(self, name)
+            # A mere default says nothing about the variant, and other mixers have other defaults.
             is_kept = name in own and value != self._default(name)
             settings.setdefault(name, value if is_kept else None)
         return replace(self, **settings)
@@ -130,6 +133,7 @@ class BackboneConfig:
         return type(self).__name__
 
     def _set(self, name: str, value: Any) -> None:
+        # Frozen for others; resolving its own values is part of making one.
         object.__setattr__(self, name, value)
 
     def _check_integers(self, **least: int) -> None:

@@ -19,6 +19,7 @@ from v2m.system.archives import check_stored
 from v2m.system.errors import short
 
 _OURS = re.compile(r"(module\.)?blocks\.")
+# In this order: a prefix has to go before the name behind it is recognised.
 _RENAMED = ((r"^module\.", ""), (r"^layers\.", "blocks."), (r"^norm_f\.", "norm."))
 
 
@@ -74,11 +75,15 @@ def read_released_checkpoint(path: str | pathlib.Path) -> dict[str, Tensor]:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it holds a {forbidden[1]}" if forbidden else type(error).__name__
         raise ValueError(f"{path}: not a checkpoint of tensors and plain data ({reason})") from None
+
+    # Our own names would pass the renaming untouched, and get directions that they were not trained with.
     released = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else None
     if isinstance(released, dict) and any(_OURS.match(str(name)) for name in released):
         raise ValueError(
             f"{path}: holds the parameters of this package's own model, there is nothing to convert"
         )
+
+    # The rates of a second pass are what tells V2M from other Mamba models.
     state_dict = rename_released_keys(released) if isinstance(released, dict) else {}
     if "blocks.0.mixer.A_2_log" not in state_dict:
         raise ValueError(f"{path}: holds no V2M (no parameter layers.0.mixer.A_2_log)")
@@ -120,11 +125,13 @@ def convert_checkpoint(path: str | pathlib.Path) -> V2M:
         config = infer_config(state_dict)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the parameters of a plain V2M ({short(error)})") from None
+    # The registered model that is nearest, so that few arguments stand in the saved configuration.
     name, model_args = min(
         ((name, _differences(config, variant)) for name, variant in PLAIN.items()),
         key=lambda pair: len(pair[1]),
     )
     try:
+        # Shapes in a file can ask for any size: the model is built without memory first, within bounds.
         with torch.device("meta"), Contents.of(state_dict).limit():
             timm.create_model(name, **model_args)
         model = timm.create_model(name, **model_args)
@@ -140,9 +147,11 @@ def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
     patch, rates = state_dict["patch_embed.proj.weight"], state_dict["blocks.0.mixer.A_log"]
     embed_dim, in_chans, patch_height, patch_width = patch.shape
     pos_embed = state_dict.get("pos_embed")
+    # Without a position embedding nothing tells the size of images: the paper's, 14 patches of 16 pixels.
     grid_height, grid_width = (14, 14) if pos_embed is None else _as_map(pos_embed).shape[1:3]
     dt_rank = state_dict["blocks.0.mixer.dt_proj.weight"].shape[1]
     blocks = {int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")}
+    # One tensor may be of block 99999999: the number of blocks is what is there.
     if max(blocks) >= len(blocks):
         raise ValueError(f"it has {len(blocks)} blocks, but one of number {max(blocks)}")
     return V2MConfig(

@@ -35,6 +35,7 @@ def count_flops(model: nn.Module, input_size: tuple[int, ...]) -> Flops:
 
         return collect
 
+    # The mapping replaces what PyTorch would count for these operators.
     formulas = {operator: collecting(formula) for operator, formula in FORMULAS.items()}
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
         model.eval()(torch.empty(1, *input_size, device="meta"))

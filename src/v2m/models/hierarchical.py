@@ -60,6 +60,7 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
             _Halve(config.in_chans, max(1, widths[0] // 2), nn.GELU()),
             _Halve(max(1, widths[0] // 2), widths[0]),
         )
+        # One iterator over all stages: drop-path rates and block indices run through the whole model.
         rates = enumerate(self._drop_path_rates(sum(config.depths)))
         stages = []
         for i, (width, depth) in enumerate(zip(widths, config.depths, strict=True)):
@@ -76,6 +77,7 @@ class HierarchicalV2M(Backbone[HierarchicalV2MConfig]):
         self._finish(nn.LayerNorm(widths[-1]), device, dtype)
 
     def _embed(self, x: Tensor) -> Tensor:
+        # The stem's modules work on channel-last maps, as the blocks do.
         return self._as_residual(self.stem(x.permute(0, 2, 3, 1)))
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:

@@ -99,7 +99,7 @@ class V2M(Backbone[V2MConfig]):
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.global_pool == "token":
-            i, j = self._crossing(x.shape[1] - 1, x.shape[2] - 1)
+            i, j = self._crossing(x.shape[1] - 1, x.shape[2] - 1)  # of the grid without row and column
             return x[:, i, j]
         return super()._pool(x)
 
@@ -111,6 +111,7 @@ class V2M(Backbone[V2MConfig]):
         batch, height, width, _ = x.shape
         i, j = self._crossing(height, width)
         row, col = resized(self.cls_row, 1, width), resized(self.cls_col, height, 1)
+        # The column goes into the map, which is then as wide as the row with the token at the crossing.
         row = torch.cat([row[:, :, :j], self.cls_token, row[:, :, j:]], dim=2).expand(batch, -1, -1, -1)
         x = torch.cat([x[:, :, :j], col.expand(batch, -1, -1, -1), x[:, :, j:]], dim=2)
         return torch.cat([x[:, :i], row, x[:, i:]], dim=1)
@@ -119,6 +120,7 @@ class V2M(Backbone[V2MConfig]):
         if not self.class_token:
             return x
         i, j = self._crossing(x.shape[1] - 1, x.shape[2] - 1)
+        # Take out the row, then the column; the token goes with the row.
         x = torch.cat([x[:, :i], x[:, i + 1 :]], dim=1)
         return torch.cat([x[:, :, :j], x[:, :, j + 1 :]], dim=2)
 
@@ -135,6 +137,7 @@ class V2M(Backbone[V2MConfig]):
         if self.class_token:
             self.cls_row = _resized_parameter(self.cls_row, 1, width)
             self.cls_col = _resized_parameter(self.cls_col, height, 1)
+        # What is saved with the model has to build it at this size.
         self.config = replace(
             self.config, img_size=self.patch_embed.img_size, patch_size=self.patch_embed.patch_size
         )

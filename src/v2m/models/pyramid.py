@@ -57,7 +57,7 @@ class SimpleFeaturePyramid(nn.Module):
         if not all(-len(STRIDES) <= i < len(STRIDES) for i in wanted):
             raise ValueError(f"SimpleFeaturePyramid: out_indices is {out_indices!r}, expected some of 0 to 3")
         self.out_indices = tuple(i % len(STRIDES) for i in wanted)  # negative ones from the end
-        model.prune_intermediate_layers(1, prune_norm=False)
+        model.prune_intermediate_layers(1, prune_norm=False)  # the last map is read after the norm
         self.model = model
         scales: list[nn.Module] = []
         info: list[dict[str, Any]] = []

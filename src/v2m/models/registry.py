@@ -83,6 +83,7 @@ def _last_maps(depth: object) -> int:
 
 
 def _create_plain(name: str, pretrained: bool, **kwargs: Any) -> V2M:
+    # All four maps of a pyramid come from the last block, so the depth sets no limit to them.
     has_pyramid = kwargs.get("feature_cls") is SimpleFeaturePyramid
     maps = len(STRIDES) if has_pyramid else _last_maps(kwargs.get("depth", PLAIN[name].depth))
     return build_model_with_cfg(

@@ -18,8 +18,8 @@ class AttentionMixer(Mixer):
 
     Args:
         dim: See ``Mixer``.
-        num_heads: Number of heads, a divisor of ``dim``; None for the divisor that gives heads of 32
-            channels, or the next more.
+        num_heads: Number of heads, a divisor of ``dim``; None for the largest one that leaves
+            at least 32 channels to a head, else 1.
 
     Example:
         >>> import torch

@@ -60,6 +60,7 @@ class ConvThenScans(Mixer):
         self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
 
         paths = self.directions.paths
+        # Where both axes have parameters of their own, each has a scan module of its own.
         groups = [[path for path in paths if path.first.axis == axis] for axis in ("row", "col")]
         self.groups = [group for group in groups if group] if use_axis_parameters else [list(paths)]
         self.scans = nn.ModuleList(scan(inner, rank) for _ in self.groups)
@@ -76,6 +77,7 @@ class ConvThenScans(Mixer):
         check_map(type(self).__name__, x, self.dim)
         x, *z = cast_for(self.conv2d, self.in_proj(x)).chunk(2 if self.use_gate else 1, dim=-1)
         with autocast_disabled(x.device):
+            # Without a gate, z is empty, and the scans multiply by ones.
             gate = F.silu(z[0]) if z else ones_like(x)
             x = self.conv2d(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             pairs = zip(self.scans, self.groups, strict=True)

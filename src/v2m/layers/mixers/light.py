@@ -90,17 +90,22 @@ class LightMixer(Mixer):
         self.A_log.zero_()
         self.D.fill_(1.0)
         steps = log_uniform_like(self.A_log, DT_MIN, DT_MAX)
+        # B and C start as constant vectors of length 1; the first numbers of the bias are the steps.
         self.x_proj.bias.fill_(self.d_state**-0.5)
         self.x_proj.bias[: len(steps)] = inverse_softplus(steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("LightMixer", x, self.dim)
+
+        # Projections and convolution, in the low precision under autocast.
         x = self.in_proj(x)
         if self.use_gate:
             x, z = x.chunk(2, dim=-1)
         u = F.silu(self.conv2d(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         parameters = self.x_proj(u)
+
+        # Steps, decays and both passes in float32 at least: positions are sums along a line.
         dtype = torch.promote_types(self.A_log.dtype, torch.float32)
         with autocast_disabled(x.device):
             u, parameters = u.to(dtype), parameters.to(dtype)
@@ -110,6 +115,7 @@ class LightMixer(Mixer):
             dt = F.softplus(delta.permute(0, 3, 1, 2).contiguous())
             lengths = dt * self.A_log.to(dtype).exp().view(-1, 1, 1)
             (row_dt, col_dt), (row_lengths, col_lengths) = dt.chunk(2, dim=1), lengths.chunk(2, dim=1)
+            # The column pass is the row pass of the transposed map.
             y = _row_pass(u, row_dt, row_lengths, row_B, row_C)
             y = _row_pass(
                 y.transpose(1, 2), col_dt.mT, col_lengths.mT, col_B.transpose(1, 2), col_C.transpose(1, 2)
@@ -126,8 +132,10 @@ class LightMixer(Mixer):
 
 def _row_pass(u: Tensor, dt: Tensor, lengths: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """Mix the rows of ``u [B, H, W, D]``, with ``dt, lengths [B, h, H, W]`` and ``B, C [B, H, W, N]``."""
+    # Distances have no sign, so one matrix has both senses in it.
     centres = lengths.cumsum(3) - lengths / 2
     decays = (centres.unsqueeze(4) - centres.unsqueeze(3)).abs_().neg_().exp_()
     matrices = decays * (C @ B.mT).unsqueeze(1)
+    # All heads share B and C, but each has its own steps and decays.
     inputs = u.unflatten(3, (dt.shape[1], -1)).movedim(3, 1) * dt.unsqueeze(4)
     return (matrices @ inputs).movedim(1, 3).flatten(3)

@@ -80,6 +80,7 @@ class RasterMixer(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map ``[B, H, W, C]`` into a map of the same shape."""
         check_map("RasterMixer", x, self.dim)
+        # As a map of height 1, the line of all cells is a row to the operators.
         line = self.in_proj(x.flatten(1, 2).unsqueeze(1)).to(self.A_log.dtype)
         u, z = line.chunk(2, dim=-1)
         with autocast_disabled(x.device):
