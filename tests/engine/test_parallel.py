@@ -132,13 +132,6 @@ import torch
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.evaluate import evaluate
-from v2m.data import open_dataset
-from v2m.data.loading import EvalLoader
-from v2m.engine import parallel
-from v2m.engine.run_folder import RunFolder
-from v2m.tasks.classification.data import open_val_data
-from v2m.tasks.classification.head import load_model
-from v2m.engine.run_folder import RunFolder
 from v2m.tasks import load_model
 from v2m.tasks.classification.metrics import ClassificationResults
 

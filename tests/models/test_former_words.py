@@ -55,7 +55,14 @@ def test_words_of_plain_models(model, before, now):
     ],
 )
 def test_words_of_models_with_stages(before, now):
-    assert todays_words("v2m_lite_nano", before) == now
+    assert todays_words("v2m_hierarchical_small", before) == now
+
+
+def test_light_models_were_light_where_nothing_said_otherwise():
+    assert todays_words("v2m_lite_nano", dict(directions="corners", single_gate=False)) == {}
+    assert todays_words("v2m_lite_nano", dict(mixer="v2m", recurrence="exact")) == dict(mixer="exact")
+    with pytest.raises(TypeError, match="no argument 'recurrence'"):
+        timm.create_model("v2m_lite_nano", recurrence="exact")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,6 @@ def test_large_negative_inputs_of_silu_give_nothing(implementation):
     one, nothing = torch.ones(4), torch.zeros(4)
     y = directional_pass(
         x,
-        torch.ones_like(x),
         one.unsqueeze(1),
         nothing,
         torch.zeros(2, 4),
@@ -91,6 +90,7 @@ def test_large_negative_inputs_of_silu_give_nothing(implementation):
         nothing,
         -one.unsqueeze(1),
         one,
+        gate=torch.ones_like(x),
         selects="B",
         implementation=implementation,
     )
@@ -236,7 +236,7 @@ def test_what_is_no_dense_floating_point_tensor(case, wrong):
     operator, arguments, options = OPERATORS[case]
     change, message = WRONG[wrong]
     tensors = arguments(2, 3, dtype=torch.float32)
-    optional = {"B", "C", "D", "z", "delta_bias"} if case != "pass of B" else set()
+    optional = {"B", "C", "D", "z", "delta_bias"} if case != "pass of B" else {"gate"}
     for name in set(tensors) - (optional if wrong == "None" else set()):
         with pytest.raises(TypeError, match=rf"^{operator.__name__}: {name} ") as error:
             operator(**tensors | {name: change(tensors[name])}, **options)

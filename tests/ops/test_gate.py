@@ -85,14 +85,14 @@ def test_both_at_once(operator, arguments, options):
     tensors, _ = gated(arguments, "z")
     with pytest.raises(TypeError) as error:
         operator(**tensors, gate=tensors["z"], **options)
-    assert str(error.value) == f"{operator.__name__}: got both gate and z, {USE}"
+    assert str(error.value) == f"{operator.__name__}: gate and z are both given, {USE}"
 
 
 def test_a_pass_needs_one():
     _, others = gated(pass_arguments, "z")
     with pytest.raises(TypeError) as error:
         directional_pass(**others, selects="B")
-    assert str(error.value) == f"directional_pass: got neither gate nor z, {USE}"
+    assert str(error.value) == f"directional_pass: gate and z are both None, {USE}"
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,16 @@ def todays_words(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         model: The model's name, with or without timm's tag; arguments of other models are not touched.
         arguments: The arguments, which may be mixed with today's where a caller overrides saved ones.
     """
-    given, mixer = dict(arguments), arguments.get("mixer", "v2m")
-    model = split_model_name_tag(model)[0]
-    if model not in (*PLAIN, *HIERARCHICAL):
+    given, model = dict(arguments), split_model_name_tag(model)[0]
+    variants = PLAIN | HIERARCHICAL
+    if model not in variants:
         return given
+    # What no argument said was light in the light models, and v2m in all others.
+    default = "light" if variants[model].mixer == "light" else "v2m"
+    mixer = given.get("mixer", default)
     if mixer in ("raster", "light"):
-        for name, default in FORMER_DEFAULTS.items():
-            if name in given and given[name] == default:
+        for name, value in FORMER_DEFAULTS.items():
+            if name in given and given[name] == value:
                 del given[name]
     if not FORMER_WORDS.keys() & given.keys():
         return given
@@ -61,10 +64,10 @@ def todays_words(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             given.setdefault("sweeps", iterations)
     elif mixer == "v2m" and (has_conv2d or ("mixer" in given and model in HIERARCHICAL)):
         given["mixer"] = mixer = "conv"
-    # Two settings were taken beside these mixers, and had no effect.
-    if mixer in ("conv", "exact"):
+    # Plain models took two settings beside these mixers, which had no effect.
+    if model in PLAIN and mixer in ("conv", "exact"):
         given.pop("d_conv", None)
-    if mixer == "exact":
+    if model in PLAIN and mixer == "exact":
         given.pop("single_gate", None)
     return given
 

@@ -122,7 +122,7 @@ def _check_kinds(operator: str, tensors: Sequence[tuple[Argument, Any]], aliases
     first, like = tensors[0]
     may_have_names = not torch.compiler.is_compiling()
     for argument, value in tensors:
-        name = aliases.get(argument.name, argument.name) if aliases else argument.name
+        name = aliases.get(argument.name, argument.name)
         if not isinstance(value, Tensor):
             raise TypeError(f"{operator}: {name} is {described(value)}, expected a tensor")
         if value.is_nested or value.layout != torch.strided:

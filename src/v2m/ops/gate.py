@@ -12,13 +12,14 @@ def check_gate(operator: str, gate: Tensor | None, z: Tensor | None, is_required
         TypeError: it is so; the message says which to use.
     """
     if gate is not None and z is not None:
-        found = "got both gate and z"
+        found = "given"
     elif is_required and gate is None and z is None:
-        found = "got neither gate nor z"
+        found = "None"
     else:
         return
     raise TypeError(
-        f"{operator}: {found}, expected z, to which silu is applied, or gate, a factor taken as it is"
+        f"{operator}: gate and z are both {found}, "
+        "expected z, to which silu is applied, or gate, a factor taken as it is"
     )
 
 

@@ -28,7 +28,7 @@ def open_dataset(
 
     Args:
         source: A key of ``DATASETS``; a folder with ``train`` and ``val`` as folders of class folders, tar
-            files or parquet files; or ``hfds/NAME`` for a dataset on the Hugging Face hub.
+            files, parquet files or lists of images; or ``hfds/NAME`` for a dataset on the Hugging Face hub.
         split: ``"train"`` or ``"val"`` (or what it is called there: validation, valid or test).
         data_dir: Where named datasets are kept or downloaded to.
         classes: The classes that labels count in; by default those of the training split.
