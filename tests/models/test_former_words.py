@@ -62,7 +62,7 @@ def test_light_models_were_light_where_nothing_said_otherwise():
     assert todays_words("v2m_lite_nano", dict(directions="corners", single_gate=False)) == {}
     assert todays_words("v2m_lite_nano", dict(mixer="v2m", recurrence="exact")) == dict(mixer="exact")
     with pytest.raises(TypeError, match="no argument 'recurrence'"):
-        timm.create_model("v2m_lite_nano", recurrence="exact")
+        v2m.create_model("v2m_lite_nano", recurrence="exact")
 
 
 @pytest.mark.parametrize(
