@@ -205,7 +205,7 @@ def read_json(path: str | Path, most: int = SETTINGS_BYTES) -> Any:
         raise DataError(f"{path} is no JSON ({first_line(error)})") from None
 
 
-def check_plain(value: Any, deepest: int = DEEPEST) -> None:
+def check_plain(value: Any) -> None:
     """See that settings are plain: text, numbers, truth values, nothing, and lists and mappings of them.
 
     Raises:
@@ -213,7 +213,7 @@ def check_plain(value: Any, deepest: int = DEEPEST) -> None:
     """
     # Level by level: recursion would itself fail on what is nested too deeply.
     level = [value]
-    for _ in range(deepest):
+    for _ in range(DEEPEST):
         if not level:
             return
         below: list[Any] = []
@@ -226,7 +226,7 @@ def check_plain(value: Any, deepest: int = DEEPEST) -> None:
                 raise ValueError(f"a value of type {type(item).__name__}, expected text or numbers")
         level = below
     if level:
-        raise ValueError(f"nested more than {deepest} levels deep")
+        raise ValueError(f"nested more than {DEEPEST} levels deep")
 
 
 def read_lines(path: Path) -> list[str]:
