@@ -14,17 +14,18 @@ import pytest
 import torch
 
 from tests.cli.test_cli import QUICK, fails, run  # noqa: F401 - a fixture
+from v2m.cli import list as list_command
 from v2m.cli import main
-from v2m.cli.main import COMMANDS
+from v2m.cli.list import ListOptions
 
 LIST = ["list", "no model of this name"]
 
 
 def raising(monkeypatch, error):
-    def command(options):
+    def run(options: ListOptions):
         raise error
 
-    monkeypatch.setitem(COMMANDS, "list", command)
+    monkeypatch.setattr(list_command, "run", run)
 
 
 @pytest.mark.parametrize(

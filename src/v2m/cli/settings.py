@@ -5,17 +5,16 @@ The parser needs it first: which options there are depends on the task, and thei
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v2m.cli.plain import read_config
-from v2m.engine.run_folder import RunFolder
-from v2m.models.former_words import needs_weights
 from v2m.recipes import starting_config
 from v2m.system.errors import DataError
-from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.model_folder import read_folder
 from v2m.tasks.saved_config import CLASSIFICATION
+
+if TYPE_CHECKING:
+    from v2m.engine.run_folder import RunFolder
 
 AUTO = "auto"
 
@@ -46,8 +45,6 @@ def find_start(arguments: Sequence[str]) -> TrainConfig:
         ConfigFileError: they name a configuration file that cannot be read.
         ValueError: there is no such recipe or task, or the recipe is for another task.
     """
-    if not arguments or arguments[0] != "train":
-        return starting_config()
     # A file that cannot be read is an error, also where options name all that is looked for in it.
     if file := _option(arguments, "--config"):
         read_config(file)
@@ -72,9 +69,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     ``--resume auto`` is the run in ``--output`` if there is one to continue, else a new one.
     """
     arguments = list(arguments)
-    resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
+    resumed = _option(arguments, "--resume")
     if resumed is None:
         return arguments
+    from v2m.engine.run_folder import RunFolder
+
     # Which run it is. What would contradict that run is refused.
     recipe = _option(arguments, "--recipe")
     if recipe and resumed != AUTO:
@@ -94,20 +93,17 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     if task and task != own:
         raise ValueError(f"task: {task} with --resume {run.path}, which is a run for {own}")
     # Later options go before earlier ones, so the user's come after the run's.
-    start = ["train", "--config", str(run.config), "--output", str(run.path)]
-    return [*start, *_mixer_of_weights(run, written), *arguments[1:]]
+    start = ["--config", str(run.config), "--output", str(run.path)]
+    return [*start, *_mixer_of_weights(run, written), *arguments]
 
 
-def _mixer_of_weights(run: RunFolder, written: dict[str, Any]) -> list[str]:
+def _mixer_of_weights(run: "RunFolder", written: dict[str, Any]) -> list[str]:
     """The mixer of a run, where its configuration has a word of before that only the weights explain."""
+    from v2m.models.former_words import needs_weights
+    from v2m.tasks.model_folder import read_folder
+
     model, model_args = written.get("model"), written.get("model_args")
     if isinstance(model, str) and isinstance(model_args, dict) and needs_weights(model, model_args):
         with suppress(DataError):  # nothing was saved yet
             return ["--model_args.mixer", read_folder(run.path).saved.model_args["mixer"]]
     return []
-
-
-def train_config(options: Any) -> TrainConfig:
-    """The parsed options of ``v2m train`` as a configuration."""
-    values = {k: v for k, v in vars(options).items() if k not in ("config", "recipe", "resume")}
-    return find_task(options.task).config_type(**values)

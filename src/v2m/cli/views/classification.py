@@ -11,7 +11,8 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from v2m.cli.output import number_table
-from v2m.cli.views import PredictionView
+from v2m.cli.predict import PredictOptions
+from v2m.cli.views.view import PredictionView
 from v2m.engine.evaluate import Evaluation
 from v2m.pictures import plot_confusion_matrix, plot_predictions
 from v2m.system.errors import shown
@@ -79,7 +80,9 @@ class Predictions(PredictionView):
 
     doing = "classifying"
 
-    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+    def __init__(
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[Path], out: Console
+    ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._top = min(options.top, len(self._classes))
         self._table = Table(
