@@ -22,10 +22,10 @@ LIST = ["list", "no model of this name"]
 
 
 def raising(monkeypatch, error):
-    def run(options: ListOptions):
+    def fail(options: ListOptions):
         raise error
 
-    monkeypatch.setattr(list_command, "run", run)
+    monkeypatch.setattr(list_command, "run", fail)
 
 
 @pytest.mark.parametrize(

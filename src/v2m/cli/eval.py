@@ -19,7 +19,7 @@ from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
 from v2m.tasks import TASKS, find_task
 from v2m.tasks.checks import check_least
-from v2m.tasks.evaluation import EvaluationOptions
+from v2m.tasks.config import EvaluationOptions
 
 
 @dataclass(frozen=True, kw_only=True)

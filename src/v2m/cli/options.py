@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from v2m.cli.mistakes import as_typed, in_words
 from v2m.cli.plain import PLAIN
+from v2m.engine import processes
 from v2m.system.errors import shown
 from v2m.tasks.config import default_data_dir
 
@@ -75,13 +76,11 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2."""
-        from v2m.engine import parallel
-
         line = in_words(" ".join(message.split()), self)
         if len(line) > LONGEST_ERROR:
             line = f"{line[:LONGEST_ERROR]}..."
         # Every process of a run comes here at once; the first one tells.
-        parallel.give_way()
+        processes.give_way()
         sys.stderr.write(shown(f"v2m: error: {as_typed(line, self.option_names)}") + "\n")
         sys.exit(2)
 

@@ -5,19 +5,21 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from v2m.data.image_files import sort_images
-from v2m.engine.evaluate import Evaluation
 from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
-from v2m.tasks.model_folder import CONFIG, WEIGHTS, ModelFolder, read_folder
-from v2m.tasks.saved_config import SHA256
+from v2m.tasks.names import CONFIG, WEIGHTS
+
+if TYPE_CHECKING:
+    from v2m.engine.evaluate import Evaluation
+    from v2m.tasks.model_folder import ModelFolder
 
 PREDICTIONS = "predictions"
 """Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
@@ -78,6 +80,8 @@ def note_unchecked(errors: Console, *models: str) -> None:
         errors: Where to.
         models: Folders, or the weights file in one; anything else is left alone.
     """
+    from v2m.tasks.model_folder import read_folder
+
     for model in models:
         try:
             folder = read_folder(Path(model))
@@ -86,7 +90,7 @@ def note_unchecked(errors: Console, *models: str) -> None:
         note_if_unchecked(errors, model, folder)
 
 
-def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
+def note_if_unchecked(errors: Console, model: str, folder: "ModelFolder") -> None:
     """Tell that a model cannot be compared with what was saved, if that is so.
 
     Args:
@@ -94,11 +98,13 @@ def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
         model: The model as it was named.
         folder: Its folder.
     """
+    from v2m.tasks.saved_config import SHA256
+
     if folder.saved.sha256 is None:
         errors.print(f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are')
 
 
-def print_unreadable(out: Console, evaluation: Evaluation) -> None:
+def print_unreadable(out: Console, evaluation: "Evaluation") -> None:
     """Print how many images were left out of an evaluation, and the first of them, if any were."""
     if evaluation.unreadable:
         count, first = len(evaluation.unreadable), evaluation.unreadable[0]

@@ -11,7 +11,7 @@ from v2m.cli.plain import read_config
 from v2m.recipes import starting_config
 from v2m.system.errors import DataError
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.names import CLASSIFICATION
 
 if TYPE_CHECKING:
     from v2m.engine.run_folder import RunFolder

@@ -90,7 +90,7 @@ def run(options: TrainOptions) -> int:
     """Train, and tell what came out and where it is."""
     from v2m.cli.output import console, note_unchecked, print_unreadable
     from v2m.cli.views.view import find_view
-    from v2m.engine import parallel
+    from v2m.engine import processes
     from v2m.engine.train import train
     from v2m.pictures import plot_learning_curve
     from v2m.tasks import find_task
@@ -99,7 +99,7 @@ def run(options: TrainOptions) -> int:
     config = options.training
     task, view = find_task(config.task), find_view(config.task)
     title = f"{config.model} on {Path(config.data).resolve().name}"
-    if options.resume is None and parallel.is_main():
+    if options.resume is None and processes.is_main():
         note_unchecked(console(stderr=True), *task.trained_models(config))
 
     def draw_curve(run: "RunFolder") -> None:

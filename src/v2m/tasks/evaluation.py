@@ -4,7 +4,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -15,6 +14,7 @@ from torch import nn
 from v2m.data.images import read_batches
 from v2m.data.loading import Batch, Images, OpenedImages, collate_tensors
 from v2m.system.errors import DataError
+from v2m.tasks.config import EvaluationOptions
 
 Autocast: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
@@ -63,15 +63,6 @@ class Results(ABC):
     @abstractmethod
     def scores(self) -> Scores:
         """The scores of what was added."""
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Options of ``v2m eval`` that only one task has. A task with such options has a subclass.
-
-    Each field becomes an option of the same name and type. Its description in the docstring is the help. The
-    default is None, which leaves the setting of the saved model.
-    """
 
 
 class Evaluator(ABC):

@@ -6,7 +6,7 @@ import timm
 from timm.models import get_pretrained_cfg
 
 from v2m.models import MODELS
-from v2m.system.names import nearest
+from v2m.models.create import nearest_models
 
 TIMM = "timm"
 """Given in place of a folder, this means the weights that timm has of a model."""
@@ -19,8 +19,7 @@ def model_defaults(name: str) -> dict[str, Any]:
         ValueError: timm knows no such model; the message names the nearest ones.
     """
     if not timm.is_model(name):
-        names = [*nearest(name, MODELS, most=2), *nearest(name, timm.list_models(), most=2)]
-        names = list(dict.fromkeys(names)) or list(MODELS)
+        names = nearest_models(name) or MODELS
         raise ValueError(f"model: {name!r} is no model, nearest: {', '.join(names)} (see 'v2m list')")
     cfg = get_pretrained_cfg(name)
     return cfg.to_dict() if cfg else {}

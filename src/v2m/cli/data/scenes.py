@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from v2m.cli.options import Options, positional
-from v2m.data.scenes.scene import ScenesConfig
+from v2m.data.scenes.config import ScenesConfig
 from v2m.tasks.checks import check_least
 from v2m.tasks.config import default_data_dir
 
