@@ -17,7 +17,7 @@ MODULES = [room.__name__ for room in ROOMS] + [
 
 
 def test_public_names():
-    functions = ["create_model", "list_models", "selective_scan", "selective_scan_2d"]
+    functions = ["create_model", "list_models", "load", "selective_scan", "selective_scan_2d", "train"]
     assert sorted(v2m.__all__) == ["__version__", *functions]
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from v2m.tasks.classification import Classification
 from v2m.tasks.detection import Detection
 from v2m.tasks.model_folder import read_folder
+from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.segmentation import Segmentation
-from v2m.tasks.task import SavedModel, Task
+from v2m.tasks.task import Task
 
 TASKS: dict[str, type[Task[Any]]] = {task.name: task for task in (Classification, Detection, Segmentation)}
 """The tasks by name."""
