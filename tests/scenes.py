@@ -10,8 +10,8 @@ from v2m.cli.parser import build_parser
 from v2m.cli.settings import train_config
 from v2m.data.classes.dataset import ArrayImages
 from v2m.data.scenes import files as scenes
+from v2m.data.scenes.config import ScenesConfig
 from v2m.data.scenes.files import build_scenes
-from v2m.data.scenes.scene import ScenesConfig
 from v2m.tasks import Task, find_task
 from v2m.tasks.config import TrainConfig
 

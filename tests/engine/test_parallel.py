@@ -18,7 +18,7 @@ from tests.engine.test_resume import SAME, assert_same, outcome, wait_for
 from v2m.cli import main
 from v2m.data import open_dataset
 from v2m.data.loading import EvalLoader
-from v2m.engine import parallel
+from v2m.engine import parallel, processes
 from v2m.engine.run_folder import RunFolder
 
 ARGUMENTS = [
@@ -130,7 +130,7 @@ from pathlib import Path
 import torch
 
 from v2m.data.loading import EvalLoader
-from v2m.engine import parallel
+from v2m.engine import parallel, processes
 from v2m.engine.evaluate import evaluate
 from v2m.tasks import load_model
 from v2m.tasks.classification.metrics import ClassificationResults
@@ -167,11 +167,11 @@ def test_four_processes_score_an_odd_number_of_images(folder, alone, tmp_path, m
 
 def test_what_is_wrong_for_all_is_told_by_the_first(monkeypatch, capsys):
     waits = []
-    monkeypatch.setattr("v2m.engine.parallel.time.sleep", waits.append)
+    monkeypatch.setattr("v2m.engine.processes.time.sleep", waits.append)
     for local in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", local)
         assert main(["train", "--data", "digits", "--batch_size=0"]) == 1
-    assert waits == [parallel.SECONDS_TO_GIVE_WAY]
+    assert waits == [processes.SECONDS_TO_GIVE_WAY]
     assert capsys.readouterr().err.count("v2m: error:") == 2
 
 
@@ -180,7 +180,7 @@ def test_a_lost_process_is_told_of_in_a_line(monkeypatch):
     others = SimpleNamespace(num_processes=2, process_index=1)
     with (
         pytest.raises(
-            parallel.ProcessLostError, match=r"^process 1 lost the others \(Read error [^.]* peer\);"
+            processes.ProcessLostError, match=r"^process 1 lost the others \(Read error [^.]* peer\);"
         ),
         parallel.lost_processes(others),
     ):

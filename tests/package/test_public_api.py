@@ -17,8 +17,13 @@ MODULES = [room.__name__ for room in ROOMS] + [
 
 
 def test_public_names():
-    functions = ["create_model", "list_models", "selective_scan", "selective_scan_2d"]
-    assert sorted(v2m.__all__) == ["__version__", *functions]
+    operators = {"selective_scan", "selective_scan_2d", "directional_pass", "use_implementation"}
+    mixers = {kind.__name__ for kind in layers.MIXERS.values()}
+    classes = {"V2M", "V2MConfig", "HierarchicalV2M", "HierarchicalV2MConfig"}
+    functions = {"create_model", "list_models", "load", "train"}
+    assert set(v2m.__all__) == {"__version__"} | operators | mixers | classes | functions
+    for name in v2m.__all__:
+        assert name == "__version__" or f"``{name}``" in v2m.__doc__
 
 
 @pytest.mark.parametrize("module", [v2m, *ROOMS], ids=lambda module: module.__name__)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from v2m.cli.output import number_table
+from v2m.cli.output import ImageFile, number_table
 from v2m.cli.views import PredictionView
 from v2m.engine.evaluate import Evaluation
 from v2m.pictures import plot_confusion_matrix, plot_predictions
@@ -79,7 +79,9 @@ class Predictions(PredictionView):
 
     doing = "classifying"
 
-    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+    def __init__(
+        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+    ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._top = min(options.top, len(self._classes))
         self._table = Table(
@@ -89,7 +91,7 @@ class Predictions(PredictionView):
             header_style="bold",
         )
 
-    def add(self, path: Path, image: Tensor, prediction: Tensor) -> None:
+    def add(self, path: ImageFile, image: Tensor, prediction: Tensor) -> None:
         """Show the classes with the highest probabilities."""
         values, indices = prediction.topk(self._top)
         best = [(self._classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]

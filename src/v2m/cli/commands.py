@@ -31,7 +31,7 @@ from v2m.cli.output import console, note_if_unchecked, note_unchecked, number_ta
 from v2m.cli.settings import train_config
 from v2m.cli.views import View
 from v2m.data.loading import EvalLoader
-from v2m.engine import parallel
+from v2m.engine import processes
 from v2m.engine.device import best_device
 from v2m.engine.progress import track
 from v2m.engine.run_folder import RunFolder
@@ -66,7 +66,7 @@ def run_train(options: Any) -> int:
     config = train_config(options)
     task, view = find_task(config.task), VIEWS[config.task]
     title = f"{config.model} on {Path(config.data).resolve().name}"
-    if options.resume is None and parallel.is_main():
+    if options.resume is None and processes.is_main():
         note_unchecked(console(stderr=True), *task.trained_models(config))
 
     def draw_curve(run: RunFolder) -> None:

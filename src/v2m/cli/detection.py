@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 
-from v2m.cli.output import PredictionFiles, number_table, renamed
+from v2m.cli.output import ImageFile, PredictionFiles, number_table, renamed
 from v2m.cli.views import PredictionView
 from v2m.data.coco.dataset import CocoImages
 from v2m.engine.evaluate import Evaluation
@@ -89,14 +89,16 @@ class Predictions(PredictionView):
 
     doing = "detecting"
 
-    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+    def __init__(
+        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+    ) -> None:
         self._evaluator: DetectionEvaluator = saved.evaluator
         self._threshold, self._is_json, self._out = options.threshold, options.json, out
         self._files = PredictionFiles(options.output, options.model, paths)
         self._ids = _image_ids(paths)
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, path: Path, image: Image.Image, prediction: Detections) -> None:
+    def add(self, path: ImageFile, image: Image.Image, prediction: Detections) -> None:
         """Draw what was found, and show it in a line."""
         classes = self._evaluator.classes
         (picture,) = self._files.take(path, ".png")
@@ -132,7 +134,9 @@ def _in_words(captions: Sequence[str]) -> str:
     return f"{objects}: {', '.join(listed)}" if listed else objects
 
 
-def _json_line(path: Path, picture: Path, found: Detections, classes: Sequence[str], threshold: float) -> str:
+def _json_line(
+    path: ImageFile, picture: Path, found: Detections, classes: Sequence[str], threshold: float
+) -> str:
     objects = [
         {"class": classes[label], "score": round(score, 6), "box": [round(edge, 2) for edge in box]}
         for box, label, score in zip(
@@ -143,7 +147,7 @@ def _json_line(path: Path, picture: Path, found: Detections, classes: Sequence[s
     return json.dumps({"image": str(path), "picture": str(picture), "objects": objects})
 
 
-def _image_ids(paths: Sequence[Path]) -> dict[Path, int]:
+def _image_ids(paths: Sequence[ImageFile]) -> dict[ImageFile, int]:
     """COCO's ids of images: the numbers that are their names, or numbers from 1."""
     if all(path.stem.isdecimal() for path in paths):
         ids = {path: int(path.stem) for path in paths}

@@ -14,7 +14,7 @@ from v2m.cli.commands import COMMANDS
 from v2m.cli.output import console
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments
-from v2m.engine import parallel
+from v2m.engine import processes
 from v2m.engine.stopping import Interrupted
 from v2m.ops.kernels.build import KernelError
 from v2m.system.errors import DataError, shown
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.instantiate(parser.parse_args(arguments))
         return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:
-        if parallel.is_main():
+        if processes.is_main():
             console(stderr=True).print(f"v2m: {stop}")
         return INTERRUPTED
     except KeyboardInterrupt:
@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-        if parallel.is_reader_lost(error):
-            error = parallel.reader_lost(error)
+        if processes.is_reader_lost(error):
+            error = processes.reader_lost(error)
         if not _is_expected(error) or os.environ.get("V2M_TRACEBACK"):
             raise
-        if not isinstance(error, parallel.ProcessLostError):
-            parallel.give_way()  # to the first process, which tells of what all of them met
+        if not isinstance(error, processes.ProcessLostError):
+            processes.give_way()  # to the first process, which tells of what all of them met
         console(stderr=True).print(f"v2m: error: {_one_line(error)}")
         return FAILED
 

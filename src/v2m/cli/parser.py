@@ -20,8 +20,8 @@ from v2m import __version__
 from v2m.cli.evaluate import add_task_options
 from v2m.cli.plain import PLAIN, ConfigFile, ConfigFileError, check_given, plain_arguments
 from v2m.cli.settings import find_start
-from v2m.data.scenes.scene import ScenesConfig
-from v2m.engine import parallel
+from v2m.data.scenes.config import ScenesConfig
+from v2m.engine import processes
 from v2m.recipes import FOLDER, RECIPES
 from v2m.studies.catalogue import describe_studies
 from v2m.system.errors import shown
@@ -69,7 +69,7 @@ class Parser(ArgumentParser):
         if len(message) > LONGEST_ERROR:
             message = f"{message[:LONGEST_ERROR]}..."
         # Every process of a run comes here at once; the first one tells.
-        parallel.give_way()
+        processes.give_way()
         sys.stderr.write(shown(f"{self.prog.split()[0]}: error: {message}{self._suggestion(message)}") + "\n")
         sys.exit(2)
 

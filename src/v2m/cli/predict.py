@@ -11,7 +11,7 @@ from v2m.engine.device import best_device
 from v2m.engine.progress import track
 from v2m.system.errors import DataError
 from v2m.tasks import SavedModel, find_task
-from v2m.tasks.evaluation import predict_files
+from v2m.tasks.evaluation import predict_images
 from v2m.tasks.model_folder import read_folder
 
 
@@ -35,7 +35,7 @@ def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, erro
     paths, failures = find_inputs(options.images)
     predictions = view.Predictions(options, saved, paths, out)
     batch_size = options.batch_size or saved.evaluator.batch_size
-    outcomes = predict_files(saved.model, saved.evaluator, paths, best_device(), batch_size)
+    outcomes = predict_images(saved.model, saved.evaluator, paths, best_device(), batch_size)
     for path, outcome in track(outcomes, f"{predictions.doing}: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from v2m.cli.annotated import extremes
+from v2m.data.scenes.config import ScenesConfig
 from v2m.data.scenes.files import CLASSES, build_scenes
-from v2m.data.scenes.scene import ScenesConfig
 from v2m.engine.progress import track
 from v2m.pictures.scenes import DrawnScene, plot_scenes
 from v2m.recipes.scenes import BACKBONE

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from v2m.cli.output import PredictionFiles, number_table, renamed
+from v2m.cli.output import ImageFile, PredictionFiles, number_table, renamed
 from v2m.cli.views import PredictionView
 from v2m.data.masks.dataset import MaskedImages
 from v2m.engine.evaluate import Evaluation
@@ -74,11 +74,13 @@ class Predictions(PredictionView):
 
     doing = "segmenting"
 
-    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None:
+    def __init__(
+        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+    ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._files = PredictionFiles(options.output, options.model, paths)
 
-    def add(self, path: Path, image: Image.Image, prediction: Tensor) -> None:
+    def add(self, path: ImageFile, image: Image.Image, prediction: Tensor) -> None:
         """Draw the labels, and show the largest classes in a line."""
         classes = self._classes
         picture, label_map = self._files.take(path, ".png", "_labels.png")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
 
+from v2m.cli.output import ImageFile
 from v2m.engine.evaluate import Evaluation
 from v2m.tasks.task import SavedModel
 
@@ -27,10 +28,12 @@ class PredictionView(ABC):
     doing: ClassVar[str]
 
     @abstractmethod
-    def __init__(self, options: Any, saved: SavedModel[Any], paths: Sequence[Path], out: Console) -> None: ...
+    def __init__(
+        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+    ) -> None: ...
 
     @abstractmethod
-    def add(self, path: Path, image: Any, prediction: Any) -> None:
+    def add(self, path: ImageFile, image: Any, prediction: Any) -> None:
         """Show and write the prediction for a file, next in order.
 
         Args:

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from v2m.system.archives import check_stored
 from v2m.system.errors import first_line, shown
 from v2m.system.files import clear_partial, file_sha256, flush_folder, new_partial, put_in_place
@@ -59,6 +57,8 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         clear_partial(self.folder)  # of a process that was killed: one at a time saves here
         partial = new_partial(self.folder / "checkpoint")
+        import torch  # takes seconds, which a look at the files need not wait for
+
         try:
             with open(partial, "wb") as file:  # by its path, torch.save would not say that the disk is full
                 torch.save(state, file)
@@ -139,6 +139,8 @@ def _load(path: Path) -> Any:
     """
     try:
         check_stored(path)
+        import torch
+
         return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise

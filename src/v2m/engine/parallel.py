@@ -1,8 +1,6 @@
 """Processes that work together: how they are joined, what they share, and when one is lost."""
 
-import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,17 +13,13 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gath
 from torch.distributed import DistError
 
 from v2m.engine.device import best_device
+from v2m.engine.processes import ProcessLostError, is_reader_lost, reader_lost
 from v2m.system.errors import first_line
 
 T = TypeVar("T")
 
-SECONDS_TO_GIVE_WAY = 3.0
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 """accelerate's names of our precisions."""
-
-
-class ProcessLostError(OSError):
-    """A process that this one needs is gone."""
 
 
 def start(device: str = "auto", precision: str = "fp32", timeout: float = 10.0) -> Accelerator:
@@ -43,25 +37,6 @@ def start(device: str = "auto", precision: str = "fp32", timeout: float = 10.0) 
     return Accelerator(cpu=is_cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patience])
 
 
-def local_world_size() -> int:
-    """How many of the processes run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def is_main() -> bool:
-    """Whether this process is the one that writes and prints. It is known before the others are joined."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def give_way() -> None:
-    """Let the first process of this machine print an error before this one does.
-
-    If both fail by the same error, torchrun ends this process before it prints the error again.
-    """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(SECONDS_TO_GIVE_WAY)
-
-
 def from_main(accelerator: Accelerator, make: Callable[[], T]) -> T:
     """What the main process makes, in every process."""
     made = [make() if accelerator.is_main_process else None]
@@ -71,20 +46,6 @@ def from_main(accelerator: Accelerator, make: Callable[[], T]) -> T:
 def gather_items(accelerator: Accelerator, items: Sequence[T]) -> list[T]:
     """The items of all processes, in every process."""
     return list(items) if accelerator.num_processes == 1 else gather_object(list(items))
-
-
-def is_reader_lost(error: Exception) -> bool:
-    """Whether this is PyTorch's error for a process that reads images and is gone."""
-    text = str(error) if isinstance(error, RuntimeError) else ""
-    return bool(re.search("DataLoader worker .*(exited|killed)", text))
-
-
-def reader_lost(error: Exception) -> ProcessLostError:
-    """The same error in words for a user."""
-    return ProcessLostError(
-        f"a process that reads images was killed, often for want of memory ({first_line(error)}); "
-        "try fewer --workers; what was saved is kept (v2m train goes on with --resume)"
-    )
 
 
 @contextmanager

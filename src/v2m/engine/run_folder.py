@@ -17,7 +17,7 @@ from v2m.system.files import check_lock, clear_partial, read_file, refuse_link, 
 from v2m.system.names import shell_word
 from v2m.system.yaml_files import read_yaml
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.model_folder import SAVING, WEIGHTS
+from v2m.tasks.names import SAVING, WEIGHTS
 
 LOCK = ".lock"
 

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 from rich.console import Console
 
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
-from v2m.engine import parallel, sharding
+from v2m.engine import parallel, processes, sharding
 from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.device import memory_mb
 from v2m.engine.evaluate import Evaluation, evaluate
@@ -184,7 +184,7 @@ class _Trainer:
             self.steps,
             self._steps_done,
             self.config.workers,
-            parallel.local_world_size(),
+            processes.local_world_size(),
             self.task.train_metric,
             self.task.val_metrics,
         )

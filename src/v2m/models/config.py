@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from v2m.layers import MIXERS, Directions, Mixer, choose
 from v2m.layers.common import is_size
+from v2m.models.variants import HIERARCHICAL_ARGUMENTS, PLAIN_ARGUMENTS
 
 ClassToken = Literal["edge", "middle"]
 GlobalPool = Literal["avg", "max", "token", ""]
@@ -278,36 +279,10 @@ def _alternatives(words: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-PLAIN = {
-    "v2m_nano": V2MConfig(img_size=32, patch_size=2, embed_dim=64, depth=4, d_state=8),
-    "v2m_micro": V2MConfig(
-        img_size=32,
-        patch_size=4,
-        embed_dim=128,
-        depth=3,
-        d_state=8,
-        expand=1,
-        directions=Directions.CORNERS_ROWS_FIRST,
-        conv_stem=True,
-    ),
-    "v2m_tiny_patch16_224": V2MConfig(embed_dim=192, depth=24),
-    "v2m_tiny_local": V2MConfig(embed_dim=192, depth=24, window=7),
-    "v2m_small_patch16_224": V2MConfig(embed_dim=384, depth=24),
-    "v2m_small_local": V2MConfig(embed_dim=384, depth=24, window=7),
-}
-"""The plain family, in order of size."""
+PLAIN = {name: V2MConfig(**arguments) for name, arguments in PLAIN_ARGUMENTS.items()}
+"""Configurations of the plain family, in order of size."""
 
 HIERARCHICAL = {
-    "v2m_lite_nano": HierarchicalV2MConfig(
-        mixer="light", d_state=16, embed_dim=(32, 64, 96, 192), depths=(1, 1, 4, 1), mlp_ratio=3.0
-    ),
-    "v2m_lite_tiny": HierarchicalV2MConfig(
-        mixer="light", d_state=16, embed_dim=(32, 64, 128, 256), depths=(1, 1, 6, 2), mlp_ratio=3.0
-    ),
-    "v2m_lite_small": HierarchicalV2MConfig(
-        mixer="light", d_state=16, embed_dim=(32, 64, 192, 320), depths=(1, 1, 7, 2), mlp_ratio=3.0
-    ),
-    "v2m_hierarchical_small": HierarchicalV2MConfig(depths=(2, 2, 8, 2), expand=1),
-    "v2m_hierarchical_base": HierarchicalV2MConfig(depths=(2, 2, 15, 2), expand=2),
+    name: HierarchicalV2MConfig(**arguments) for name, arguments in HIERARCHICAL_ARGUMENTS.items()
 }
-"""The hierarchical family, in order of size."""
+"""Configurations of the hierarchical family, in order of size."""

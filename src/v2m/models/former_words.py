@@ -10,9 +10,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from timm.models import split_model_name_tag
-
-from v2m.models.config import HIERARCHICAL, PLAIN
+from v2m.models.variants import HIERARCHICAL_ARGUMENTS, MODELS, PLAIN_ARGUMENTS
 
 FORMER_WORDS = dict(
     recurrence="mixer='exact', with sweeps=k where it was iterative",
@@ -39,12 +37,12 @@ def todays_words(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         model: The model's name, with or without timm's tag; arguments of other models are not touched.
         arguments: The arguments, which may be mixed with today's where a caller overrides saved ones.
     """
-    given, model = dict(arguments), split_model_name_tag(model)[0]
-    variants = PLAIN | HIERARCHICAL
-    if model not in variants:
+    given, model = dict(arguments), _without_tag(model)
+    if model not in MODELS:
         return given
     # What no argument said was light in the light models, and v2m in all others.
-    default = "light" if variants[model].mixer == "light" else "v2m"
+    is_light = HIERARCHICAL_ARGUMENTS.get(model, {}).get("mixer") == "light"
+    default = "light" if is_light else "v2m"
     mixer = given.get("mixer", default)
     if mixer in ("raster", "light"):
         for name, value in FORMER_DEFAULTS.items():
@@ -62,21 +60,26 @@ def todays_words(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         given["mixer"] = mixer = "exact"
         if recurrence == "iterative":
             given.setdefault("sweeps", iterations)
-    elif mixer == "v2m" and (has_conv2d or ("mixer" in given and model in HIERARCHICAL)):
+    elif mixer == "v2m" and (has_conv2d or ("mixer" in given and model in HIERARCHICAL_ARGUMENTS)):
         given["mixer"] = mixer = "conv"
     # Plain models took two settings beside these mixers, which had no effect.
-    if model in PLAIN and mixer in ("conv", "exact"):
+    if model in PLAIN_ARGUMENTS and mixer in ("conv", "exact"):
         given.pop("d_conv", None)
-    if model in PLAIN and mixer == "exact":
+    if model in PLAIN_ARGUMENTS and mixer == "exact":
         given.pop("single_gate", None)
     return given
 
 
 def needs_weights(model: str, arguments: Mapping[str, Any]) -> bool:
     """Whether only the weights tell what a saved model's mixer is: ``v2m`` in stages has two meanings."""
-    return split_model_name_tag(model)[0] in HIERARCHICAL and arguments.get("mixer") == "v2m"
+    return _without_tag(model) in HIERARCHICAL_ARGUMENTS and arguments.get("mixer") == "v2m"
 
 
 def are_of_conv(weights: Iterable[str]) -> bool:
     """Whether the names of weights are those of a model with the mixer ``conv``."""
     return any(name.endswith(OF_CONV) for name in weights)
+
+
+def _without_tag(model: str) -> str:
+    """The name of an architecture, without timm's tag for its weights."""
+    return model.partition(".")[0]

@@ -1,51 +1,38 @@
-"""Registration with timm: after ``import v2m``, ``timm.create_model`` knows these names."""
+"""Registration with timm: after ``import v2m``, ``timm.create_model`` knows these names.
+
+This module is imported as soon as timm is, whoever imports timm: it may be a module of the families. So this
+one imports neither family. An entry point does, when a model is created.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor
 
-from v2m.models.config import HIERARCHICAL, PLAIN
-from v2m.models.convert import checkpoint_filter_fn
 from v2m.models.former_words import are_of_conv, todays_words
-from v2m.models.hierarchical import HierarchicalV2M
-from v2m.models.plain import V2M
-from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
+from v2m.models.variants import ABOUT, HIERARCHICAL_ARGUMENTS, MODELS, PLAIN_ARGUMENTS
 
-MODELS = (*PLAIN, *HIERARCHICAL)
-"""Names of the models of this package, each family in order of size."""
+if TYPE_CHECKING:
+    from v2m.models.hierarchical import HierarchicalV2M
+    from v2m.models.plain import V2M
 
-ABOUT = dict(
-    v2m_nano="V2M for 8x8 to 64x64 images: depth 4, width 64, 2x2 patches.",
-    v2m_micro=(
-        "V2M for 28x28 to 128x128 images: depth 3, width 128, a convolutional stem for patches of 4x4."
-    ),
-    v2m_tiny_patch16_224="V2M-T of the paper: depth 24, width 192.",
-    v2m_tiny_local="V2M-T with local windows: two corners of every block scan windows of 7x7 cells.",
-    v2m_small_patch16_224="V2M-S of the paper: depth 24, width 384.",
-    v2m_small_local="V2M-S with local windows: two corners of every block scan windows of 7x7 cells.",
-    v2m_lite_nano="Light V2M for phones and CPUs: widths 32 to 192, depths 1-1-4-1.",
-    v2m_lite_tiny="Light V2M for phones and CPUs: widths 32 to 256, depths 1-1-6-2.",
-    v2m_lite_small="Light V2M for phones and CPUs: widths 32 to 320, depths 1-1-7-2.",
-    v2m_hierarchical_small="V2M-S* of the paper: widths 96 to 768, depths 2-2-8-2.",
-    v2m_hierarchical_base="V2M-B* of the paper: widths 96 to 768, depths 2-2-15-2, twice the inner channels.",
-)
-"""What each model is, in a line."""
+LAST_STRIDE = 32
+"""Pixels from one cell to the next in the last stage of the hierarchical models."""
 
 
 def _default_cfg(name: str) -> dict[str, Any]:
     """Timm's default configuration of a model."""
-    if name in PLAIN:
-        config = PLAIN[name]
-        stride = max(to_2tuple(config.patch_size))
-        first_conv = "patch_embed.proj.0.conv" if config.conv_stem else "patch_embed.proj"
-        crop_pct = 1.0 if config.img_size == 32 else 0.875
+    if arguments := PLAIN_ARGUMENTS.get(name):
+        stride = max(to_2tuple(arguments["patch_size"]))
+        first_conv = "patch_embed.proj.0.conv" if arguments.get("conv_stem") else "patch_embed.proj"
+        crop_pct = 1.0 if arguments["img_size"] == 32 else 0.875
     else:
-        stride, first_conv, crop_pct = STRIDES[-1], "stem.0.conv", 0.9
-    height, width = to_2tuple((PLAIN | HIERARCHICAL)[name].img_size)
+        arguments = HIERARCHICAL_ARGUMENTS[name]
+        stride, first_conv, crop_pct = LAST_STRIDE, "stem.0.conv", 0.9
+    height, width = to_2tuple(arguments["img_size"])
     return dict(
         url="",
         num_classes=1000,
@@ -82,7 +69,12 @@ def _last_maps(depth: object) -> int:
     return min(3, depth) if isinstance(depth, int) else 3
 
 
-def _create_plain(name: str, pretrained: bool, **kwargs: Any) -> V2M:
+def _create_plain(name: str, pretrained: bool, **kwargs: Any) -> "V2M":
+    from v2m.models.config import PLAIN
+    from v2m.models.convert import checkpoint_filter_fn
+    from v2m.models.plain import V2M
+    from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
+
     # All four maps of a pyramid come from the last block, so the depth sets no limit to them.
     has_pyramid = kwargs.get("feature_cls") is SimpleFeaturePyramid
     maps = len(STRIDES) if has_pyramid else _last_maps(kwargs.get("depth", PLAIN[name].depth))
@@ -97,7 +89,10 @@ def _create_plain(name: str, pretrained: bool, **kwargs: Any) -> V2M:
     )
 
 
-def _create_hierarchical(name: str, pretrained: bool, **kwargs: Any) -> HierarchicalV2M:
+def _create_hierarchical(name: str, pretrained: bool, **kwargs: Any) -> "HierarchicalV2M":
+    from v2m.models.config import HIERARCHICAL
+    from v2m.models.hierarchical import HierarchicalV2M
+
     return build_model_with_cfg(
         HierarchicalV2M,
         name,
@@ -109,7 +104,7 @@ def _create_hierarchical(name: str, pretrained: bool, **kwargs: Any) -> Hierarch
     )
 
 
-def _check_mixer(state_dict: dict[str, Tensor], model: HierarchicalV2M) -> dict[str, Tensor]:
+def _check_mixer(state_dict: dict[str, Tensor], model: "HierarchicalV2M") -> dict[str, Tensor]:
     """Pass a state dict on, unless it is of what ``v2m`` was before and the model of what it is now."""
     if model.config.mixer == "v2m" and are_of_conv(state_dict):
         raise ValueError(
@@ -119,11 +114,11 @@ def _check_mixer(state_dict: dict[str, Tensor], model: HierarchicalV2M) -> dict[
     return state_dict
 
 
-def _entry_point(name: str) -> Callable[..., V2M | HierarchicalV2M]:
+def _entry_point(name: str) -> "Callable[..., V2M | HierarchicalV2M]":
     """What timm calls to create a model."""
 
-    def create(pretrained: bool = False, **kwargs: Any) -> V2M | HierarchicalV2M:
-        build = _create_plain if name in PLAIN else _create_hierarchical
+    def create(pretrained: bool = False, **kwargs: Any) -> "V2M | HierarchicalV2M":
+        build = _create_plain if name in PLAIN_ARGUMENTS else _create_hierarchical
         return build(name, pretrained, **todays_words(name, kwargs))
 
     create.__name__ = create.__qualname__ = name

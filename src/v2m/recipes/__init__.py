@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-from v2m.data import DATASETS
 from v2m.recipes import ade20k, coco, digits, fashion_mnist, imagenet, scenes
 from v2m.recipes.recipe import COLUMNS, FOLDER, Recipe
 from v2m.system.names import nearest
-from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, default_data_dir
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.names import CLASSIFICATION
+from v2m.tasks.registry import find_known_task
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -32,7 +31,8 @@ def find_recipe(name: str) -> Recipe:
 
 def recipe_of(data: str | None) -> Recipe | None:
     """The recipe of a dataset, if it comes by name and has one."""
-    return RECIPES.get(data) if data and data in DATASETS else None
+    recipe = RECIPES.get(data or "")
+    return recipe if recipe and recipe.config.data == data else None
 
 
 def starting_config(
@@ -51,7 +51,7 @@ def starting_config(
     Raises:
         ValueError: there is no such recipe or task, or the recipe is for another task.
     """
-    general = find_task(task or CLASSIFICATION).config_type(FOLDER)
+    general = find_known_task(task or CLASSIFICATION).config_type(FOLDER)
     if recipe:
         config = find_recipe(recipe).config
         if task and task != config.task:

@@ -1,6 +1,6 @@
 """Fashion-MNIST: 60,000 gray images of garments, 28x28 pixels, 10 classes."""
 
-from v2m.data import AugmentConfig
+from v2m.data.augment import AugmentConfig
 from v2m.recipes.recipe import Recipe
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import OptimizerConfig

@@ -6,7 +6,7 @@ VMamba's, on which they are built. None of them has been run by us.
 
 from dataclasses import replace
 
-from v2m.data import AugmentConfig
+from v2m.data.augment import AugmentConfig
 from v2m.recipes.recipe import EIGHT_GPUS, FOLDER, Recipe
 from v2m.tasks.classification.config import ClassificationConfig, DistillConfig, InputConfig
 from v2m.tasks.config import OptimizerConfig, ScheduleConfig

@@ -4,16 +4,17 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from v2m.engine.resolve import resolve
 from v2m.engine.run_folder import RunFolder
 from v2m.models.former_words import todays_words
 from v2m.recipes import starting_config
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, settings
-from v2m.tasks.saved_config import CLASSIFICATION
-from v2m.tasks.task import Metric
+from v2m.tasks.names import CLASSIFICATION
+
+if TYPE_CHECKING:
+    from v2m.tasks.task import Metric
 
 PLACES = ("output", "data_dir", "workers")
 """Settings that may change from one start of a study to the next."""
@@ -47,7 +48,7 @@ class StudyRun:
         return self.folder.path.name
 
     @property
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> "Sequence[Metric]":
         """What its task measures."""
         return find_task(self.config.task).val_metrics
 
@@ -68,6 +69,8 @@ class StudyRun:
             ValueError: the configuration cannot be used, the saved run has another one, or its metrics are
                 damaged.
         """
+        from v2m.engine.resolve import resolve  # asks timm, which the list of studies need not wait for
+
         asked = settings(resolve(self.config))
         if not self.folder.metrics.is_file():
             return

@@ -1,41 +1,23 @@
 """What models are trained for. Every task is a folder with the same files."""
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from v2m.tasks.classification import Classification
-from v2m.tasks.detection import Detection
-from v2m.tasks.model_folder import read_folder
-from v2m.tasks.segmentation import Segmentation
-from v2m.tasks.task import SavedModel, Task
+from v2m.system.imports import lazy_names
 
-TASKS: dict[str, type[Task[Any]]] = {task.name: task for task in (Classification, Detection, Segmentation)}
-"""The tasks by name."""
+if TYPE_CHECKING:
+    from v2m.tasks.load import load_model
+    from v2m.tasks.registry import TASKS, KnownTask, find_known_task, find_task
+    from v2m.tasks.saved_model import SavedModel
+    from v2m.tasks.task import Task
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "v2m.tasks.load": ["load_model"],
+            "v2m.tasks.registry": ["TASKS", "KnownTask", "find_known_task", "find_task"],
+            "v2m.tasks.saved_model": ["SavedModel"],
+            "v2m.tasks.task": ["Task"],
+        },
+    )
 
-
-def find_task(name: str) -> type[Task[Any]]:
-    """The task of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in TASKS:
-        raise ValueError(f"task: {name!r} is no task, expected one of {', '.join(TASKS)}")
-    return TASKS[name]
-
-
-def load_model(path: Path) -> SavedModel[Any]:
-    """The trained model in a run folder, or another in hub format, whatever its task is.
-
-    Args:
-        path: The folder, or the weights file in it.
-
-    Raises:
-        DataError: there is no model, or its weights do not fit.
-        ValueError: there is no such task, or a package that it needs is missing.
-    """
-    folder = read_folder(path)
-    return find_task(folder.task).load(folder)
-
-
-__all__ = ["TASKS", "SavedModel", "Task", "find_task", "load_model"]
+__all__ = ["TASKS", "KnownTask", "SavedModel", "Task", "find_known_task", "find_task", "load_model"]

@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias
 
 from v2m.models.former_words import todays_words
 from v2m.system.caches import user_cache
-from v2m.tasks.saved_config import check_model_args
 
 Plain: TypeAlias = bool | int | float | list | dict | str | None
 """The type of a setting with any plain data. ``Any`` would let the command line build objects from it."""
@@ -137,7 +136,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         # Configurations of earlier versions have other words; from here on there are today's alone.
-        check_model_args(self.model_args)
         object.__setattr__(self, "model_args", todays_words(self.model, self.model_args))
         for name, least in (
             ("epochs", 1),
@@ -165,6 +163,15 @@ class TrainConfig:
             raise ValueError(f"ema_decay is {self.ema_decay}, expected 0 <= ema_decay < 1")
         if not self.optimizer.lr > 0:
             raise ValueError(f"optimizer.lr is {self.optimizer.lr}, expected a positive number")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of ``v2m eval`` that only one task has. A task with such options has a subclass.
+
+    Each field becomes an option of the same name and type. Its description in the docstring is the help. The
+    default is None, which leaves the setting of the saved model.
+    """
 
 
 def settings(config: Any, prefix: str = "") -> dict[str, Any]:

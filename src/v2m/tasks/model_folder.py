@@ -25,16 +25,15 @@ from v2m.models.bounds import check_finite
 from v2m.models.former_words import are_of_conv, needs_weights
 from v2m.system.errors import DataError, short
 from v2m.system.files import file_sha256, put_in_place, read_json
-from v2m.tasks.saved_config import SHA256, SavedConfig, read_saved_config
+from v2m.tasks.names import CONFIG, SAVING, WEIGHTS
+from v2m.tasks.saved_config import SHA256, SavedConfig, check_model_args, read_saved_config
 from v2m.tasks.timm_models import TIMM
 from v2m.tasks.weights import read_header
 
 M = TypeVar("M", bound=nn.Module)
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 CONFIG_BYTES = 2**24
 ACCEPT = f'to take it as it is, delete "{SHA256}" from {CONFIG}'
-SAVING = ".saving-"
 LOAD_ERRORS = (
     SafetensorError,
     RuntimeError,
@@ -73,7 +72,11 @@ def resolve_model_args(name: str, model_args: dict[str, Any], pretrained: str | 
 
     With them the model can be built again after the folder with those weights is gone. They are just
     ``model_args`` if there is no such folder, or if it holds another model.
+
+    Raises:
+        ValueError: one of ``model_args`` is no argument of a model.
     """
+    check_model_args(model_args)
     if pretrained is None or pretrained == TIMM:
         return model_args
     try:

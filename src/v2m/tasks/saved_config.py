@@ -12,10 +12,9 @@ from timm.models import build_model_with_cfg
 
 from v2m.models.former_words import todays_words
 from v2m.system.files import check_plain
+from v2m.tasks.names import CLASSIFICATION
 from v2m.tasks.typed import LARGEST, brief, typed
 
-CLASSIFICATION = "classification"
-"""The name of the task, which is also that of folders that name no task, such as timm's."""
 SHA256 = "sha256"
 """The entry of ``config.json`` with the SHA-256 of both files."""
 LARGEST_SIDE, LARGEST_RESIZED = 2**12, 2**13

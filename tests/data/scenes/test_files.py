@@ -10,9 +10,10 @@ from pycocotools import mask as oracle
 from v2m.data.classes.dataset import ArrayImages
 from v2m.data.coco.open import open_coco
 from v2m.data.scenes import files as scenes
+from v2m.data.scenes.config import ScenesConfig
 from v2m.data.scenes.files import build_scenes, run_lengths
 from v2m.data.scenes.parts import LEVEL, cut_out, make_ground
-from v2m.data.scenes.scene import ScenesConfig, make_scene
+from v2m.data.scenes.scene import make_scene
 from v2m.system.errors import DataError
 
 NAMES = ["Shirt", "Shoe", "Bag", "Hat"]

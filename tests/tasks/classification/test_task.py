@@ -6,8 +6,8 @@ import pytest
 
 from tests.data.formats import as_webdataset
 from v2m.system.errors import DataError
-from v2m.tasks.classification import Classification
 from v2m.tasks.classification.config import ClassificationConfig
+from v2m.tasks.classification.task import Classification
 
 
 def open_data(source):

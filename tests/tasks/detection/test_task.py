@@ -9,10 +9,11 @@ from tests.tasks.detection.models import INPUT, TINY, tiny_head
 from v2m.data.loading import EvalLoader, TrainLoader
 from v2m.system.errors import DataError
 from v2m.tasks import load_model
-from v2m.tasks.detection import Detection, metrics
+from v2m.tasks.detection import metrics
 from v2m.tasks.detection.config import AugmentConfig, DetectionConfig
 from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.model import detect
+from v2m.tasks.detection.task import Detection
 from v2m.tasks.model_folder import read_folder
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from v2m.data import read_image
 from v2m.data.loading import EvalLoader
 from v2m.engine.evaluate import Evaluation
 from v2m.tasks import load_model
-from v2m.tasks.detection import Detection
 from v2m.tasks.detection.config import DetectionConfig
+from v2m.tasks.detection.task import Detection
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,6 @@ from v2m.engine.evaluate import Evaluation
 from v2m.system.errors import DataError
 from v2m.tasks import load_model
 from v2m.tasks.model_folder import read_folder
-from v2m.tasks.segmentation import Segmentation
 from v2m.tasks.segmentation.config import (
     AugmentConfig,
     HeadConfig,
@@ -30,6 +29,7 @@ from v2m.tasks.segmentation.config import (
 )
 from v2m.tasks.segmentation.metrics import score
 from v2m.tasks.segmentation.model import predict
+from v2m.tasks.segmentation.task import Segmentation
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from v2m.data.classes.open import open_dataset
+from v2m.data.scenes.config import ScenesConfig
 from v2m.data.scenes.parts import Mask
-from v2m.data.scenes.scene import Scene, ScenesConfig, make_scene
+from v2m.data.scenes.scene import Scene, make_scene
 from v2m.data.splits import Split
 from v2m.system.files import flush_folder, refuse_link, replace_file
 

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-TILE = 28
 LEVEL = 24
 """Gray level from which a pixel is of the garment."""
 SMALL_HOLE = 10

@@ -1,51 +1,22 @@
-"""One scene of Fashion-MNIST garments on a textured ground, and the settings of a set of them.
+"""One scene of Fashion-MNIST garments on a textured ground.
 
 Each scene is made from a seed and its number alone, so the order in which scenes are made does not matter.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from v2m.data.classes.dataset import LabelledImages
-from v2m.data.scenes.parts import TILE, Floats, Mask, cut_out, make_ground, random_tint, resize
+from v2m.data.scenes.config import TILE, ScenesConfig
+from v2m.data.scenes.parts import Floats, Mask, cut_out, make_ground, random_tint, resize
 from v2m.data.splits import Split
 
 ATTEMPTS = 8
 """Positions that are tried for a garment before it is left out."""
 
 Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ScenesConfig:
-    """Settings of a set of scenes.
-
-    Attributes:
-        train: Scenes to train on, of training garments.
-        val: Scenes to validate on, of validation garments.
-        seed: Seed of every choice.
-        sizes: Heights and widths; each scene has one of them.
-        objects: Least and most garments of a scene.
-        scale: Least and largest scale of a garment, of 28 pixels.
-        hidden: Share of a garment that others may cover at most.
-    """
-
-    train: int = 1200
-    val: int = 300
-    seed: int = 0
-    sizes: tuple[tuple[int, int], ...] = ((96, 96), (80, 128), (128, 80))
-    objects: tuple[int, int] = (1, 6)
-    scale: tuple[float, float] = (0.8, 1.8)
-    hidden: float = 0.6
-
-    def __post_init__(self) -> None:
-        least = round(TILE * self.scale[1])
-        for height, width in self.sizes:
-            if min(height, width) < least:
-                raise ValueError(f"sizes: {height}x{width}, expected sides of at least {least} pixels")
 
 
 class Scene(NamedTuple):

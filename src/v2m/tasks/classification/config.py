@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from v2m.data import AugmentConfig
+from v2m.data.augment import AugmentConfig
 from v2m.tasks.checks import check_least, check_smoothing
 from v2m.tasks.config import TrainConfig
 

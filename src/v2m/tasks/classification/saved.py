@@ -11,7 +11,8 @@ from v2m.models.former_words import todays_words
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_classifier, loading, write_folder
 from v2m.tasks.saved_config import CLASSIFICATION
-from v2m.tasks.task import SavedModel
+from v2m.tasks.saved_model import SavedModel
+from v2m.tasks.timm_models import imagenet_classes
 
 
 def save(model: nn.Module, evaluator: ClassificationEvaluator, path: Path) -> None:
@@ -40,8 +41,11 @@ def load(folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:
     check_task(folder, CLASSIFICATION, "a classifier")
     saved, images = folder.saved, folder.saved.images
     channels, height, width = images.input_size
+    # timm's own folders name no classes where these are ImageNet's.
+    classes = saved.label_names or imagenet_classes(saved.num_classes) or saved.classes
     with loading(folder, file=CONFIG):
         spec = ImageSpec(
             (height, width), channels, images.mean, images.std, images.crop_pct, images.interpolation
         )
-    return SavedModel(load_classifier(folder), ClassificationEvaluator(saved.classes, spec), folder)
+    evaluator = ClassificationEvaluator(classes, spec)
+    return SavedModel(load_classifier(folder), evaluator, CLASSIFICATION, saved.architecture, folder.path)

@@ -20,7 +20,8 @@ from v2m.tasks.classification.saved import load, save
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.model_folder import ModelFolder
 from v2m.tasks.saved_config import CLASSIFICATION
-from v2m.tasks.task import Metric, SavedModel, Task
+from v2m.tasks.saved_model import SavedModel
+from v2m.tasks.task import Metric, Task
 from v2m.tasks.timm_models import model_defaults
 
 

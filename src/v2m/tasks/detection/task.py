@@ -16,7 +16,8 @@ from v2m.tasks.detection.metrics import check_installed
 from v2m.tasks.detection.model import Detector, build
 from v2m.tasks.detection.saved import DETECTION, load, save
 from v2m.tasks.model_folder import ModelFolder
-from v2m.tasks.task import Metric, SavedModel, Task
+from v2m.tasks.saved_model import SavedModel
+from v2m.tasks.task import Metric, Task
 
 
 class Detection(Task[DetectionConfig]):

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from v2m.tasks.checks import check_colours, check_least, check_range, check_shares, check_smoothing
-from v2m.tasks.config import TrainConfig
-from v2m.tasks.evaluation import EvaluationOptions
+from v2m.tasks.config import EvaluationOptions, TrainConfig
 
 MOST_LABEL = 2**31
 
