@@ -32,7 +32,7 @@ from v2m.cli.settings import train_config
 from v2m.cli.views import View
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
-from v2m.engine.device import best_device
+from v2m.engine.device import find_device
 from v2m.engine.progress import track
 from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import train
@@ -128,7 +128,7 @@ def run_refine(options: Any) -> int:
     # Every so many images are taken, since the dataset may be sorted by class.
     step = max(1, len(images) // options.images)
     batch = next(iter(EvalLoader(Subset(images, range(0, len(images), step)), options.images)))
-    out, device = console(), best_device()
+    out, device = console(), find_device(options.device)
     iterations = range(options.most + 1)
     found = measure_refinement(
         saved.model.to(device), batch.images.to(device), batch.targets.to(device), iterations

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from v2m.cli.output import NAME_FOLDER, console, note_unchecked
 from v2m.data import Split
-from v2m.engine.stopping import Interrupted
+from v2m.engine.stopping import when_stopped
 from v2m.features.embed import EmbedConfig, embed, processes
 from v2m.features.files import check_output, read_facts, read_features
 from v2m.features.frozen import FrozenModel, open_frozen
@@ -92,10 +92,12 @@ def _embed(
     config = EmbedConfig(
         options.data_dir, options.batch_size, options.workers, allow_outside=options.allow_outside
     )
-    try:
+    with when_stopped(_last_words):
         embed(frozen, options.data, split, output, config, state, errors)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; the same command goes on after the last whole part") from None
+
+
+def _last_words() -> str:
+    return "stopped; the same command goes on after the last whole part"
 
 
 def _probe_models(

@@ -92,7 +92,7 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
     source = options.data or own_data(folder.path)
     pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
 
-    accelerator = parallel.start()
+    accelerator = parallel.start(options.device)
     # The first process of a machine downloads what is missing, the others wait and find it there.
     with accelerator.local_main_process_first():
         data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from v2m.models.former_words import todays_words
 from v2m.system.caches import user_cache
+from v2m.system.devices import AUTO, check_device_name
 from v2m.tasks.saved_config import check_model_args
 
 Plain: TypeAlias = bool | int | float | list | dict | str | None
@@ -93,7 +94,7 @@ class TrainConfig:
         accumulate: Parts that a step is done in, one after another, to save memory.
         seed: Seed of initialisation, order and augmentation.
         workers: Processes that read images, for each process that trains; 0 to read in that one.
-        device: auto takes a GPU if there is one.
+        device: auto takes a GPU if there is one; else cpu, cuda, cuda:1 and so on, mps or xpu.
         precision: Arithmetic of the matrix products; states and decays are float32 in any case.
         channels_last: Keep images and maps with their channels last in memory.
         compile: Compile the model by torch.compile.
@@ -121,7 +122,7 @@ class TrainConfig:
     accumulate: int = 1
     seed: int = 0
     workers: int = 0
-    device: Literal["auto", "cpu"] = "auto"
+    device: str = AUTO
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     compile: bool = False
@@ -139,6 +140,7 @@ class TrainConfig:
         # Configurations of earlier versions have other words; from here on there are today's alone.
         check_model_args(self.model_args)
         object.__setattr__(self, "model_args", todays_words(self.model, self.model_args))
+        check_device_name(self.device)
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),

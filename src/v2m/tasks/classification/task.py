@@ -127,7 +127,7 @@ class Classification(Task[ClassificationConfig]):
 
     def save(self, model: nn.Module, path: Path) -> None:
         """Write weights and configuration in timm's hub format."""
-        save(model, self.evaluator, path)
+        save(model, self.evaluator, path, self.config.data)
 
     @classmethod
     def load(cls, folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:
