@@ -110,7 +110,7 @@ def test_eval_prints_its_scores_even_if_the_pictures_cannot_be_written(run, tmp_
     (tmp_path / "file").write_text("")
     assert main(["eval", str(run), "--output", str(tmp_path / "file" / "below")]) == 1
     captured = capsys.readouterr()
-    assert "test accuracy" in captured.out
+    assert "validation accuracy" in captured.out
     assert captured.err == f"v2m: error: {tmp_path}/file/below: Not a directory\n"
 
 

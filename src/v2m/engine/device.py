@@ -43,6 +43,16 @@ def available_devices() -> list[str]:
     return found
 
 
+def describe_device(device: torch.device) -> str:
+    """The name of a device with what it is: its model, or how many threads compute."""
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+    if device.type in ("cuda", "xpu"):
+        return f"{device} ({getattr(torch, device.type).get_device_name(device)})"
+    return str(device)
+
+
 def sum_dtype(device: torch.device) -> torch.dtype:
     """The type of sums over many numbers: float64, which Apple's GPUs lack."""
     return torch.float32 if device.type == "mps" else torch.float64

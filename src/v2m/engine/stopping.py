@@ -4,6 +4,7 @@ Python's own handlers wait for the operator that runs, which may take long. So a
 it answers at once, and ends a process that does not end by itself.
 """
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -150,6 +151,8 @@ def _end_soon(last_words: Callable[[], str] | None) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(SHOW_CURSOR)
         sys.stderr.flush()
+    for child in multiprocessing.active_children():  # would keep what reads our output waiting
+        child.kill()
     os._exit(INTERRUPTED)
 
 

@@ -19,12 +19,12 @@ from rich.console import Console
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
 from v2m.engine import parallel, sharding
 from v2m.engine.checkpoint import read_checkpoint
-from v2m.engine.device import memory_mb
+from v2m.engine.device import describe_device, memory_mb
 from v2m.engine.evaluate import Evaluation, evaluate
 from v2m.engine.learner import Learner, StepIndex
-from v2m.engine.progress import StepStatus, TrainProgress, print_line
+from v2m.engine.progress import StepStatus, TrainProgress, print_fact, print_line
 from v2m.engine.resolve import resolve
-from v2m.engine.run_folder import Metrics, RunFolder
+from v2m.engine.run_folder import Metrics, RunFolder, best_row
 from v2m.engine.run_state import EpochSums, changed_classes, check_state
 from v2m.engine.stopping import Interrupted, stop_requests, when_stopped
 from v2m.engine.trackers import Trackers
@@ -126,12 +126,27 @@ class _Trainer:
         self.task: Task[Any] = find_task(config.task)(config)
         set_seed(config.seed)
 
+        # Each fact is told as soon as it is known: what comes next may take long.
+        processes = accelerator.num_processes
+        where = f"{describe_device(accelerator.device)}, {config.precision}"
+        self._tell("device", where + (f", {processes} processes" if processes > 1 else ""))
+
         # 2. The data, which say how many classes and steps there are.
         self._open_data()
+        self._tell(
+            "data",
+            f"{self.images:,} training and {len(self.task.val_data):,} validation images of "
+            f"{len(self.task.classes):,} classes, in {config.data}",
+        )
 
         # 3. What learns, and where in the run it is: at the start.
         steps = config.epochs * self.steps
         self.learner = Learner(self.task, accelerator, steps, None if resume else config.pretrained)
+        parameters = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        start = f", from {config.pretrained}" if config.pretrained and not resume else ""
+        self._tell("model", f"{config.model}, {parameters:,} parameters, {self.task.image_size}{start}")
+        batch = f"{self.train_batches.batch_size} images, {config.optimizer.name}, lr {config.optimizer.lr:g}"
+        self._tell("steps", f"{config.epochs} epochs of {self.steps:,} steps of {batch}")
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
         self.sums, self.skipped_in_row = EpochSums(), 0
         self.history: list[Metrics] = []
@@ -142,6 +157,7 @@ class _Trainer:
             self.run.create()
         if self.is_main and self.run.path.is_dir():
             held.enter_context(self.run.locked())
+        self._tell("folder", str(self.run.path))
 
         # 5. What was saved last. A run that cannot go on keeps its train.yaml, so that is written at the end.
         if resume:
@@ -322,11 +338,9 @@ class _Trainer:
         """The metrics of the epoch that was trained, and whether it could be saved."""
         self._list_unreadable()
         row = self._metrics(evaluation)
-        # The first metric that is measured says which weights are the best.
-        score = next(name for key, _ in self.task.val_metrics if (name := f"val_{key}") in row)
-        is_best = all(row[score] > before.get(score, -math.inf) for before in self.history)
         # The checkpoint says "at the start of the next epoch", so that comes before saving.
         self.history.append(row)
+        is_best = best_row(self.history, [key for key, _ in self.task.val_metrics]) is row
         self.epoch, self.step, self.sums = self.epoch + 1, 0, EpochSums()
         return row, self._save(evaluation, is_best)
 
@@ -430,6 +444,9 @@ class _Trainer:
         else:
             where = f"epoch {self.epoch}, after step {self.step} of {self.steps}"
             print_line(self.console, f"going on in {where}")
+
+    def _tell(self, name: str, fact: str) -> None:
+        print_fact(self.console, name, fact)
 
     def _warn(self, text: str) -> None:
         print_line(self.console, f"warning: {text}")

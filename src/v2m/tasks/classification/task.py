@@ -99,6 +99,11 @@ class Classification(Task[ClassificationConfig]):
             )
 
     @property
+    def image_size(self) -> str:
+        """Height and width in pixels."""
+        return "images of {}x{} pixels".format(*self._spec.img_size)
+
+    @property
     def needs_even_parts(self) -> bool:
         """Whether images are mixed, which timm does in pairs."""
         return self._mixup is not None
