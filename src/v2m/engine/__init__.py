@@ -7,7 +7,8 @@ Where to look:
 - ``run_folder``: the files of a run; ``checkpoint``: those that resuming needs; ``run_state``: in them.
 - ``resolve``: the configuration with nothing left open.
 - ``parallel``: the processes; ``sharding``: one model in all of them; ``device``: what each computes on.
-- ``evaluate``: scores; ``progress``, ``trackers``: where metrics are shown; ``stopping``: Ctrl-C.
+- ``evaluate``: scores; ``facts``: what is told before; ``progress``, ``trackers``: where metrics are shown;
+  ``stopping``: Ctrl-C.
 
 The order of images is ``v2m.data.loading``'s, and renaming of partial files ``v2m.system.files``'s.
 """

@@ -19,8 +19,9 @@ from rich.console import Console
 from v2m.data.loading import Batch, EvalLoader, TrainLoader, Unreadable
 from v2m.engine import parallel, sharding
 from v2m.engine.checkpoint import read_checkpoint
-from v2m.engine.device import describe_device, memory_mb
+from v2m.engine.device import memory_mb
 from v2m.engine.evaluate import Evaluation, evaluate
+from v2m.engine.facts import about_data, about_device, about_model, about_steps
 from v2m.engine.learner import Learner, StepIndex
 from v2m.engine.progress import StepStatus, TrainProgress, print_fact, print_line
 from v2m.engine.resolve import resolve
@@ -127,26 +128,18 @@ class _Trainer:
         set_seed(config.seed)
 
         # Each fact is told as soon as it is known: what comes next may take long.
-        processes = accelerator.num_processes
-        where = f"{describe_device(accelerator.device)}, {config.precision}"
-        self._tell("device", where + (f", {processes} processes" if processes > 1 else ""))
+        self._tell("device", about_device(accelerator, config))
 
         # 2. The data, which say how many classes and steps there are.
         self._open_data()
-        self._tell(
-            "data",
-            f"{self.images:,} training and {len(self.task.val_data):,} validation images of "
-            f"{len(self.task.classes):,} classes, in {config.data}",
-        )
+        self._tell("data", about_data(self.task))
 
         # 3. What learns, and where in the run it is: at the start.
         steps = config.epochs * self.steps
-        self.learner = Learner(self.task, accelerator, steps, None if resume else config.pretrained)
-        parameters = sum(parameter.numel() for parameter in self.learner.model.parameters())
-        start = f", from {config.pretrained}" if config.pretrained and not resume else ""
-        self._tell("model", f"{config.model}, {parameters:,} parameters, {self.task.image_size}{start}")
-        batch = f"{self.train_batches.batch_size} images, {config.optimizer.name}, lr {config.optimizer.lr:g}"
-        self._tell("steps", f"{config.epochs} epochs of {self.steps:,} steps of {batch}")
+        pretrained = None if resume else config.pretrained
+        self.learner = Learner(self.task, accelerator, steps, pretrained)
+        self._tell("model", about_model(self.task, self.learner.model, pretrained))
+        self._tell("steps", about_steps(config, self.train_batches))
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
         self.sums, self.skipped_in_row = EpochSums(), 0
         self.history: list[Metrics] = []
