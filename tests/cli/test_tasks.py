@@ -15,7 +15,7 @@ from tests.scenes import CLASSES, PICTURES, TASKS, make_scenes, train_arguments
 from v2m.cli import detection, main, segmentation
 from v2m.engine.run_folder import RunFolder
 
-SCORES = dict(detection="test box AP ", segmentation="test mIoU ")
+SCORES = dict(detection="validation box AP ", segmentation="validation mIoU ")
 NUMBERS = dict(
     detection={f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")},
     segmentation={"loss", "miou", "pixel_accuracy", "class_accuracy"},

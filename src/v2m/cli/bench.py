@@ -14,7 +14,7 @@ from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.report import Row, file_name, table, write_json
 from v2m.benchmark.timing import Tracker
 from v2m.cli.output import console
-from v2m.engine.device import best_device
+from v2m.engine.device import find_device
 from v2m.engine.progress import track
 from v2m.pictures.scaling import plot_scaling
 
@@ -27,7 +27,7 @@ def run(options: Any) -> int:
     topic, settings = options.topic, options[options.topic]
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = torch.device("cpu") if settings.device == "cpu" else best_device()
+    device = find_device(settings.device)
     hardware = Hardware.of(device)
     results = Path(settings.output) / file_name(topic, hardware, f"{datetime.now():%Y%m%d-%H%M%S}")
     machine = f"{hardware.name}, {settings.dtype}"

@@ -32,7 +32,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     scores: ClassificationScores = evaluation.scores
     top5 = f"top-5 {scores.top5:.2%}, " if len(scores.classes) > 5 else ""
     out.print(
-        f"test accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
+        f"validation accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
         style="bold",
     )
 

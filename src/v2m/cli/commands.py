@@ -6,10 +6,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from timm.layers import to_2tuple
 from torch.utils.data import Subset
 
@@ -32,10 +34,11 @@ from v2m.cli.settings import train_config
 from v2m.cli.views import View
 from v2m.data.loading import EvalLoader
 from v2m.engine import processes
-from v2m.engine.device import best_device
+from v2m.engine.device import find_device
 from v2m.engine.progress import track
-from v2m.engine.run_folder import RunFolder
-from v2m.engine.train import train
+from v2m.engine.run_folder import RunFolder, best_row
+from v2m.engine.stopping import when_stopped
+from v2m.engine.train import TrainResult, train
 from v2m.explain.sweeps import measure_refinement
 from v2m.models import MODELS, HierarchicalV2MConfig
 from v2m.models.convert import convert_checkpoint
@@ -64,6 +67,11 @@ REFINEMENT = "refinement.png"
 def run_train(options: Any) -> int:
     """``v2m train``."""
     config = train_config(options)
+    # Training goes on without a reader of its output, such as after a closed terminal.
+    out = console(is_needed=False)
+    if processes.is_main():
+        start = "training" if options.resume is None else f"resuming {options.resume}:"
+        out.print(f"{start} {config.model} on {config.data}")
     task, view = find_task(config.task), VIEWS[config.task]
     title = f"{config.model} on {Path(config.data).resolve().name}"
     if options.resume is None and processes.is_main():
@@ -72,14 +80,31 @@ def run_train(options: Any) -> int:
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(task.val_metrics))
 
-    # Training goes on without a reader of its output, such as after a closed terminal.
-    out = console(is_needed=False)
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     if not result.is_main:
         return 0
     run = result.run
     out.print()
     view.print_scores(out, result.evaluation)
+    with when_stopped(partial(_last_words, run)):
+        _report(out, result, title)
+    return 0
+
+
+def _last_words(run: RunFolder) -> str:
+    return f"stopped; the run is complete, its pictures come by: v2m eval {shell_word(str(run.path))}"
+
+
+def _report(out: Console, result: TrainResult, title: str) -> None:
+    """Say which weights are where, draw, and tell what can be done next."""
+    run, task = result.run, type(result.task)
+    view, metrics = VIEWS[task.name], [key for key, _ in task.val_metrics]
+    rows = run.read_metrics()
+    best = best_row(rows, metrics)
+    has_other = run.best.is_dir() and best["epoch"] < rows[-1]["epoch"]
+    scores = (f"{label} {best[f'val_{key}']:.2%}" for key, label in task.val_metrics if f"val_{key}" in best)
+    others = f": validation {', '.join(scores)}" if has_other else ""
+    out.print(f"of {run.describe_weights(run.path, metrics)}{others}")
     print_unreadable(out, result.evaluation)
     view.draw(run.path, title, result.task.val_data, result.evaluation)
     out.print()
@@ -99,13 +124,13 @@ def run_train(options: Any) -> int:
     out.print()
     # Commands to paste into a shell as they are.
     out.print("Try next:")
-    out.print(f"  {_program('v2m')} eval {shell_word(str(run.path))}")
+    for folder in (run.path, run.best) if has_other else (run.path,):
+        out.print(f"  {_program('v2m')} eval {shell_word(str(folder))}")
     out.print(f"  {_program('v2m')} predict {shell_word(str(run.path))} IMAGE_OR_FOLDER")
     if task.is_timm_format:
         load = f"import timm, v2m; timm.create_model({f'local-dir:{run.path}'!r}, pretrained=True)"
         quoted = shell_word(load) if re.search(r'["$`\\!]', load) else f'"{load}"'
         out.print(f"  {_program('python')} -c {quoted}")
-    return 0
 
 
 def run_eval(options: Any) -> int:
@@ -128,7 +153,7 @@ def run_refine(options: Any) -> int:
     # Every so many images are taken, since the dataset may be sorted by class.
     step = max(1, len(images) // options.images)
     batch = next(iter(EvalLoader(Subset(images, range(0, len(images), step)), options.images)))
-    out, device = console(), best_device()
+    out, device = console(), find_device(options.device)
     iterations = range(options.most + 1)
     found = measure_refinement(
         saved.model.to(device), batch.images.to(device), batch.targets.to(device), iterations

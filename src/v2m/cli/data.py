@@ -36,6 +36,7 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     title = Path(source).resolve().name
     output = Path(settings.output or Path("runs", safe_name(f"data-check-{title}")))
     workers = cores() if settings.workers is None else settings.workers
+    errors.print(f"checking {source}, with {workers} processes that read images")
     objects = find_object_checks(source, allow_outside=settings.allow_outside)
     labels = InputConfig(ignore_index=settings.input.ignore_index, label_map=settings.input.label_map)
     masks = find_mask_checks(source, labels.ignore_index, labels.label_map)

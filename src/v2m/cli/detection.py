@@ -39,7 +39,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     parts = [f"{kind} AP {metrics[f'{kind}_ap']:.1%}" for kind in ("box", "mask") if f"{kind}_ap" in metrics]
     main = "mask" if found.mask else "box"
     out.print(
-        f"test {'  '.join(parts)}  ({main} AP50 {metrics[f'{main}_ap50']:.1%}, "
+        f"validation {'  '.join(parts)}  ({main} AP50 {metrics[f'{main}_ap50']:.1%}, "
         f"AP75 {metrics[f'{main}_ap75']:.1%}, {found.images:,} images)",
         style="bold",
     )

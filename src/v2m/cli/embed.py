@@ -11,7 +11,8 @@ from rich.table import Table
 
 from v2m.cli.output import NAME_FOLDER, console, note_unchecked
 from v2m.data import Split
-from v2m.engine.stopping import Interrupted
+from v2m.engine.device import describe_device
+from v2m.engine.stopping import when_stopped
 from v2m.features.embed import EmbedConfig, embed, processes
 from v2m.features.files import check_output, read_facts, read_features
 from v2m.features.frozen import FrozenModel, open_frozen
@@ -31,6 +32,8 @@ def run_embed(options: Any) -> int:
     check_output(output)
     with processes(options.device) as state:
         if state.is_main_process:
+            what = f"{options.data} {options.split} by {options.model}"
+            errors.print(f"embedding {what} on {describe_device(state.device)}")
             note_unchecked(errors, options.model)
         frozen = open_frozen(options.model, options.data)
         _embed(frozen, options.split, output, options, state, errors)
@@ -92,10 +95,12 @@ def _embed(
     config = EmbedConfig(
         options.data_dir, options.batch_size, options.workers, allow_outside=options.allow_outside
     )
-    try:
+    with when_stopped(_last_words):
         embed(frozen, options.data, split, output, config, state, errors)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; the same command goes on after the last whole part") from None
+
+
+def _last_words() -> str:
+    return "stopped; the same command goes on after the last whole part"
 
 
 def _probe_models(
@@ -105,6 +110,7 @@ def _probe_models(
     found = {}
     for name in dict.fromkeys(options.models):
         if state.is_main_process:
+            errors.print(f"probing {options.data} by {name} on {describe_device(state.device)}")
             note_unchecked(errors, name)
         frozen = open_frozen(name, options.data)
         folder = _features_folder(name, options)

@@ -11,11 +11,13 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 from rich.console import Console
 
-from v2m.cli.output import NAME_FOLDER, note_if_unchecked, print_unreadable
+from v2m.cli.output import NAME_FOLDER, note_if_unchecked, print_doing, print_unreadable
 from v2m.cli.views import View
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
+from v2m.engine.device import find_device
 from v2m.engine.evaluate import evaluate
+from v2m.engine.processes import is_main
 from v2m.engine.progress import track
 from v2m.engine.run_folder import RunFolder
 from v2m.system.files import refuse_link
@@ -87,15 +89,18 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
     # What is evaluated, on what, and where results go. Errors of the options come before any work.
     folder = read_folder(Path(options.model))
     note_if_unchecked(errors, options.model, folder)
+    source, device = options.data or own_data(folder.path), find_device(options.device)
+    if is_main():
+        print_doing(out, "scoring", folder, device, source)
     view, saved = views[folder.task], find_task(folder.task).load(folder)
     evaluator = saved.evaluator.with_options(task_options(options, folder.task))
-    source = options.data or own_data(folder.path)
     pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
 
-    accelerator = parallel.start()
+    accelerator = parallel.start(options.device)
     # The first process of a machine downloads what is missing, the others wait and find it there.
     with accelerator.local_main_process_first():
         data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
+    out = out if accelerator.is_main_process else Console(quiet=True)
     batches = EvalLoader(
         data,
         options.batch_size or evaluator.batch_size,
@@ -104,7 +109,6 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
         processes=accelerator.num_processes,
         collate=evaluator.collate,
     )
-    out = out if accelerator.is_main_process else Console(quiet=True)
     for line in data.warnings:
         out.print(f"warning: {line}")
 
@@ -129,12 +133,12 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
 
 
 def own_data(folder: Path) -> str:
-    """What a run was trained on.
+    """What the run of a model was trained on.
 
     Raises:
         ValueError: the folder does not say.
     """
-    run = RunFolder(folder)
+    run = RunFolder.of_model(folder)
     if not run.config.is_file():
         raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
     return run.read_config()["data"]

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from v2m.data.image_files import sort_images
 from v2m.data.urls import ImageUrl, is_url
+from v2m.engine.device import describe_device
 from v2m.engine.evaluate import Evaluation
+from v2m.engine.run_folder import RunFolder
 from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
+from v2m.tasks import find_task
 from v2m.tasks.model_folder import CONFIG, WEIGHTS, ModelFolder, read_folder
 from v2m.tasks.saved_config import SHA256
 
@@ -99,6 +103,22 @@ def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
     """
     if folder.saved.sha256 is None:
         errors.print(f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are')
+
+
+def print_doing(out: Console, doing: str, folder: ModelFolder, device: torch.device, what: str) -> None:
+    """Print what a command is about to do with a model, and which weights of its run these are.
+
+    Args:
+        out: Where to.
+        doing: What is done.
+        folder: The folder of the model.
+        device: What computes.
+        what: What it is done to.
+    """
+    out.print(f"{doing} {what} by {folder.saved.architecture} on {describe_device(device)}")
+    metrics = [key for key, _ in find_task(folder.task).val_metrics]
+    if weights := RunFolder.of_model(folder.path).describe_weights(folder.path, metrics):
+        out.print(f"with {weights}")
 
 
 def print_unreadable(out: Console, evaluation: Evaluation) -> None:

@@ -24,6 +24,7 @@ from v2m.data.scenes.config import ScenesConfig
 from v2m.engine import processes
 from v2m.recipes import FOLDER, RECIPES
 from v2m.studies.catalogue import describe_studies
+from v2m.system.devices import AUTO
 from v2m.system.errors import shown
 from v2m.system.names import nearest
 from v2m.tasks.config import TrainConfig, default_data_dir, settings
@@ -31,6 +32,8 @@ from v2m.tasks.config import TrainConfig, default_data_dir, settings
 MODEL = (
     "Run folder, or another in hub format; timm/NAME for timm's weights, random/NAME for an untrained model."
 )
+
+DEVICE = "auto takes a GPU if there is one; else cpu, cuda, cuda:1 and so on, mps or xpu."
 
 LONGEST_ERROR = 1000
 """Most letters of an error: it may show what it was given, however long that is."""
@@ -138,6 +141,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     evaluate.add_argument(
         "--output", type=str | None, help="Folder for the pictures; by default the model's."
     )
+    _add_device(evaluate)
     add_task_options(evaluate)
     commands.add_subcommand("eval", evaluate, help="score a model on a dataset")
 
@@ -158,6 +162,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
         "--batch_size", type=PositiveInt | None, help="Images at once; by default 64, of a detector 8."
     )
     predict.add_argument("--json", action="store_true", help="One JSON object per line instead of a table.")
+    _add_device(predict)
     commands.add_subcommand("predict", predict, help="apply a model to image files")
 
     # Models and kernels, without training.
@@ -193,6 +198,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     refine.add_argument("--images", type=PositiveInt, default=1000, help="Validation images to look at.")
     refine.add_argument("--most", type=PositiveInt, default=16, help="Largest number of sweeps.")
     refine.add_argument("--output", type=str | None, help="Folder for the picture; by default the model's.")
+    _add_device(refine)
     commands.add_subcommand("refine", refine, help="compare the exact recurrence with sweeps")
 
     study = _command(
@@ -264,6 +270,10 @@ def _add_data_dir(parser: Parser, help: str = "Where named datasets are kept.") 
     parser.add_argument("--data_dir", type=str, default=default_data_dir(), help=help)
 
 
+def _add_device(parser: Parser) -> None:
+    parser.add_argument("--device", type=str, default=AUTO, help=DEVICE)
+
+
 def _add_allow_outside(parser: Parser) -> None:
     parser.add_argument(
         "--allow_outside",
@@ -278,9 +288,7 @@ def _add_embedding(parser: Parser) -> None:
     _add_allow_outside(parser)
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at once.")
     parser.add_argument("--workers", type=NonNegativeInt, default=0, help="Processes that read images.")
-    parser.add_argument(
-        "--device", type=Literal["auto", "cpu"], default="auto", help="auto takes a GPU if there is one."
-    )
+    _add_device(parser)
 
 
 def _add_check(actions: Any) -> None:
@@ -372,9 +380,7 @@ def _add_benchmarks(bench: Parser) -> None:
             default="float32",
             help="Of parameters and images.",
         )
-        parser.add_argument(
-            "--device", type=Literal["auto", "cpu"], default="auto", help="auto takes a GPU if there is one."
-        )
+        _add_device(parser)
         parser.add_argument("--threads", type=PositiveInt | None, help="Of PyTorch on the CPU.")
         parser.add_argument(
             "--output", type=str, default="benchmarks/results", help="Folder for the results."

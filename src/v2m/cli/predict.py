@@ -5,14 +5,18 @@ from typing import Any
 
 from rich.console import Console
 
-from v2m.cli.output import find_inputs, note_if_unchecked
+from v2m.cli.output import find_inputs, note_if_unchecked, print_doing
 from v2m.cli.views import View
-from v2m.engine.device import best_device
+from v2m.engine.device import find_device
 from v2m.engine.progress import track
 from v2m.system.errors import DataError
+from v2m.system.names import shortened
 from v2m.tasks import SavedModel, find_task
 from v2m.tasks.evaluation import predict_images
 from v2m.tasks.model_folder import read_folder
+
+LONGEST_WHAT = 60
+"""Letters of the images' names as they are told; a shell may give thousands."""
 
 
 def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> int:
@@ -24,10 +28,15 @@ def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> 
         out: Where predictions go.
         errors: Where progress and errors go.
     """
+    device = find_device(options.device)  # an error now, not once the model is loaded
     folder = read_folder(Path(options.model))
     note_if_unchecked(errors, options.model, folder)
+    view = views[folder.task]
+    print_doing(
+        errors, view.Predictions.doing, folder, device, shortened(" ".join(options.images), LONGEST_WHAT)
+    )
     saved = find_task(folder.task).load(folder)
-    return predict(options, saved, views[folder.task], out, errors)
+    return predict(options, saved, view, out, errors)
 
 
 def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, errors: Console) -> int:
@@ -35,7 +44,7 @@ def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, erro
     paths, failures = find_inputs(options.images)
     predictions = view.Predictions(options, saved, paths, out)
     batch_size = options.batch_size or saved.evaluator.batch_size
-    outcomes = predict_images(saved.model, saved.evaluator, paths, best_device(), batch_size)
+    outcomes = predict_images(saved.model, saved.evaluator, paths, find_device(options.device), batch_size)
     for path, outcome in track(outcomes, f"{predictions.doing}: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))

@@ -37,7 +37,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     seen = sum(row.iou is not None for row in scores.classes)
     which = "" if seen == len(scores.classes) else f" of {seen} of {len(scores.classes)} classes"
     out.print(
-        f"test mIoU {scores.miou:.2%}{which}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
+        f"validation mIoU {scores.miou:.2%}{which}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
         f"{scores.class_accuracy:.2%}, loss {scores.loss:.3f}, {scores.images:,} images)",
         style="bold",
     )

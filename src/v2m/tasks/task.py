@@ -167,6 +167,11 @@ class Task(ABC, Generic[C]):
         """
 
     @property
+    @abstractmethod
+    def image_size(self) -> str:
+        """The size of the images that the model is trained on, in words."""
+
+    @property
     def needs_even_parts(self) -> bool:
         """Whether a part of a step must have an even number of images."""
         return False

@@ -100,6 +100,11 @@ class Classification(Task[ClassificationConfig]):
             )
 
     @property
+    def image_size(self) -> str:
+        """Height and width in pixels."""
+        return "images of {}x{} pixels".format(*self._spec.img_size)
+
+    @property
     def needs_even_parts(self) -> bool:
         """Whether images are mixed, which timm does in pairs."""
         return self._mixup is not None
@@ -128,7 +133,7 @@ class Classification(Task[ClassificationConfig]):
 
     def save(self, model: nn.Module, path: Path) -> None:
         """Write weights and configuration in timm's hub format."""
-        save(model, self.evaluator, path)
+        save(model, self.evaluator, path, self.config.data)
 
     @classmethod
     def load(cls, folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:

@@ -56,6 +56,12 @@ class Detection(Task[DetectionConfig]):
             self.classes, category_ids, self.config.head.has_masks, self.config.input.strict
         )
 
+    @property
+    def image_size(self) -> str:
+        """Least and most pixels of a side."""
+        input = self.config.input
+        return f"images of {min(input.min_size)} to {input.max_size} pixels a side"
+
     def build(self, pretrained: str | None) -> Detector:
         """A detector of the classes."""
         return build(self.config, len(self.classes), pretrained)

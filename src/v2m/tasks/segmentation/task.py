@@ -54,6 +54,11 @@ class Segmentation(Task[SegmentationConfig]):
         check_labels(self.train_data, True, warn)
         check_labels(self.val_data, False, warn)
 
+    @property
+    def image_size(self) -> str:
+        """Height and width of a crop in pixels."""
+        return "crops of {}x{} pixels".format(*self.config.input.crop)
+
     def build(self, pretrained: str | None) -> Segmenter:
         """A backbone with a decoder for the classes."""
         return build(self.config, len(self.classes), pretrained)
