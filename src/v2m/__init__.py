@@ -4,6 +4,7 @@ What there is for you:
 
 - Models: ``create_model``, which is timm's, and ``list_models``. Their classes are ``V2M`` (plain: one grid)
   and ``HierarchicalV2M`` (four stages), with settings ``V2MConfig`` and ``HierarchicalV2MConfig``.
+- ``load``: any trained model of any task, with its classes and ``predict``. ``train``: a training run.
 - Mixers, the layers that mix the tokens of a map ``[B, H, W, C]``: ``V2MMixer`` is the paper's;
   ``SharedConvMixer``, ``ExactMixer``, ``RasterMixer``, ``LightMixer`` and ``AttentionMixer`` are others.
 - Operators, functions of tensors: ``selective_scan`` along one axis of a map, ``selective_scan_2d`` along
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from v2m.models.plain import V2M
     from v2m.models.variants import list_models
     from v2m.ops import directional_pass, selective_scan, selective_scan_2d, use_implementation
+    from v2m.recipes.run import train
+    from v2m.tasks.trained import load
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -50,6 +53,8 @@ else:
             "v2m.models.plain": ["V2M"],
             "v2m.models.variants": ["list_models"],
             "v2m.ops": ["directional_pass", "selective_scan", "selective_scan_2d", "use_implementation"],
+            "v2m.recipes.run": ["train"],
+            "v2m.tasks.trained": ["load"],
         },
     )
 
@@ -69,8 +74,10 @@ __all__ = [
     "create_model",
     "directional_pass",
     "list_models",
+    "load",
     "selective_scan",
     "selective_scan_2d",
+    "train",
     "use_implementation",
 ]
 

@@ -9,6 +9,10 @@ if sys.path[0] in ("", os.getcwd()):  # Python puts the current folder first: it
     if Path(__file__).parents[1] == Path(current).resolve():  # where this package is
         sys.path.append(current)
 
-from v2m.cli import main
+try:
+    from v2m.cli import main
+except KeyboardInterrupt:  # libraries may take seconds to import
+    print("v2m: stopped", file=sys.stderr)
+    sys.exit(130)
 
 sys.exit(main())

@@ -40,13 +40,14 @@ def picture_size(path):
 
 
 def fails(capsys, *arguments):
-    """Run a command that must fail; its exit code and the one line it prints on standard error, but notes."""
+    """Run a command that must fail; its exit code, and the only line of an error, which is the last."""
     try:
         code = main(arguments)
     except SystemExit as stop:
         code = stop.code
     lines = capsys.readouterr().err.splitlines(keepends=True)
-    (error,) = (line for line in lines if not line.startswith("note: "))
+    *told, error = lines
+    assert not any(line.startswith("v2m: ") for line in told)
     assert error.startswith("v2m: error: ")
     return code, error
 
@@ -55,8 +56,17 @@ def test_train_reports_and_leaves_pictures(image_folder, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[:2]] == [["epoch", "1/2"], ["epoch", "2/2"]]
-    assert any(line.startswith("test accuracy") and "12 images" in line for line in lines)
+    assert lines[0] == f"training v2m_nano on {image_folder}"
+    facts = dict(line.split(maxsplit=1) for line in lines[1:6])
+    assert list(facts) == ["device", "data", "model", "steps", "folder"]
+    assert facts["device"].startswith("cpu, ")
+    assert facts["data"] == f"24 training and 12 validation images of 3 classes, in {image_folder}"
+    assert facts["model"].startswith("v2m_nano, ")
+    assert facts["model"].endswith(" parameters, images of 8x12 pixels")
+    assert facts["steps"] == "2 epochs of 3 steps of 8 images, adamw, lr 0.004"
+    assert facts["folder"] == str(folder)
+    assert [line.split()[:2] for line in lines[6:8]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert any(line.startswith("validation accuracy") and "12 images" in line for line in lines)
     listed = lines[lines.index(f"Everything is in {folder}:") + 1 : lines.index("Try next:") - 1]
     for line in listed:
         assert (folder / line.split()[0]).exists()
@@ -106,12 +116,15 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(image_folder, tmp_pat
         [*command, *QUICK, "--epochs=100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("epoch      1/100000")
+    while not process.stdout.readline().startswith("epoch      1/100000"):
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.startswith("v2m: stopped and saved in epoch")
-    assert error.endswith(f"continue with: v2m train --resume {folder}\n")
+    answer, end = error.splitlines()
+    assert answer == "v2m: stopping after this step, then saving; Ctrl-C again stops at once"
+    assert end.startswith("v2m: stopped and saved ")
+    assert end.endswith(f"; continue with: v2m train --resume {folder}")
     assert max(path.name for path in folder.glob("checkpoints/*.pt")) > "epoch-00002"
 
 
@@ -121,7 +134,7 @@ def test_eval_scores_a_run_on_its_own_data_and_on_others(run, image_folder, tmp_
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
     assert [rows[name][0] for name in ("blue", "green", "red")] == ["4", "4", "4"]
     accuracy = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val_top1"]
-    assert f"test accuracy {accuracy:.2%}" in out
+    assert f"validation accuracy {accuracy:.2%}" in out
     assert picture_size(tmp_path / "pictures" / "confusion_matrix.png") > (300, 300)
 
     (image_folder / "val" / "red" / "1.png").write_bytes(b"broken")
@@ -207,7 +220,9 @@ def test_a_closed_pipe_is_no_error(run, image_folder):
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
-    assert process.stderr.read() == ""
+    doing, *others = process.stderr.read().splitlines()
+    assert doing.startswith("classifying ")
+    assert [line for line in others if not line.startswith("with the last weights, of epoch 2")] == []
     process.stderr.close()
     assert process.wait(timeout=60) == 141
 

@@ -96,7 +96,7 @@ def test_configuration_files_that_cannot_be_read_are_named(tmp_path, capsys, con
         path.write_bytes(content)
     code, text = fails(capsys, "train", "--config", str(path))
     assert code == 2
-    assert text.startswith(f"v2m: error: config: {path} {words}")
+    assert text.startswith(f"v2m: error: --config: {path} {words}")
 
 
 def test_a_damaged_configuration_of_a_run_is_named(run, capsys):  # noqa: F811
@@ -111,7 +111,7 @@ def test_eval_prints_its_scores_even_if_the_pictures_cannot_be_written(run, tmp_
     (tmp_path / "file").write_text("")
     assert main(["eval", str(run), "--output", str(tmp_path / "file" / "below")]) == 1
     captured = capsys.readouterr()
-    assert "test accuracy" in captured.out
+    assert "validation accuracy" in captured.out
     assert captured.err == f"v2m: error: {tmp_path}/file/below: Not a directory\n"
 
 
@@ -123,9 +123,9 @@ def test_names_with_line_breaks_stay_on_their_line(run, image_folder, capsys):  
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 4
     assert f"{folder}/a\\nb.png\t" in captured.out
-    assert captured.err == (
-        f"v2m: error: {folder}/c\\nd.png: not a readable image (empty, or of no known format)\n"
-    )
+    assert captured.err.splitlines()[2:] == [
+        f"v2m: error: {folder}/c\\nd.png: not a readable image (empty, or of no known format)"
+    ]
 
 
 def test_training_goes_on_where_nobody_reads_its_output_any_more(image_folder, tmp_path):

@@ -107,6 +107,7 @@ def test_ctrl_c_lets_every_run_save_and_says_how_to_go_on(image_folder, output):
     assert process.returncode == 130, error
     assert out == "Widths: 2 runs, 2 at a time\n"
     assert error == (
+        "v2m: stopping, the runs are being saved; Ctrl-C again stops at once\n"
         "v2m: stopped with 0 of 2 runs done; "
         f"continue with: v2m study tiny --seeds 0 --jobs 2 --output {output}\n"
     )

@@ -16,7 +16,7 @@ from v2m.cli import main
 from v2m.cli.views import detection, segmentation
 from v2m.engine.run_folder import RunFolder
 
-SCORES = dict(detection="test box AP ", segmentation="test mIoU ")
+SCORES = dict(detection="validation box AP ", segmentation="validation mIoU ")
 NUMBERS = dict(
     detection={f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")},
     segmentation={"loss", "miou", "pixel_accuracy", "class_accuracy"},
@@ -62,7 +62,7 @@ def no_pictures(monkeypatch):
     """Draw nothing, which would take most of the time."""
     for view in (detection, segmentation):
         monkeypatch.setattr(view, "draw", lambda *parts: None)
-    monkeypatch.setattr("v2m.pictures.plot_learning_curve", lambda *parts: None)
+    monkeypatch.setattr("v2m.cli.train_report.plot_learning_curve", lambda *parts: None)
 
 
 def same_detections(one, other):

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.helpers import REPOSITORY
 from v2m.engine import trackers
 from v2m.engine.trackers import Trackers, check_trackers
+from v2m.system import extras
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import settings
 
@@ -101,10 +102,10 @@ def test_trackio_goes_on_where_the_run_does(run, console, tmp_path):
 def test_a_library_that_is_not_there_is_named_with_its_command(monkeypatch):
     folder = ModuleSpec("wandb", None)  # what wandb leaves in the working directory looks like a package
     found = dict(tensorboard=find_spec("tensorboard"), wandb=folder, trackio=None)
-    monkeypatch.setattr(trackers, "find_spec", found.get)
+    monkeypatch.setattr(extras, "find_spec", found.get)
     check_trackers([])
     check_trackers(["tensorboard"])
-    message = re.escape("trackers: wandb, trackio not installed, try: pip install 'v2m[wandb,trackio]'")
+    message = re.escape("trackers: wandb, trackio not installed: pip install wandb trackio")
     with pytest.raises(ValueError, match=f"^{message}$"):
         check_trackers(["tensorboard", "wandb", "trackio"])
 

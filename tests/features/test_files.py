@@ -55,7 +55,7 @@ def test_a_name_that_cannot_be_is_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is a folder, expected a file"):
         check_output(tmp_path / "f.npz")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"needs pyarrow \(pip install 'v2m\[parquet\]'\)"):
+    with pytest.raises(ValueError, match=r"needs pyarrow \(pip install pyarrow\)"):
         check_output(tmp_path / "f.parquet")
 
 

@@ -148,7 +148,7 @@ def parse_settings(folder: Path, rng: random.Random) -> None:
     file = str(folder / "config.yaml")
     group = rng.choice(("model_args", "optimizer", "schedule", "input", "loss"))
     ways = (["--config", file], ["--resume", str(folder / "run")], [f"--{group}", file, "--data", "digits"])
-    with captured() as (_, errors), suppress(SystemExit):
+    with captured() as (_, errors), contextlib.suppress(SystemExit):
         resolve(TrainOptions.parse(Parser("train"), rng.choice(ways)).training)
     said = errors.getvalue()
     check_harmless(said)

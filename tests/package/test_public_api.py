@@ -20,7 +20,7 @@ def test_public_names():
     operators = {"selective_scan", "selective_scan_2d", "directional_pass", "use_implementation"}
     mixers = {kind.__name__ for kind in layers.MIXERS.values()}
     classes = {"V2M", "V2MConfig", "HierarchicalV2M", "HierarchicalV2MConfig"}
-    functions = {"create_model", "list_models"}
+    functions = {"create_model", "list_models", "load", "train"}
     assert set(v2m.__all__) == {"__version__"} | operators | mixers | classes | functions
     for name in v2m.__all__:
         assert name == "__version__" or f"``{name}``" in v2m.__doc__

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from v2m.cli.options import ImageOptions, positional
+from v2m.cli.options import DeviceOptions, ImageOptions, positional
 from v2m.tasks.checks import check_least
 
 if TYPE_CHECKING:
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions(ImageOptions):
+class FeatureOptions(ImageOptions, DeviceOptions):
     """How features are made, for ``v2m embed`` and ``v2m probe``.
 
     Attributes:
         batch_size: Images at once.
         workers: Processes that read images.
-        device: auto takes a GPU if there is one.
     """
 
     batch_size: int = 64
     workers: int = 0
-    device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self) -> None:
         check_least(self, "", 1, "batch_size")
@@ -58,6 +56,7 @@ class EmbedOptions(FeatureOptions):
 def run(options: EmbedOptions) -> int:
     """Write the features of one split."""
     from v2m.cli.output import console, note_unchecked
+    from v2m.engine.device import describe_device
     from v2m.features.embed import processes
     from v2m.features.files import check_output, read_facts
     from v2m.features.frozen import open_frozen
@@ -67,6 +66,8 @@ def run(options: EmbedOptions) -> int:
     check_output(output)
     with processes(options.device) as state:
         if state.is_main_process:
+            what = f"{options.data} {options.split} by {options.model}"
+            errors.print(f"embedding {what} on {describe_device(state.device)}")
             note_unchecked(errors, options.model)
         frozen = open_frozen(options.model, options.data)
         write_features(frozen, options.data, options.split, output, options, state, errors)
@@ -91,13 +92,15 @@ def write_features(
     errors: "Console",
 ) -> None:
     """Write the features of a split into a file, in parts, so that another call can go on after a stop."""
-    from v2m.engine.stopping import Interrupted
+    from v2m.engine.stopping import when_stopped
     from v2m.features.embed import EmbedConfig, embed
 
     config = EmbedConfig(
         options.data_dir, options.batch_size, options.workers, allow_outside=options.allow_outside
     )
-    try:
+    with when_stopped(_last_words):
         embed(frozen, data, split, output, config, state, errors)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; the same command goes on after the last whole part") from None
+
+
+def _last_words() -> str:
+    return "stopped; the same command goes on after the last whole part"

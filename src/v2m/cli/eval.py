@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from v2m.cli.options import (
     NO_ARGUMENT,
+    DeviceOptions,
     ImageOptions,
     Parser,
     add_argument,
@@ -23,7 +24,7 @@ from v2m.tasks.config import EvaluationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(ImageOptions):
+class EvalOptions(ImageOptions, DeviceOptions):
     """Options of ``v2m eval``.
 
     Attributes:
@@ -97,27 +98,32 @@ def run(options: EvalOptions) -> int:
     """Score a model on a dataset, and draw pictures: 1 if an image could not be read."""
     from rich.console import Console
 
-    from v2m.cli.output import console, print_unreadable
+    from v2m.cli.output import console, print_doing, print_unreadable
     from v2m.cli.trained import open_folder
     from v2m.cli.views.view import find_view
     from v2m.data.loading import EvalLoader
     from v2m.engine import parallel
+    from v2m.engine.device import find_device
     from v2m.engine.evaluate import evaluate
+    from v2m.engine.processes import is_main
     from v2m.engine.progress import track
     from v2m.engine.run_folder import RunFolder
 
     # What is evaluated, on what, and where results go. Errors of the options come before any work.
     out = console()
     folder = open_folder(options.model, console(stderr=True))
+    source, device = options.data or own_data(folder.path), find_device(options.device)
+    if is_main():
+        print_doing(out, "scoring", folder, device, source)
     view, saved = find_view(folder.task), find_task(folder.task).load(folder)
     evaluator = saved.evaluator.with_options(options_for(folder.task, options.of_tasks))
-    source = options.data or own_data(folder.path)
     pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
 
-    accelerator = parallel.start()
+    accelerator = parallel.start(options.device)
     # The first process of a machine downloads what is missing, the others wait and find it there.
     with accelerator.local_main_process_first():
         data = evaluator.open_data(source, Path(options.data_dir), allow_outside=options.allow_outside)
+    out = out if accelerator.is_main_process else Console(quiet=True)
     batches = EvalLoader(
         data,
         options.batch_size or evaluator.batch_size,
@@ -126,7 +132,6 @@ def run(options: EvalOptions) -> int:
         processes=accelerator.num_processes,
         collate=evaluator.collate,
     )
-    out = out if accelerator.is_main_process else Console(quiet=True)
     for line in data.warnings:
         out.print(f"warning: {line}")
 
@@ -151,14 +156,14 @@ def run(options: EvalOptions) -> int:
 
 
 def own_data(folder: Path) -> str:
-    """What a run was trained on.
+    """What the run of a model was trained on.
 
     Raises:
         ValueError: the folder does not say.
     """
     from v2m.engine.run_folder import RunFolder
 
-    run = RunFolder(folder)
+    run = RunFolder.of_model(folder)
     if not run.config.is_file():
         raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
     return run.read_config()["data"]

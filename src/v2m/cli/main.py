@@ -23,15 +23,15 @@ from v2m.cli.mistakes import as_typed, did_you_mean
 from v2m.cli.options import Parser
 from v2m.cli.output import console
 from v2m.engine import processes
-from v2m.engine.stopping import Interrupted
+from v2m.engine.stopping import INTERRUPTED, Interrupted, answer_interrupts, say_end
 from v2m.system.errors import DataError, shown
 from v2m.system.names import nearest
 from v2m.system.open_files import is_limit
 
 OUT_OF_MEMORY = r"out of memory|(?i:can(no|')t allocate memory)|bad_alloc"
 """What PyTorch says where memory ran out: its own words, the system's, and those of C++."""
-FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
-"""Exit codes; the last two are those of a shell for a process that a signal ended."""
+FAILED, BROKEN_PIPE = 1, 141
+"""Exit codes; the last is that of a shell for a process that a signal ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None:
             # The process is ours: those that it starts take no modules of the current folder either.
             os.environ["PYTHONSAFEPATH"] = "1"
+            answer_interrupts()
             arguments = sys.argv[1:]
         name, command, rest = find_command(arguments)
         if command is None or isinstance(command, CommandGroup):
@@ -56,11 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnknownCommandError as error:
         parser.error(str(error))
     except Interrupted as stop:
-        if processes.is_main():
-            console(stderr=True).print(f"v2m: {stop}")
+        say_end(str(stop))
         return INTERRUPTED
     except KeyboardInterrupt:
-        console(stderr=True).print("v2m: stopped")
+        say_end("stopped")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone, and Python would complain again at exit.

@@ -37,7 +37,7 @@ def in_words(message: str, parser: "Parser") -> str:
     message = re.sub(r'^argument (--)?|^Parser key "([\w.]+)"', r"\2", message)
     wrong = re.match(r"([\w.]+): .*?(?:Got value|Given value): (.*)", message)
     action = wrong and next((a for a in parser._actions if a.dest == wrong[1]), None)
-    if wrong and hasattr(action, "_typehint"):
+    if wrong and action and hasattr(action, "_typehint"):
         return f"{wrong[1]}: {_wrong_value(wrong[2], action._typehint)}"
     return message
 

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from v2m.cli.mistakes import as_typed, in_words
 from v2m.cli.plain import PLAIN
 from v2m.engine import processes
+from v2m.system.devices import AUTO
 from v2m.system.errors import shown
 from v2m.tasks.config import default_data_dir
 
@@ -124,6 +125,17 @@ class ImageOptions(DataDirOptions):
     """
 
     allow_outside: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(Options):
+    """What computes.
+
+    Attributes:
+        device: auto takes a GPU if there is one; else cpu, cuda, cuda:1 and so on, mps or xpu.
+    """
+
+    device: str = AUTO
 
 
 def add_arguments(parser: ArgumentParser, kind: type[Any], prefix: str = "") -> None:

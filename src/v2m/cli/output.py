@@ -5,22 +5,27 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from v2m.data.image_files import sort_images
+from v2m.data.urls import ImageUrl, is_url
 from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
 from v2m.tasks.names import CONFIG, WEIGHTS
 
 if TYPE_CHECKING:
+    import torch
+
     from v2m.engine.evaluate import Evaluation
     from v2m.tasks.model_folder import ModelFolder
 
+ImageFile: TypeAlias = Path | ImageUrl
+"""An image that a command is given: a file, or the address of one."""
 PREDICTIONS = "predictions"
 """Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
 NAME_FOLDER = "name a folder by --output"
@@ -104,6 +109,26 @@ def note_if_unchecked(errors: Console, model: str, folder: "ModelFolder") -> Non
         errors.print(f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are')
 
 
+def print_doing(out: Console, doing: str, folder: "ModelFolder", device: "torch.device", what: str) -> None:
+    """Print what a command is about to do with a model, and which weights of its run these are.
+
+    Args:
+        out: Where to.
+        doing: What is done.
+        folder: The folder of the model.
+        device: What computes.
+        what: What it is done to.
+    """
+    from v2m.engine.device import describe_device
+    from v2m.engine.run_folder import RunFolder
+    from v2m.tasks import find_task
+
+    out.print(f"{doing} {what} by {folder.saved.architecture} on {describe_device(device)}")
+    metrics = [key for key, _ in find_task(folder.task).val_metrics]
+    if weights := RunFolder.of_model(folder.path).describe_weights(folder.path, metrics):
+        out.print(f"with {weights}")
+
+
 def print_unreadable(out: Console, evaluation: "Evaluation") -> None:
     """Print how many images were left out of an evaluation, and the first of them, if any were."""
     if evaluation.unreadable:
@@ -123,13 +148,13 @@ def number_table(*columns: str) -> Table:
     return table
 
 
-def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Image files that are named or lie in folders, in order and each once, and what is wrong with others."""
-    paths: dict[Path, None] = {}
+def find_inputs(arguments: Sequence[str]) -> tuple[list[ImageFile], list[str]]:
+    """Images that are named or lie in folders, in order and each once, and what is wrong with others."""
+    paths: dict[ImageFile, None] = {}
     failures = []
     for argument in arguments:
-        if "://" in argument:
-            failures.append(f"{argument}: an address, expected a file or folder; download it first")
+        if is_url(argument):
+            paths[ImageUrl(argument)] = None
             continue
         try:
             images, others = sort_images(Path(argument))
@@ -137,15 +162,16 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
             failures += others
         except DataError as error:
             failures.append(str(error))
-    for path in [path for path in paths if path.is_symlink() and not path.exists()]:
+    files = [path for path in paths if isinstance(path, Path)]
+    for path in [path for path in files if path.is_symlink() and not path.exists()]:
         del paths[path]
         failures.append(f"{shown(str(path))}: a link to {shown(os.readlink(path))}, which is not there")
     return list(paths), failures
 
 
-def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The name of each file, with as many of the folders that it is in as tell it from the others."""
-    names: dict[Path, str] = {}
+def distinct_names(paths: Sequence[ImageFile]) -> dict[ImageFile, str]:
+    """The name of each image, with as many of the folders that it is in as tell it from the others."""
+    names: dict[ImageFile, str] = {}
     rest, parts = list(paths), 1
     while rest:
         ends = {path: Path(*path.parts[-parts:]).as_posix() for path in rest}
@@ -155,7 +181,7 @@ def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def renamed(image: Path, picture: Path) -> str:
+def renamed(image: ImageFile, picture: Path) -> str:
     """The name of a picture, to come after what is said of its image; nothing where the two are the same."""
     return "" if picture.stem == image.stem else f"  ({shown(picture.name)})"
 
@@ -173,16 +199,16 @@ class PredictionFiles:
         names: ``distinct_names`` of the inputs.
     """
 
-    def __init__(self, output: str | None, model: str, inputs: Sequence[Path]) -> None:
+    def __init__(self, output: str | None, model: str, inputs: Sequence[ImageFile]) -> None:
         path = Path(model)
         self.folder = Path(output or (path.parent if path.name == WEIGHTS else path) / PREDICTIONS)
         if not output:
             refuse_link(self.folder, NAME_FOLDER)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.names = distinct_names(inputs)
-        self._taken = {path.resolve() for path in inputs}
+        self._taken = {path.resolve() for path in inputs if isinstance(path, Path)}
 
-    def take(self, image: Path, *endings: str) -> list[Path]:
+    def take(self, image: ImageFile, *endings: str) -> list[Path]:
         """A file for each ending, by the name of an input, with a number where one of them is taken."""
         stem, number = safe_name(self.names[image].removesuffix(image.suffix).replace("/", "-")), 1
         while True:

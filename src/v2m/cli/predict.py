@@ -6,7 +6,7 @@ Unreadable files are reported, the others still done.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from v2m.cli.options import Options, flag, positional
+from v2m.cli.options import DeviceOptions, flag, positional
 from v2m.tasks.checks import check_least, check_shares
 
 if TYPE_CHECKING:
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from v2m.cli.views.view import View
     from v2m.tasks import SavedModel
 
+LONGEST_WHAT = 60
+"""Letters of the images' names as they are told; a shell may give thousands."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(Options):
+class PredictOptions(DeviceOptions):
     """Options of ``v2m predict``.
 
     Attributes:
@@ -45,15 +48,20 @@ class PredictOptions(Options):
 
 def run(options: PredictOptions) -> int:
     """Apply a model to image files: 1 if one cannot be read."""
-    from v2m.cli.output import console
+    from v2m.cli.output import console, print_doing
     from v2m.cli.trained import open_folder
     from v2m.cli.views.view import find_view
+    from v2m.engine.device import find_device
+    from v2m.system.names import shortened
     from v2m.tasks import find_task
 
     out, errors = console(), console(stderr=True)
+    device = find_device(options.device)  # an error now, not once the model is loaded
     folder = open_folder(options.model, errors)
+    view, what = find_view(folder.task), shortened(" ".join(options.images), LONGEST_WHAT)
+    print_doing(errors, view.Predictions.doing, folder, device, what)
     saved = find_task(folder.task).load(folder)
-    return predict(options, saved, find_view(folder.task), out, errors)
+    return predict(options, saved, view, out, errors)
 
 
 def predict(
@@ -61,15 +69,15 @@ def predict(
 ) -> int:
     """Apply a model that is already loaded to image files: 1 if one cannot be read."""
     from v2m.cli.output import find_inputs
-    from v2m.engine.device import best_device
+    from v2m.engine.device import find_device
     from v2m.engine.progress import track
     from v2m.system.errors import DataError
-    from v2m.tasks.evaluation import predict_files
+    from v2m.tasks.evaluation import predict_images
 
     paths, failures = find_inputs(options.images)
     predictions = view.Predictions(options, saved, paths, out)
     batch_size = options.batch_size or saved.evaluator.batch_size
-    outcomes = predict_files(saved.model, saved.evaluator, paths, best_device(), batch_size)
+    outcomes = predict_images(saved.model, saved.evaluator, paths, find_device(options.device), batch_size)
     for path, outcome in track(outcomes, f"{predictions.doing}: image", len(paths), errors):
         if isinstance(outcome, DataError):
             failures.append(str(outcome))

@@ -100,6 +100,7 @@ def _probe_models(
 ) -> "dict[str, tuple[Probe, dict[str, Any]]]":
     """The probe of each model with the facts of its features. It is empty in all but the main process."""
     from v2m.cli.output import note_unchecked
+    from v2m.engine.device import describe_device
     from v2m.features.files import read_features
     from v2m.features.frozen import open_frozen
     from v2m.features.probe import probe
@@ -107,6 +108,7 @@ def _probe_models(
     found = {}
     for name in dict.fromkeys(options.models):
         if state.is_main_process:
+            errors.print(f"probing {data} by {name} on {describe_device(state.device)}")
             note_unchecked(errors, name)
         frozen = open_frozen(name, data)
         folder = _features_folder(name, data, options)

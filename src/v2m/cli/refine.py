@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from v2m.cli.options import ImageOptions, positional
+from v2m.cli.options import DeviceOptions, ImageOptions, positional
 from v2m.tasks.checks import check_least
 
 REFINEMENT = "refinement.png"
@@ -11,7 +11,7 @@ REFINEMENT = "refinement.png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefineOptions(ImageOptions):
+class RefineOptions(ImageOptions, DeviceOptions):
     """Options of ``v2m refine``.
 
     Attributes:
@@ -40,7 +40,7 @@ def run(options: RefineOptions) -> int:
     from v2m.cli.output import console, number_table
     from v2m.cli.trained import open_folder
     from v2m.data.loading import EvalLoader
-    from v2m.engine.device import best_device
+    from v2m.engine.device import find_device
     from v2m.engine.progress import track
     from v2m.explain.sweeps import measure_refinement
     from v2m.pictures import plot_refinement
@@ -53,7 +53,7 @@ def run(options: RefineOptions) -> int:
     # Every so many images are taken, since the dataset may be sorted by class.
     step = max(1, len(images) // options.images)
     batch = next(iter(EvalLoader(Subset(images, range(0, len(images), step)), options.images)))
-    out, device = console(), best_device()
+    out, device = console(), find_device(options.device)
     iterations = range(options.most + 1)
     found = measure_refinement(
         saved.model.to(device), batch.images.to(device), batch.targets.to(device), iterations

@@ -2,10 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,12 +14,9 @@ from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.image_files import formats, is_other_image
 from v2m.data.orientation import find_turn, is_hidden_turn
 from v2m.data.sample import sample
-from v2m.data.transforms import apply
-from v2m.system.errors import DataError, first_line, shown
+from v2m.system.errors import first_line, shown
 from v2m.system.files import open_file
 from v2m.system.open_files import is_limit
-
-T = TypeVar("T")
 
 MOST_BYTES = 2**31
 """The largest image file that is read. The most pixels that Pillow allows are fewer, without compression."""
@@ -34,20 +31,6 @@ def read_image(path: str | Path) -> Image.Image:
         UnreadableImageError: it cannot be read.
     """
     return decode_image(path, str(path))
-
-
-def read_batches(
-    paths: Sequence[Path], batch_size: int, prepare: Callable[[Image.Image], T]
-) -> Iterator[dict[Path, T | DataError]]:
-    """Images of files, prepared, in batches and in order. One that cannot be read is its error instead."""
-    for start in range(0, len(paths), batch_size):
-        batch: dict[Path, T | DataError] = {}
-        for path in paths[start : start + batch_size]:
-            try:
-                batch[path] = apply(prepare, str(path), read_image(path))
-            except DataError as error:
-                batch[path] = error
-        yield batch
 
 
 def decode_image(file: str | Path | BinaryIO, name: str) -> Image.Image:

@@ -4,10 +4,7 @@ So a run can go on from any step. No states of generators are kept, and it does 
 which worker reads an image.
 """
 
-import os
 import random
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -20,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from v2m.data.errors import UnreadableImageError
 from v2m.system.errors import DataError
-from v2m.system.open_files import end_without_files, reserve_files
+from v2m.system.open_files import reserve_files
+from v2m.system.workers import leave_stopping, starting_workers
 
 MOST_REPLACEMENTS = 20
 """Images that are tried for one position before training gives up."""
@@ -90,23 +88,6 @@ def seed_everything(*key: int) -> None:
     torch.random.default_generator.manual_seed(int(state[2]))
 
 
-def _leave_stopping(worker: int) -> None:
-    """Leave it to the process that trains: Ctrl-C and schedulers signal all processes at once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_without_files()
-    # A scheduler's SIGTERM is not for workers, but PyTorch ends them by one: they tell by its sender.
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, daemon=True).start()
-
-
-def _end_when_told() -> None:
-    """End by a SIGTERM of the process that started this one, and no other."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
-
-
 class TrainLoader:
     """Shuffled images, step by step, of which this process gets its share.
 
@@ -170,14 +151,16 @@ class TrainLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=partial(_collate_train, collate),
-            worker_init_fn=_leave_stopping,
+            worker_init_fn=leave_stopping,
             pin_memory=pin_memory,
         )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
         """The parts of every step of an epoch, from a step (counted from 0) on."""
         self._sampler.epoch, self._sampler.first_step = epoch, first_step
-        return _grouped(iter(self._loader), self._accumulate)
+        with starting_workers():
+            batches = iter(self._loader)
+        return _grouped(batches, self._accumulate)
 
 
 class _Draw(NamedTuple):
@@ -280,7 +263,7 @@ class EvalLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=partial(_collate_eval, collate),
-            worker_init_fn=_leave_stopping,
+            worker_init_fn=leave_stopping,
             pin_memory=pin_memory,
         )
 
@@ -288,7 +271,8 @@ class EvalLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
+        with starting_workers():
+            return iter(self._loader)
 
 
 class _Whole(Dataset[Any]):

@@ -8,7 +8,8 @@ Where to look:
 - ``resolve``: the configuration with nothing left open.
 - ``processes``: what is known before they are joined; ``parallel``: how they are, and what they share.
 - ``sharding``: one model in all processes; ``device``: what each computes on.
-- ``evaluate``: scores; ``progress``, ``trackers``: where metrics are shown; ``stopping``: Ctrl-C.
+- ``evaluate``: scores; ``facts``: what is told before; ``progress``, ``trackers``: where metrics are shown;
+  ``stopping``: Ctrl-C.
 
 The order of images is ``v2m.data.loading``'s, and renaming of partial files ``v2m.system.files``'s.
 """

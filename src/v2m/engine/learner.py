@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from v2m.data.loading import Batch, seed_everything
 from v2m.engine import parallel, sharding
+from v2m.engine.device import sum_dtype
 from v2m.engine.nonfinite import find_nonfinite
 from v2m.engine.optimizer import build_optimizer, build_schedule
 from v2m.system.errors import short
@@ -184,7 +185,8 @@ class Learner:
             Sums over the images: of the loss, of what is right, of what could have been, and their number.
         """
         self._seed(index)
-        totals = torch.zeros(4, dtype=torch.float64, device=self._accelerator.device)
+        device = self._accelerator.device
+        totals = torch.zeros(4, dtype=sum_dtype(device), device=device)
         for number, batch in enumerate(micro_batches, 1):
             targets, mixed, mixed_targets = self._inputs(batch)
             # DDP averages gradients over the processes, which the last micro-batch does for all of them.

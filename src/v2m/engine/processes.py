@@ -13,6 +13,11 @@ class ProcessLostError(OSError):
     """A process that this one needs is gone."""
 
 
+def world_size() -> int:
+    """How many processes work together, which is known before they are joined."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def local_world_size() -> int:
     """How many of the processes run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -23,6 +23,7 @@ from v2m.system.machine import cores
 from v2m.tasks.task import Metric
 
 SECONDS_BETWEEN_LINES = 30.0
+FACT_WIDTH = 8
 
 LEAST_BAR, MOST_BAR = 4, 14
 FIRST_LEFT_OUT = ("memory", "lr", "waiting", "accuracy", "rate")
@@ -40,6 +41,11 @@ P = TypeVar("P", bound="LiveProgress")
 def print_line(console: Console, text: str) -> None:
     """Print one line with names in it, which may be anything."""
     console.print(shown(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def print_fact(console: Console, name: str, text: str) -> None:
+    """Print one line of what is known of a run: what it is about, and the fact."""
+    print_line(console, f"{name:<{FACT_WIDTH}}{text}")
 
 
 def track(items: Iterable[T], what: str, total: int, console: Console) -> Iterator[T]:

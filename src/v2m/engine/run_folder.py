@@ -1,11 +1,14 @@
 """A run folder: which files are in it, and how each is written so that none is ever half there."""
 
 import json
+import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -40,6 +43,39 @@ class RunFolder:
     best = property(lambda self: self.path / "best", doc="The weights with the highest score.")
     checkpoints = property(lambda self: self.path / "checkpoints", doc="What resuming needs.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
+
+    @classmethod
+    def of_model(cls, folder: Path) -> "RunFolder":
+        """The run that the model in a folder is of: the folder itself, or the one whose ``best`` it is."""
+        run, above = cls(folder), cls(folder.absolute().parent if folder.parent == Path() else folder.parent)
+        is_best = folder.name == above.best.name and above.config.is_file() and not run.config.is_file()
+        return above if is_best else run
+
+    def describe_weights(self, folder: Path, metrics: Sequence[str]) -> str:
+        """Which weights of the run are in a folder, and where the others are; empty where it does not say.
+
+        Args:
+            folder: The folder of a model: that of the run, or its ``best``.
+            metrics: Keys of the scores that tell which weights are the best, the first that was measured.
+        """
+        with suppress(ValueError):  # damaged metrics keep nobody from the weights
+            if self.config.is_file() and (rows := self.read_metrics()):
+                return self._describe(folder, rows, f"epoch {best_row(rows, metrics)['epoch']:.0f}")
+        return ""
+
+    def _describe(self, folder: Path, rows: Sequence[Metrics], best: str) -> str:
+        # Checkpoints are named by the epoch and the steps of it, also where it is not done.
+        name = next((path.name for path in self._checkpoints(1).paths), "")
+        last = f"epoch {rows[-1]['epoch']:.0f}"
+        if (place := re.match(r"epoch-(\d+)-step-(\d+)", name)) and int(place[2]):
+            last = f"epoch {int(place[1])}, step {int(place[2])}"
+        if folder != self.path:
+            return f"the best weights, of {best}; the last, of {last}, are in {self.path}"
+        if not self.best.is_dir():
+            return f"the last weights, of {last}"
+        if last == best:
+            return f"the last weights, of {last}, which are the best too"
+        return f"the last weights, of {last}; the best, of {best}, are in {self.best}"
 
     def create(self) -> None:
         """Make the folder, or take one of a run that had saved nothing.
@@ -196,6 +232,22 @@ class RunFolder:
             replace_file(path, write)
         except OSError as error:
             raise _unsaved(path, error) from None
+
+
+def best_row(rows: Sequence[Metrics], metrics: Sequence[str]) -> Metrics:
+    """The metrics of the epoch with the highest score, the first of them where several are equal.
+
+    Args:
+        rows: The metrics of every epoch, at least one.
+        metrics: Keys of scores without ``val_``; the first that was measured counts.
+    """
+    key = next((f"val_{name}" for name in metrics if f"val_{name}" in rows[-1]), "")
+    return max(rows, key=partial(_score, key))
+
+
+def _score(key: str, row: Metrics) -> float:
+    value = row.get(key, -math.inf)
+    return -math.inf if math.isnan(value) else value
 
 
 def _lock(file: IO[str]) -> bool:

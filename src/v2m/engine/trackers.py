@@ -4,7 +4,6 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from v2m.engine.progress import print_line
 from v2m.system.errors import first_line
+from v2m.system.extras import how_to_install, missing
 from v2m.system.files import read_file, refuse_link, replace_file
 from v2m.system.names import safe_name
 
@@ -27,12 +27,8 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         ValueError: one is not.
     """
-    # A folder of that name, as wandb leaves one in the working directory, has a specification but no origin.
-    missing = [name for name in names if getattr(find_spec(name), "origin", None) is None]
-    if missing:
-        raise ValueError(
-            f"trackers: {', '.join(missing)} not installed, try: pip install 'v2m[{','.join(missing)}]'"
-        )
+    if absent := missing(names):
+        raise ValueError(f"trackers: {', '.join(absent)} not installed: {how_to_install(*absent)}")
 
 
 class Trackers:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -21,12 +21,13 @@ from v2m.engine import parallel, processes, sharding
 from v2m.engine.checkpoint import read_checkpoint
 from v2m.engine.device import memory_mb
 from v2m.engine.evaluate import Evaluation, evaluate
+from v2m.engine.facts import about_data, about_device, about_model, about_steps
 from v2m.engine.learner import Learner, StepIndex
-from v2m.engine.progress import StepStatus, TrainProgress, print_line
+from v2m.engine.progress import StepStatus, TrainProgress, print_fact, print_line
 from v2m.engine.resolve import resolve
-from v2m.engine.run_folder import Metrics, RunFolder
+from v2m.engine.run_folder import Metrics, RunFolder, best_row
 from v2m.engine.run_state import EpochSums, changed_classes, check_state
-from v2m.engine.stopping import Interrupted, stop_requests
+from v2m.engine.stopping import Interrupted, stop_requests, when_stopped
 from v2m.engine.trackers import Trackers
 from v2m.system.errors import DataError, same_name
 from v2m.system.names import shell_word
@@ -34,6 +35,7 @@ from v2m.tasks import Task, find_task
 from v2m.tasks.config import TrainConfig, settings
 from v2m.tasks.evaluation import is_finite
 
+ANSWER = "stopping after this step, then saving; Ctrl-C again stops at once"
 STEPS_BETWEEN_LOGS = 20
 ADVICE = "Try a lower --optimizer.lr or --optimizer.clip_grad"
 
@@ -85,8 +87,11 @@ def train(
     """
     accelerator = parallel.start(config.device, config.precision, config.timeout)
     with parallel.lost_processes(accelerator), ExitStack() as held:
-        trainer = _Trainer(config, console, accelerator, resume, held)
-        result = trainer.fit(on_epoch)
+        # One configuration for all processes: each would name the folder by another time.
+        config, resume = parallel.from_main(accelerator, lambda: (_resolved(config, resume), resume))
+        run = RunFolder(config.output or "")
+        held.enter_context(when_stopped(partial(_last_words, run)))
+        result = _Trainer(config, run, console, accelerator, resume, held).fit(on_epoch)
         accelerator.end_training()
     return result
 
@@ -95,7 +100,8 @@ class _Trainer:
     """One run, in one of its processes.
 
     Args:
-        config: The run.
+        config: The run, resolved.
+        run: Its folder.
         console: Where progress goes.
         accelerator: The processes.
         resume: Whether to continue from what was saved last.
@@ -105,6 +111,7 @@ class _Trainer:
     def __init__(
         self,
         config: TrainConfig,
+        run: RunFolder,
         console: Console,
         accelerator: Accelerator,
         resume: bool,
@@ -115,19 +122,24 @@ class _Trainer:
         # The order matters: each step needs those before it, and nothing is written until settings, data and
         # model are known to be good. A mistake leaves no folder behind.
 
-        # 1. One configuration for all processes: each would name the folder by another time.
-        config, resume = parallel.from_main(accelerator, lambda: (_resolved(config, resume), resume))
-        self.config = config
+        # 1. What computes, and the task.
+        self.config, self.run = config, run
         self.task: Task[Any] = find_task(config.task)(config)
-        self.run = RunFolder(config.output or "")
         set_seed(config.seed)
+
+        # Each fact is told as soon as it is known: what comes next may take long.
+        self._tell("device", about_device(accelerator, config))
 
         # 2. The data, which say how many classes and steps there are.
         self._open_data()
+        self._tell("data", about_data(self.task))
 
         # 3. What learns, and where in the run it is: at the start.
         steps = config.epochs * self.steps
-        self.learner = Learner(self.task, accelerator, steps, None if resume else config.pretrained)
+        pretrained = None if resume else config.pretrained
+        self.learner = Learner(self.task, accelerator, steps, pretrained)
+        self._tell("model", about_model(self.task, self.learner.model, pretrained))
+        self._tell("steps", about_steps(config, self.train_batches))
         self.epoch, self.step = 1, 0  # the epoch being trained, and its steps that are done
         self.sums, self.skipped_in_row = EpochSums(), 0
         self.history: list[Metrics] = []
@@ -138,6 +150,7 @@ class _Trainer:
             self.run.create()
         if self.is_main and self.run.path.is_dir():
             held.enter_context(self.run.locked())
+        self._tell("folder", str(self.run.path))
 
         # 5. What was saved last. A run that cannot go on keeps its train.yaml, so that is written at the end.
         if resume:
@@ -192,18 +205,22 @@ class _Trainer:
             self.config.trackers, self.run.path, settings(self.config), self._steps_done, self.console
         )
         evaluation, is_saved = None, True
-        with stop_requests() as stop_requested, progress, trackers:
+        with stop_requests(ANSWER) as stop_requested, progress, trackers:
             while self.epoch <= self.config.epochs:
                 self._train_epoch(progress, trackers, stop_requested)
-                evaluation = self._evaluate()
+                evaluation = self._evaluate(stop_requested)
                 row, is_saved = self._end_epoch(evaluation)
                 trackers.log({f"epoch/{name}": value for name, value in row.items()}, self._steps_done)
                 if self.is_main:
                     progress.epoch(row)
                     if is_saved and on_epoch:
                         on_epoch(self.run)
+                if self.epoch <= self.config.epochs and any(
+                    parallel.in_any(self.accelerator, stop_requested())
+                ):
+                    self._stop(is_saved)
             if evaluation is None:  # all epochs were done, but files may have been lost since then
-                evaluation = self._evaluate()
+                evaluation = self._evaluate(stop_requested)
                 self._save(evaluation)
             elif not is_saved:  # no later epoch can make this good
                 raise NonFiniteLossError(
@@ -238,15 +255,25 @@ class _Trainer:
                 trackers.log({f"step/{name}": v for name, v in asdict(status).items()}, self._steps_done)
 
             # Save or stop, if any process voted for it. Saving needs all of them.
-            if is_stopped or is_due:
-                self._list_unreadable()
-                saved = "and saved" if self._save() else "without saving, since steps are being skipped,"
             if is_stopped:
-                self.accelerator.wait_for_everyone()  # a launcher may end all as soon as the first one ends
-                raise Interrupted(
-                    f"stopped {saved} in epoch {self.epoch}, step {self.step} of {self.steps}; "
-                    f"continue with: v2m train --resume {shell_word(str(self.run.path))}"
-                )
+                self._stop()
+            if is_due:
+                self._list_unreadable()
+                self._save()
+
+    def _stop(self, is_saved: bool = False) -> NoReturn:
+        """Save all, unless that was just done, and end; every process does so at the same place.
+
+        Raises:
+            Interrupted: always.
+        """
+        self._list_unreadable()
+        is_saved = is_saved or self._save()
+        saved = "and saved" if is_saved else "without saving, since steps are being skipped,"
+        place = f"in epoch {self.epoch}, step {self.step} of {self.steps}"
+        where = place if self.step else f"after epoch {self.epoch - 1}"
+        self.accelerator.wait_for_everyone()  # a launcher may end all as soon as the first one ends
+        raise Interrupted(f"stopped {saved} {where}; continue with: {_resume_command(self.run)}")
 
     def _train_step(self, micro_batches: list[Batch], *questions: Callable[[], bool]) -> list[bool]:
         """Do a step.
@@ -283,13 +310,20 @@ class _Trainer:
     def _kept(self) -> str:
         return str(self.run.path) if self.run.has_checkpoint else "nothing"
 
-    def _evaluate(self) -> Evaluation:
-        sharding.broadcast_buffers(
-            self.learner.model, self.accelerator
-        )  # so that scores are of what is saved
-        with sharding.unsharded(self.learner.model):
-            results = self.task.evaluator.results(self.task.val_data)
-            found = evaluate(self.learner.model, self.val_batches, results, self.accelerator)
+    def _evaluate(self, stop_requested: Callable[[], bool]) -> Evaluation:
+        """Score the weights.
+
+        Raises:
+            Interrupted: a process was asked to stop. The evaluation is done again on resuming.
+        """
+        model, accelerator = self.learner.model, self.accelerator
+        sharding.broadcast_buffers(model, accelerator)  # so that scores are of what is saved
+        results = self.task.evaluator.results(self.task.val_data)
+        try:
+            with sharding.unsharded(model):
+                found = evaluate(model, self.val_batches, results, accelerator, stop_requested)
+        except Interrupted:
+            self._stop()
         self.unreadable += [("val", item) for item in found.unreadable if self.is_main]
         return found
 
@@ -297,11 +331,9 @@ class _Trainer:
         """The metrics of the epoch that was trained, and whether it could be saved."""
         self._list_unreadable()
         row = self._metrics(evaluation)
-        # The first metric that is measured says which weights are the best.
-        score = next(name for key, _ in self.task.val_metrics if (name := f"val_{key}") in row)
-        is_best = all(row[score] > before.get(score, -math.inf) for before in self.history)
         # The checkpoint says "at the start of the next epoch", so that comes before saving.
         self.history.append(row)
+        is_best = best_row(self.history, [key for key, _ in self.task.val_metrics]) is row
         self.epoch, self.step, self.sums = self.epoch + 1, 0, EpochSums()
         return row, self._save(evaluation, is_best)
 
@@ -406,6 +438,9 @@ class _Trainer:
             where = f"epoch {self.epoch}, after step {self.step} of {self.steps}"
             print_line(self.console, f"going on in {where}")
 
+    def _tell(self, name: str, fact: str) -> None:
+        print_fact(self.console, name, fact)
+
     def _warn(self, text: str) -> None:
         print_line(self.console, f"warning: {text}")
 
@@ -415,6 +450,17 @@ def _resolved(config: TrainConfig, resume: bool) -> TrainConfig:
     if not resume:
         return resolve(config)
     return replace(resolve(replace(config, pretrained=None)), pretrained=config.pretrained)
+
+
+def _resume_command(run: RunFolder) -> str:
+    return f"v2m train --resume {shell_word(str(run.path))}"
+
+
+def _last_words(run: RunFolder) -> str:
+    """What to say of a run that is stopped at once."""
+    if not run.has_checkpoint:
+        return "stopped; nothing was saved yet, the same command starts again"
+    return f"stopped at once; what was saved before is kept, continue with: {_resume_command(run)}"
 
 
 def _first_nonfinite(evaluation: Evaluation) -> str:

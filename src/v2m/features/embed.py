@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class EmbedConfig:
 
 
 @contextmanager
-def processes(device: Literal["auto", "cpu"]) -> Iterator[PartialState]:
+def processes(device: str) -> Iterator[PartialState]:
     """The processes of this command: those of ``torchrun`` or ``accelerate launch``, or this one alone."""
     parallel.start(device, timeout=LONGEST_WAIT / timedelta(minutes=1))
     state = PartialState()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from v2m.features.facts import dump_facts, parse_facts
 from v2m.features.npz import MORE, TIMES, read_arrays
 from v2m.system.errors import first_line, shown
+from v2m.system.extras import how_to_install
 from v2m.system.files import open_file, replace_file
 
 COLUMNS = ("features", "targets", "index", "name")
@@ -206,6 +207,6 @@ def _parquet() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError:
         raise ValueError(
-            "output: a .parquet file needs pyarrow (pip install 'v2m[parquet]'); .npz needs nothing more"
+            f"out: a .parquet file needs pyarrow ({how_to_install('pyarrow')}); .npz needs nothing more"
         ) from None
     return pyarrow, pyarrow.parquet

@@ -58,7 +58,8 @@ def open_frozen(source: str, data: str) -> FrozenModel:
             model = build_classifier(name, {}, 0, spec, pretrained).eval()  # for 0 classes: no head
         return FrozenModel(model, source, name, spec, _digest(model, name))
     saved = load(read_folder(Path(source)))
-    path = saved.folder.path
+    assert saved.folder is not None
+    path = saved.folder
     sha256 = _digest(saved.model, (path / CONFIG).read_text(encoding="utf-8"))
     return FrozenModel(saved.model, str(path.resolve()), saved.name, saved.evaluator.spec, sha256)
 

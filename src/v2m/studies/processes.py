@@ -19,6 +19,7 @@ from v2m.system.machine import cores
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """How often running processes are looked at."""
+ANSWER = "stopping, the runs are being saved; Ctrl-C again stops at once"
 V2M = """
 import sys
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
@@ -76,7 +77,7 @@ def train_runs(
     epochs = sum(run.config.epochs for run in runs)
     epochs_before = sum(run.epochs_done for run in runs)
     with (
-        stop_requests() as stop_requested,
+        stop_requests(ANSWER) as stop_requested,
         StudyProgress(console, len(runs), epochs, epochs_before) as progress,
     ):
         try:

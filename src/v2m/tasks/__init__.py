@@ -7,14 +7,16 @@ from v2m.system.imports import lazy_names
 if TYPE_CHECKING:
     from v2m.tasks.load import load_model
     from v2m.tasks.registry import TASKS, KnownTask, find_known_task, find_task
-    from v2m.tasks.task import SavedModel, Task
+    from v2m.tasks.saved_model import SavedModel
+    from v2m.tasks.task import Task
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "v2m.tasks.load": ["load_model"],
             "v2m.tasks.registry": ["TASKS", "KnownTask", "find_known_task", "find_task"],
-            "v2m.tasks.task": ["SavedModel", "Task"],
+            "v2m.tasks.saved_model": ["SavedModel"],
+            "v2m.tasks.task": ["Task"],
         },
     )
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from v2m.models.former_words import todays_words
 from v2m.system.caches import user_cache
+from v2m.system.devices import AUTO, check_device_name
 
 Plain: TypeAlias = bool | int | float | list | dict | str | None
 """The type of a setting with any plain data. ``Any`` would let the command line build objects from it."""
@@ -92,7 +93,7 @@ class TrainConfig:
         accumulate: Parts that a step is done in, one after another, to save memory.
         seed: Seed of initialisation, order and augmentation.
         workers: Processes that read images, for each process that trains; 0 to read in that one.
-        device: auto takes a GPU if there is one.
+        device: auto takes a GPU if there is one; else cpu, cuda, cuda:1 and so on, mps or xpu.
         precision: Arithmetic of the matrix products; states and decays are float32 in any case.
         channels_last: Keep images and maps with their channels last in memory.
         compile: Compile the model by torch.compile.
@@ -120,7 +121,7 @@ class TrainConfig:
     accumulate: int = 1
     seed: int = 0
     workers: int = 0
-    device: Literal["auto", "cpu"] = "auto"
+    device: str = AUTO
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     compile: bool = False
@@ -137,6 +138,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         # Configurations of earlier versions have other words; from here on there are today's alone.
         object.__setattr__(self, "model_args", todays_words(self.model, self.model_args))
+        check_device_name(self.device)
         for name, least in (
             ("epochs", 1),
             ("batch_size", 1),

@@ -2,19 +2,24 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from v2m.data.images import read_batches
+from v2m.data.inputs import ImageInput, as_image, input_name
 from v2m.data.loading import Batch, Images, OpenedImages, collate_tensors
+from v2m.data.transforms import apply
 from v2m.system.errors import DataError
 from v2m.tasks.config import EvaluationOptions
+from v2m.tasks.predictions import Prediction
+
+G = TypeVar("G", bound=ImageInput)
 
 Autocast: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
@@ -106,6 +111,14 @@ class Evaluator(ABC):
         """What ``predict`` takes for an image that was read from a file."""
 
     @abstractmethod
+    def transform(self, image: Image.Image) -> Tensor:
+        """An image as the model itself takes it ``[C, H, W]``."""
+
+    @abstractmethod
+    def result(self, prediction: Any) -> Prediction:
+        """What people get for one of the predictions of ``predict``."""
+
+    @abstractmethod
     def predict(self, model: nn.Module, images: Sequence[Any], device: torch.device) -> Sequence[Any]:
         """The predictions of a model for prepared images, on the CPU.
 
@@ -118,37 +131,46 @@ class Evaluator(ABC):
         """
 
 
-def predict_files(
+def predict_images(
     model: nn.Module,
     evaluator: Evaluator,
-    paths: Sequence[Path],
+    images: Iterable[G],
     device: torch.device,
     batch_size: int,
-) -> Iterator[tuple[Path, tuple[Any, Any] | DataError]]:
-    """Apply a model to image files.
+) -> Iterator[tuple[G, tuple[Any, Any] | DataError]]:
+    """Apply a model to images.
 
     Args:
         model: The model.
         evaluator: How it is applied.
-        paths: The files, each once.
+        images: The images, in whatever form.
         device: Where the model runs.
-        batch_size: Number of files that are read before the model is applied to them.
+        batch_size: Number of images that are read before the model is applied to them.
 
     Yields:
-        Each file in order, with its prepared image and the prediction, or with an error if the file cannot be
-        read or the prediction cannot be used.
+        Each image in order, with its prepared image and the prediction, or with an error if the image cannot
+        be read or the prediction cannot be used.
     """
     model.to(device).eval()
-    for batch in read_batches(paths, batch_size, evaluator.prepare):
-        images = [image for image in batch.values() if not isinstance(image, DataError)]
-        # Predictions come for the readable files alone, in their order.
-        found = iter(evaluator.predict(model, images, device) if images else ())
-        for path, image in batch.items():
+    left = iter(images)
+    while batch := list(islice(left, batch_size)):
+        prepared = [_prepared(evaluator, given) for given in batch]
+        usable = [image for image in prepared if not isinstance(image, DataError)]
+        # Predictions come for the readable images alone, in their order.
+        found = iter(evaluator.predict(model, usable, device) if usable else ())
+        for given, image in zip(batch, prepared, strict=True):
             if isinstance(image, DataError):
-                yield path, image
+                yield given, image
                 continue
             prediction = next(found)
             if isinstance(prediction, DataError):
-                yield path, DataError(f"{path}: {prediction}")
+                yield given, DataError(f"{input_name(given)}: {prediction}")
             else:
-                yield path, (image, prediction)
+                yield given, (image, prediction)
+
+
+def _prepared(evaluator: Evaluator, given: ImageInput) -> Any:
+    try:
+        return apply(evaluator.prepare, input_name(given), as_image(given))
+    except DataError as error:
+        return error

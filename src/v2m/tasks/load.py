@@ -5,7 +5,7 @@ from typing import Any
 
 from v2m.tasks.model_folder import read_folder
 from v2m.tasks.registry import find_task
-from v2m.tasks.task import SavedModel
+from v2m.tasks.saved_model import SavedModel
 
 
 def load_model(path: Path) -> SavedModel[Any]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -14,9 +14,9 @@ from v2m.system.errors import DataError, few
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.evaluation import EvaluationOptions, Evaluator
 from v2m.tasks.model_folder import ModelFolder, resolve_model_args
+from v2m.tasks.saved_model import SavedModel
 
 C = TypeVar("C", bound=TrainConfig)
-E = TypeVar("E", bound=Evaluator)
 
 
 class Metric(NamedTuple):
@@ -41,26 +41,6 @@ class TrainImages(OpenedImages, Protocol):
 
     source: str
     classes: list[str]
-
-
-@dataclass(frozen=True)
-class SavedModel(Generic[E]):
-    """A trained model that was read from a folder.
-
-    Attributes:
-        model: The model, in evaluation mode.
-        evaluator: How it is evaluated.
-        folder: The folder.
-    """
-
-    model: nn.Module
-    evaluator: E
-    folder: ModelFolder
-
-    @property
-    def name(self) -> str:
-        """Timm's name of the model, or of its backbone."""
-        return self.folder.saved.architecture
 
 
 class Task(ABC, Generic[C]):
@@ -185,6 +165,11 @@ class Task(ABC, Generic[C]):
         Raises:
             DataError: a split is not fit for training.
         """
+
+    @property
+    @abstractmethod
+    def image_size(self) -> str:
+        """The size of the images that the model is trained on, in words."""
 
     @property
     def needs_even_parts(self) -> bool:

@@ -1,8 +1,10 @@
 """What timm knows of a model by its name: its settings, whether there are weights, and its arguments."""
 
+from collections import Counter
 from typing import Any
 
 import timm
+from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_pretrained_cfg
 
 from v2m.models import MODELS
@@ -37,3 +39,16 @@ def image_args(name: str, img_size: tuple[int, int], in_chans: int) -> dict[str,
     if name in MODELS or model_defaults(name).get("fixed_input_size"):
         args["img_size"] = img_size
     return args
+
+
+def imagenet_classes(num_classes: int) -> list[str] | None:
+    """Names of ImageNet's classes; timm tells its versions by this number. None for other numbers."""
+    subset = infer_imagenet_subset(dict(num_classes=num_classes))
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    names = info.label_descriptions()
+    # A crane is a bird and a machine: such names need their synset to be told apart.
+    count = Counter(names)
+    synsets = info.label_names()
+    return [f"{name} ({id})" if count[name] > 1 else name for name, id in zip(names, synsets, strict=True)]

@@ -17,7 +17,7 @@ from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.model import build_classifier, load_teacher
-from v2m.tasks.classification.saved import save
+from v2m.tasks.classification.saved import LONGEST_TAG, save, weights_tag
 from v2m.tasks.model_folder import CONFIG, WEIGHTS, resolve_model_args
 from v2m.tasks.timm_models import model_defaults
 
@@ -49,6 +49,35 @@ def test_a_saved_model_comes_back_whole(saved):
     )
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
     assert (folder / WEIGHTS).stat().st_mode == (folder / CONFIG).stat().st_mode
+
+
+def test_the_tag_of_saved_weights_is_the_data(saved, tmp_path):
+    model, folder = saved
+    cfg = json.loads((folder / CONFIG).read_text())["pretrained_cfg"]
+    assert "tag" not in cfg  # not that of the new model, where the data are not known
+    save(model, ClassificationEvaluator(CLASSES, SPEC), tmp_path, "/data/Tiny-ImageNet 200")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    assert (config["architecture"], config["num_classes"]) == ("v2m_nano", 3)
+    assert (config["pretrained_cfg"]["tag"], config["pretrained_cfg"]["num_classes"]) == (
+        "tiny_imagenet_200",
+        3,
+    )
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert again.pretrained_cfg["tag"] == "tiny_imagenet_200"
+
+
+@pytest.mark.parametrize(
+    ("data", "tag"),
+    [
+        ("cifar10", "cifar10"),
+        ("hfds/x/Beans", "beans"),
+        ("../\x1b[31m", "31m"),
+        ("日本", "data"),
+        ("x" * 999, "x" * LONGEST_TAG),
+    ],
+)
+def test_a_tag_is_made_of_letters_that_timm_has(data, tag):
+    assert weights_tag(data) == tag
 
 
 def test_models_of_others_are_built_and_saved_alike(tmp_path):

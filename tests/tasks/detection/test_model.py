@@ -10,7 +10,7 @@ from v2m.tasks.detection.data import to_tensor
 from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.loss import DetectionObjective
 from v2m.tasks.detection.model import detect
-from v2m.tasks.evaluation import predict_files
+from v2m.tasks.evaluation import predict_images
 
 DETECTORS = ("mask_rcnn", "faster_rcnn", "retinanet")
 CPU = torch.device("cpu")
@@ -185,7 +185,7 @@ def test_files_that_cannot_be_read_are_told(tmp_path, images):
     broken.write_bytes(b"no image")
     model = tiny_detector(score_threshold=0.0)
     evaluator = DetectionEvaluator(["cat"], [1], has_masks=True)
-    outcomes = dict(predict_files(model, evaluator, [paths[0], broken, paths[1]], CPU, 2))
+    outcomes = dict(predict_images(model, evaluator, [paths[0], broken, paths[1]], CPU, 2))
     assert [*outcomes] == [paths[0], broken, paths[1]]
     assert "broken.png" in str(outcomes[broken])
     image, found = outcomes[paths[1]]

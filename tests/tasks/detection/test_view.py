@@ -55,7 +55,7 @@ def test_evaluation_is_drawn_and_written(task, tmp_path, consoles):
     view.print_scores(out, evaluation)
     view.print_classes(out, evaluation.scores)
     text = read().out
-    assert text.startswith("test box AP ")
+    assert text.startswith("validation box AP ")
     assert ("mask AP" in text) == task.config.head.has_masks
     assert "6 images)" in text
     assert all(name in text for name in task.classes)

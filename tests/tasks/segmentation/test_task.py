@@ -191,7 +191,7 @@ def test_pictures_and_tables(trained, tmp_path, capsys):
     cli.print_scores(console(), trained.found)
     cli.print_classes(console(), trained.found.scores)
     printed = capsys.readouterr().out
-    assert printed.startswith("test mIoU ")
+    assert printed.startswith("validation mIoU ")
     assert "5 images)" in printed
     assert all(name in printed for name in CLASSES)
 
@@ -199,7 +199,7 @@ def test_pictures_and_tables(trained, tmp_path, capsys):
 def test_the_mean_says_of_which_classes_it_is(capsys):
     confusion = torch.tensor([[9, 0], [0, 0]])
     cli.print_scores(console(), Evaluation(score(confusion, 0.0, 1, ["ground", "car"]), None, []))
-    assert capsys.readouterr().out.startswith("test mIoU 100.00% of 1 of 2 classes  (accuracy 100.00%")
+    assert capsys.readouterr().out.startswith("validation mIoU 100.00% of 1 of 2 classes  (accuracy 100.00%")
 
 
 def test_masks_without_anything_to_learn(tmp_path):

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from v2m.cli.options import Options
+from v2m.cli.options import DeviceOptions
 from v2m.tasks.checks import check_least
 
 if TYPE_CHECKING:
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions(Options):
+class BenchOptions(DeviceOptions):
     """Options of every benchmark.
 
     Attributes:
         batch_size: Images at once.
         rounds: Times that each is timed.
         dtype: Of parameters and images.
-        device: auto takes a GPU if there is one.
         threads: Of PyTorch on the CPU.
         output: Folder for the results.
     """
@@ -35,7 +34,6 @@ class BenchOptions(Options):
     batch_size: int = 8
     rounds: int = 10
     dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu"] = "auto"
     threads: int | None = None
     output: str = "benchmarks/results"
 
@@ -98,13 +96,13 @@ def run_benchmark(
     from v2m.benchmark.hardware import Hardware
     from v2m.benchmark.report import file_name, table, write_json
     from v2m.cli.output import console
-    from v2m.engine.device import best_device
+    from v2m.engine.device import find_device
     from v2m.engine.progress import track
 
     out, errors = console(), console(stderr=True)
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = torch.device("cpu") if options.device == "cpu" else best_device()
+    device = find_device(options.device)
     hardware = Hardware.of(device)
     results = Path(options.output) / file_name(topic, hardware, f"{datetime.now():%Y%m%d-%H%M%S}")
     machine = f"{hardware.name}, {options.dtype}"

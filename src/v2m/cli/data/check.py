@@ -60,10 +60,11 @@ def run(options: CheckOptions) -> int:
     output = Path(options.output or Path("runs", safe_name(f"data-check-{title}")))
     workers = cores() if options.workers is None else options.workers
     settings = annotated.AnnotatedSettings(title, output, workers, options.tiny)
+    out, errors = console(), console(stderr=True)
+    errors.print(f"checking {options.source}, with {workers} processes that read images")
     objects = find_object_checks(options.source, allow_outside=options.allow_outside)
     labels = InputConfig(ignore_index=options.input.ignore_index, label_map=options.input.label_map)
     masks = find_mask_checks(options.source, labels.ignore_index, labels.label_map)
-    out, errors = console(), console(stderr=True)
     if objects or masks:
         return annotated.check(objects, masks, settings, out, errors)
     return classes.check(options, settings, out, errors)

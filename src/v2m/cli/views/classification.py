@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from v2m.cli.output import number_table
+from v2m.cli.output import ImageFile, number_table
 from v2m.cli.predict import PredictOptions
 from v2m.cli.views.view import PredictionView
 from v2m.engine.evaluate import Evaluation
@@ -33,7 +33,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     scores: ClassificationScores = evaluation.scores
     top5 = f"top-5 {scores.top5:.2%}, " if len(scores.classes) > 5 else ""
     out.print(
-        f"test accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
+        f"validation accuracy {scores.top1:.2%}  ({top5}loss {scores.loss:.3f}, {scores.images:,} images)",
         style="bold",
     )
 
@@ -81,7 +81,7 @@ class Predictions(PredictionView):
     doing = "classifying"
 
     def __init__(
-        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[Path], out: Console
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._top = min(options.top, len(self._classes))
@@ -92,7 +92,7 @@ class Predictions(PredictionView):
             header_style="bold",
         )
 
-    def add(self, path: Path, image: Tensor, prediction: Tensor) -> None:
+    def add(self, path: ImageFile, image: Tensor, prediction: Tensor) -> None:
         """Show the classes with the highest probabilities."""
         values, indices = prediction.topk(self._top)
         best = [(self._classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]

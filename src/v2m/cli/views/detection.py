@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 
-from v2m.cli.output import PredictionFiles, number_table, renamed
+from v2m.cli.output import ImageFile, PredictionFiles, number_table, renamed
 from v2m.cli.predict import PredictOptions
 from v2m.cli.views.view import PredictionView
 from v2m.data.coco.dataset import CocoImages
@@ -40,7 +40,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     parts = [f"{kind} AP {metrics[f'{kind}_ap']:.1%}" for kind in ("box", "mask") if f"{kind}_ap" in metrics]
     main = "mask" if found.mask else "box"
     out.print(
-        f"test {'  '.join(parts)}  ({main} AP50 {metrics[f'{main}_ap50']:.1%}, "
+        f"validation {'  '.join(parts)}  ({main} AP50 {metrics[f'{main}_ap50']:.1%}, "
         f"AP75 {metrics[f'{main}_ap75']:.1%}, {found.images:,} images)",
         style="bold",
     )
@@ -91,7 +91,7 @@ class Predictions(PredictionView):
     doing = "detecting"
 
     def __init__(
-        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[Path], out: Console
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None:
         self._evaluator: DetectionEvaluator = saved.evaluator
         self._threshold, self._is_json, self._out = options.threshold, options.json, out
@@ -99,7 +99,7 @@ class Predictions(PredictionView):
         self._ids = _image_ids(paths)
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, path: Path, image: Image.Image, prediction: Detections) -> None:
+    def add(self, path: ImageFile, image: Image.Image, prediction: Detections) -> None:
         """Draw what was found, and show it in a line."""
         classes = self._evaluator.classes
         (picture,) = self._files.take(path, ".png")
@@ -135,7 +135,9 @@ def _in_words(captions: Sequence[str]) -> str:
     return f"{objects}: {', '.join(listed)}" if listed else objects
 
 
-def _json_line(path: Path, picture: Path, found: Detections, classes: Sequence[str], threshold: float) -> str:
+def _json_line(
+    path: ImageFile, picture: Path, found: Detections, classes: Sequence[str], threshold: float
+) -> str:
     objects = [
         {"class": classes[label], "score": round(score, 6), "box": [round(edge, 2) for edge in box]}
         for box, label, score in zip(
@@ -146,7 +148,7 @@ def _json_line(path: Path, picture: Path, found: Detections, classes: Sequence[s
     return json.dumps({"image": str(path), "picture": str(picture), "objects": objects})
 
 
-def _image_ids(paths: Sequence[Path]) -> dict[Path, int]:
+def _image_ids(paths: Sequence[ImageFile]) -> dict[ImageFile, int]:
     """COCO's ids of images: the numbers that are their names, or numbers from 1."""
     if all(path.stem.isdecimal() for path in paths):
         ids = {path: int(path.stem) for path in paths}

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from v2m.cli.output import PredictionFiles, number_table, renamed
+from v2m.cli.output import ImageFile, PredictionFiles, number_table, renamed
 from v2m.cli.predict import PredictOptions
 from v2m.cli.views.view import PredictionView
 from v2m.data.masks.dataset import MaskedImages
@@ -38,7 +38,7 @@ def print_scores(out: Console, evaluation: Evaluation) -> None:
     seen = sum(row.iou is not None for row in scores.classes)
     which = "" if seen == len(scores.classes) else f" of {seen} of {len(scores.classes)} classes"
     out.print(
-        f"test mIoU {scores.miou:.2%}{which}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
+        f"validation mIoU {scores.miou:.2%}{which}  (accuracy {scores.pixel_accuracy:.2%}, class accuracy "
         f"{scores.class_accuracy:.2%}, loss {scores.loss:.3f}, {scores.images:,} images)",
         style="bold",
     )
@@ -76,12 +76,12 @@ class Predictions(PredictionView):
     doing = "segmenting"
 
     def __init__(
-        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[Path], out: Console
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._files = PredictionFiles(options.output, options.model, paths)
 
-    def add(self, path: Path, image: Image.Image, prediction: Tensor) -> None:
+    def add(self, path: ImageFile, image: Image.Image, prediction: Tensor) -> None:
         """Draw the labels, and show the largest classes in a line."""
         classes = self._classes
         picture, label_map = self._files.take(path, ".png", "_labels.png")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rich.console import Console
 
+from v2m.cli.output import ImageFile
 from v2m.engine.evaluate import Evaluation
 from v2m.tasks.task import SavedModel
 
@@ -31,11 +32,11 @@ class PredictionView(ABC):
 
     @abstractmethod
     def __init__(
-        self, options: "PredictOptions", saved: SavedModel[Any], paths: Sequence[Path], out: Console
+        self, options: "PredictOptions", saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None: ...
 
     @abstractmethod
-    def add(self, path: Path, image: Any, prediction: Any) -> None:
+    def add(self, path: ImageFile, image: Any, prediction: Any) -> None:
         """Show and write the prediction for a file, next in order.
 
         Args:

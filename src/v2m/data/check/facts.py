@@ -11,6 +11,7 @@ from v2m.data.depth import find_depth, is_deep
 from v2m.data.errors import DecompressionBombError, UnreadableImageError
 from v2m.data.images import load_pixels
 from v2m.system.open_files import reserve_files
+from v2m.system.workers import leave_stopping, starting_workers
 
 PLAIN = ("gray", "colour", "alpha")
 """Modes of 8 bits a channel."""
@@ -63,9 +64,15 @@ def inspect_all(inspect: Callable[[int], T], count: int, workers: int) -> Iterat
     reserve_files(workers)
     # Only facts go from process to process: pixels would take longer to hand over than to decode.
     chunks: DataLoader[Any] = DataLoader(
-        _Inspected(inspect, count), CHUNK, num_workers=workers, collate_fn=list
+        _Inspected(inspect, count),
+        CHUNK,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=leave_stopping,
     )
-    for chunk in chunks:
+    with starting_workers():
+        found = iter(chunks)
+    for chunk in found:
         yield from chunk
 
 

@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import subfolders
 from v2m.system import network
 from v2m.system.errors import DataError, first_line
+from v2m.system.extras import how_to_install, missing
 from v2m.system.files import open_file
 from v2m.system.network import bounded
 from v2m.system.open_files import is_limit
@@ -231,8 +231,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _require_datasets(source: Any) -> None:
-    if find_spec("datasets") is None:
-        raise DataError(f"data: {source} needs the datasets library: pip install 'v2m[hf]'")
+    if missing(["datasets"]):
+        raise DataError(f"data: {source} needs the datasets library: {how_to_install('datasets')}")
 
 
 def _cache(data_dir: Path) -> Path:

@@ -1,7 +1,6 @@
 """Looks at every image of a dataset in COCO format, and at all its objects."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 from v2m.data.check.annotated import AnnotatedSplit, Look, fits, look_at
@@ -10,6 +9,7 @@ from v2m.data.check.problems import Problem
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.coco.open import find_all_annotations
 from v2m.data.errors import UnreadableImageError
+from v2m.system.extras import missing
 
 
 class ObjectsCheck:
@@ -36,7 +36,7 @@ class ObjectsCheck:
         self._missing = {
             index for index in range(len(self.data)) if not os.path.isfile(self.data.name(index))
         }
-        if find_spec("faster_coco_eval") is None:  # boxes are checked without it
+        if missing(["faster_coco_eval"]):  # boxes are checked without it
             self.data.has_masks = False
 
     def __len__(self) -> int:

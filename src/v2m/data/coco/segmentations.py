@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from v2m.data.coco.values import cut, read_numbers
+from v2m.system.extras import how_to_install
 
 LEAST_POLYGON = 6
 """Numbers of a triangle; what has fewer has no pixels."""
@@ -80,7 +81,7 @@ def mask_api() -> Any:
     try:
         from faster_coco_eval.core import mask  # type: ignore[import-untyped]
     except ModuleNotFoundError:
-        raise ValueError("masks need the faster-coco-eval library: pip install 'v2m[detection]'") from None
+        raise ValueError(f"masks need faster-coco-eval: {how_to_install('faster_coco_eval')}") from None
     return mask
 
 

@@ -240,6 +240,9 @@ def _compile(code: Code, path: Path) -> None:
     except (KernelError, OSError):
         print("failed", file=sys.stderr)
         raise
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise
     print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 

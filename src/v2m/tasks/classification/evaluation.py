@@ -13,6 +13,7 @@ from v2m.system.errors import DataError
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.metrics import ClassificationResults
 from v2m.tasks.evaluation import Evaluator
+from v2m.tasks.predictions import ClassificationPrediction
 
 
 class ClassificationEvaluator(Evaluator):
@@ -39,6 +40,10 @@ class ClassificationEvaluator(Evaluator):
         """The image as the model takes it ``[C, H, W]``."""
         return self._transform(image)
 
+    def transform(self, image: Image.Image) -> Tensor:
+        """The same, for a classifier."""
+        return self._transform(image)
+
     def predict(
         self, model: nn.Module, images: Sequence[Tensor], device: torch.device
     ) -> list[Tensor | DataError]:
@@ -47,3 +52,10 @@ class ClassificationEvaluator(Evaluator):
             probabilities = model(torch.stack(list(images)).to(device)).float().softmax(-1).cpu()
         unusable = DataError("the model's scores are infinite or NaN, take other weights")
         return [row if row.isfinite().all() else unusable for row in probabilities]
+
+    def result(self, prediction: Tensor) -> ClassificationPrediction:
+        """The probabilities by name."""
+        values, places = prediction.sort(descending=True, stable=True)
+        names = [self.classes[place] for place in places.tolist()]
+        probabilities = dict(zip(names, values.tolist(), strict=True))
+        return ClassificationPrediction(names[0], probabilities[names[0]], probabilities)

@@ -20,7 +20,8 @@ from v2m.tasks.classification.saved import load, save
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.model_folder import ModelFolder
 from v2m.tasks.saved_config import CLASSIFICATION
-from v2m.tasks.task import Metric, SavedModel, Task
+from v2m.tasks.saved_model import SavedModel
+from v2m.tasks.task import Metric, Task
 from v2m.tasks.timm_models import model_defaults
 
 
@@ -99,6 +100,11 @@ class Classification(Task[ClassificationConfig]):
             )
 
     @property
+    def image_size(self) -> str:
+        """Height and width in pixels."""
+        return "images of {}x{} pixels".format(*self._spec.img_size)
+
+    @property
     def needs_even_parts(self) -> bool:
         """Whether images are mixed, which timm does in pairs."""
         return self._mixup is not None
@@ -127,7 +133,7 @@ class Classification(Task[ClassificationConfig]):
 
     def save(self, model: nn.Module, path: Path) -> None:
         """Write weights and configuration in timm's hub format."""
-        save(model, self.evaluator, path)
+        save(model, self.evaluator, path, self.config.data)
 
     @classmethod
     def load(cls, folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.loading import Images, collate_lists
@@ -13,6 +13,7 @@ from v2m.tasks.detection.data import open_val_data, to_tensor
 from v2m.tasks.detection.metrics import DetectionResults
 from v2m.tasks.detection.model import Detections, Detector, detect
 from v2m.tasks.evaluation import Evaluator
+from v2m.tasks.predictions import DetectionPrediction
 
 
 class DetectionEvaluator(Evaluator):
@@ -47,9 +48,23 @@ class DetectionEvaluator(Evaluator):
         """The image as it is, to be drawn on; the detector resizes it."""
         return image
 
+    def transform(self, image: Image.Image) -> Tensor:
+        """The image with values in 0..1, in its own size."""
+        return to_tensor(image)
+
     def predict(
         self, model: nn.Module, images: Sequence[Image.Image], device: torch.device
     ) -> list[Detections]:
         """The objects of each image."""
         assert isinstance(model, Detector)
         return detect(model, [to_tensor(image) for image in images], device)
+
+    def result(self, prediction: Detections) -> DetectionPrediction:
+        """The objects, with their classes by name."""
+        masks = prediction.masks
+        return DetectionPrediction(
+            prediction.boxes.numpy(),
+            [self.classes[label] for label in prediction.labels.tolist()],
+            prediction.scores.numpy(),
+            None if masks is None else masks.numpy(),
+        )

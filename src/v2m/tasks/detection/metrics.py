@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.loading import Batch
+from v2m.system.extras import how_to_install, missing
 from v2m.tasks.detection.model import Detections, Detector, detect
 from v2m.tasks.evaluation import Autocast, Results
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
+COCO_EVAL = "faster_coco_eval"
 NAMES = (
     *("map", "map_50", "map_75", "map_small", "map_medium", "map_large"),
     *("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large"),
@@ -247,8 +248,8 @@ def score(
 
 def check_installed() -> None:
     """Raise a ``ValueError`` if the library that scores are computed with is not installed."""
-    if not find_spec("faster_coco_eval"):
-        raise ValueError("detection needs the faster-coco-eval library: pip install 'v2m[detection]'")
+    if missing([COCO_EVAL]):
+        raise ValueError(f"task: detection needs faster-coco-eval: {how_to_install(COCO_EVAL)}")
 
 
 def new_metric(has_masks: bool) -> "MeanAveragePrecision":

@@ -13,7 +13,7 @@ from v2m.tasks.detection.model import Detector
 from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_state, loading, save_state
 from v2m.tasks.names import DETECTION
 from v2m.tasks.saved_config import LARGEST_RESIZED
-from v2m.tasks.task import SavedModel
+from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.typed import brief, typed
 
 MOST_BOXES, MOST_PROPOSALS, MOST_DETECTIONS = 2**15, 2**13, 2**11
@@ -57,7 +57,7 @@ def load(folder: ModelFolder) -> SavedModel[DetectionEvaluator]:
         return Detector(saved.architecture, saved.model_args, size, len(saved.classes), head, input)
 
     evaluator = DetectionEvaluator(saved.classes, category_ids, head.has_masks)
-    return SavedModel(load_state(folder, build), evaluator, folder)
+    return SavedModel(load_state(folder, build), evaluator, DETECTION, saved.architecture, folder.path)
 
 
 def _saved_head(folder: ModelFolder) -> HeadConfig:

@@ -16,7 +16,8 @@ from v2m.tasks.detection.metrics import check_installed
 from v2m.tasks.detection.model import Detector, build
 from v2m.tasks.detection.saved import DETECTION, load, save
 from v2m.tasks.model_folder import ModelFolder
-from v2m.tasks.task import Metric, SavedModel, Task
+from v2m.tasks.saved_model import SavedModel
+from v2m.tasks.task import Metric, Task
 
 
 class Detection(Task[DetectionConfig]):
@@ -54,6 +55,12 @@ class Detection(Task[DetectionConfig]):
         return DetectionEvaluator(
             self.classes, category_ids, self.config.head.has_masks, self.config.input.strict
         )
+
+    @property
+    def image_size(self) -> str:
+        """Least and most pixels of a side."""
+        input = self.config.input
+        return f"images of {min(input.min_size)} to {input.max_size} pixels a side"
 
     def build(self, pretrained: str | None) -> Detector:
         """A detector of the classes."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from v2m.data.loading import Images, collate_lists
 from v2m.data.masks.dataset import MaskedImages
 from v2m.tasks.evaluation import EvaluationOptions, Evaluator
+from v2m.tasks.predictions import SegmentationPrediction
 from v2m.tasks.segmentation.config import InferenceConfig, InputConfig, SegmentationOptions
 from v2m.tasks.segmentation.data import open_val_data, to_tensor
 from v2m.tasks.segmentation.metrics import SegmentationResults
@@ -47,6 +48,10 @@ class SegmentationEvaluator(Evaluator):
         """The image in colour, to be drawn on; it keeps its size."""
         return image.convert("RGB")
 
+    def transform(self, image: Image.Image) -> Tensor:
+        """The image in colour, normalised, in its own size."""
+        return to_tensor(image.convert("RGB"), self.input)
+
     def predict(self, model: nn.Module, images: Sequence[Image.Image], device: torch.device) -> list[Tensor]:
         """The labels ``[H, W]`` of each image."""
         assert isinstance(model, Segmenter)
@@ -54,3 +59,7 @@ class SegmentationEvaluator(Evaluator):
         # Labels instead of scores at once: the scores of all images may not fit into memory.
         labels = {i: scores.argmax(0).cpu() for i, scores in iter_predictions(model, tensors, self.inference)}
         return [labels[i] for i in range(len(images))]
+
+    def result(self, prediction: Tensor) -> SegmentationPrediction:
+        """The labels, with the names of the classes."""
+        return SegmentationPrediction(prediction.numpy(), self.classes)

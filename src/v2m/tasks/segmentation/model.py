@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
+from v2m.system.extras import how_to_install, missing
 from v2m.tasks.feature_backbone import FeatureBackbone, OnBackbone
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, SegmentationConfig
 from v2m.tasks.segmentation.data import base_scale
 from v2m.tasks.timm_models import TIMM
 
 STRIDE = 32
+DECODERS = "segmentation_models_pytorch"
 AUXILIARY_MAP = 2
 """Which of the maps the auxiliary head takes: that of stride 16."""
 MOST_SCORES = 2**28
@@ -22,12 +24,8 @@ MOST_SCORES = 2**28
 
 def check_installed() -> None:
     """Raise ``ValueError`` unless segmentation-models-pytorch is there."""
-    try:
-        import segmentation_models_pytorch  # noqa: F401
-    except ImportError:
-        raise ValueError(
-            "task: segmentation needs segmentation-models-pytorch, pip install 'v2m[segmentation]'"
-        ) from None
+    if missing([DECODERS]):
+        raise ValueError(f"task: segmentation needs segmentation-models-pytorch: {how_to_install(DECODERS)}")
 
 
 def build(config: SegmentationConfig, num_classes: int, pretrained: str | None = None) -> "Segmenter":

@@ -8,10 +8,10 @@ from torch import nn
 from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_state, loading, save_state
 from v2m.tasks.names import SEGMENTATION
 from v2m.tasks.saved_config import LARGEST_RESIZED
+from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig
 from v2m.tasks.segmentation.evaluation import SegmentationEvaluator
 from v2m.tasks.segmentation.model import STRIDE, Segmenter, check_installed
-from v2m.tasks.task import SavedModel
 from v2m.tasks.typed import brief, typed
 
 MOST_SCALES, LARGEST_SCALE = 32, 8
@@ -60,7 +60,7 @@ def load(folder: ModelFolder) -> SavedModel[SegmentationEvaluator]:
             bool(folder.config["auxiliary"]),
         )
 
-    return SavedModel(load_state(folder, build), evaluator, folder)
+    return SavedModel(load_state(folder, build), evaluator, SEGMENTATION, saved.architecture, folder.path)
 
 
 def _saved_input(folder: ModelFolder) -> InputConfig:

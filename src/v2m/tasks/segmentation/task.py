@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from v2m.data.masks.dataset import MaskedImages
 from v2m.data.masks.learnable import check_labels
 from v2m.tasks.model_folder import ModelFolder
+from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.segmentation.config import SegmentationConfig, SegmentationOptions
 from v2m.tasks.segmentation.data import open_train_data, resolve_input
 from v2m.tasks.segmentation.evaluation import SegmentationEvaluator
 from v2m.tasks.segmentation.loss import SegmentationObjective
 from v2m.tasks.segmentation.model import Segmenter, build, check_installed
 from v2m.tasks.segmentation.saved import SEGMENTATION, load, save
-from v2m.tasks.task import Metric, SavedModel, Task
+from v2m.tasks.task import Metric, Task
 
 
 class Segmentation(Task[SegmentationConfig]):
@@ -52,6 +53,11 @@ class Segmentation(Task[SegmentationConfig]):
         """Look at the labels of some masks of both splits."""
         check_labels(self.train_data, True, warn)
         check_labels(self.val_data, False, warn)
+
+    @property
+    def image_size(self) -> str:
+        """Height and width of a crop in pixels."""
+        return "crops of {}x{} pixels".format(*self.config.input.crop)
 
     def build(self, pretrained: str | None) -> Segmenter:
         """A backbone with a decoder for the classes."""
