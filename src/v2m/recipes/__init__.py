@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from v2m.data import DATASETS
-from v2m.recipes import ade20k, coco, digits, fashion_mnist, imagenet, scenes
+from v2m.recipes import ade20k, camvid, cifar, coco, digits, fashion_mnist, imagenet, scenes, tiny_imagenet
 from v2m.recipes.recipe import COLUMNS, FOLDER, Recipe
 from v2m.system.names import nearest
 from v2m.tasks import find_task
@@ -12,7 +12,7 @@ from v2m.tasks.saved_config import CLASSIFICATION
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for module in (digits, fashion_mnist, imagenet, scenes, coco, ade20k)
+    for module in (digits, fashion_mnist, cifar, tiny_imagenet, imagenet, scenes, camvid, coco, ade20k)
     for recipe in module.RECIPES
 }
 """The recipes by name. That of a dataset has the dataset's name."""
