@@ -233,3 +233,22 @@ def test_a_dataset_of_another_task_starts_from_the_general_settings():
 def test_named_datasets_are_kept_where_the_environment_says_now(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert parsed("--recipe", "fashion-mnist").data_dir == str(tmp_path / "v2m")
+
+
+def test_a_dataset_chooses_its_task():
+    assert starting_config(data="camvid") == RECIPES["camvid"].config
+    assert starting_config(task="segmentation", data="camvid") == RECIPES["camvid"].config
+    assert starting_config(task="classification", data="camvid") == starting_config()
+    assert parsed("--data", "camvid").task == "segmentation"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny-imagenet", "camvid"])
+def test_a_folder_of_the_same_images_is_trained_on_alike(name):
+    """What a name knows of its images is in the recipe, so a folder with them needs no further option."""
+    recipe = RECIPES[name].config
+    named, folder = (
+        find_task(recipe.task).resolve(parsed("--recipe", name, "--data", data))
+        for data in (name, "some/folder")
+    )
+    assert vars(folder) == vars(named) | dict(data="some/folder")
+    assert named.precision == "fp32"

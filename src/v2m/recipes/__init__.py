@@ -51,14 +51,16 @@ def starting_config(
     Raises:
         ValueError: there is no such recipe or task, or the recipe is for another task.
     """
-    general = find_task(task or CLASSIFICATION).config_type(FOLDER)
+    own = recipe_of(data)
+    # A dataset that comes by name is for one task, which it chooses.
+    task_of_data = own.config.task if own else CLASSIFICATION
+    general = find_task(task or task_of_data).config_type(FOLDER)
     if recipe:
         config = find_recipe(recipe).config
         if task and task != config.task:
             raise ValueError(f"task: {task} with --recipe {recipe}, which is for {config.task}")
     else:
         # Another task on the same images has other settings: the dataset's recipe is not for it.
-        own = recipe_of(data)
         config = own.config if own and own.config.task == general.task else general
     # Recipes took the folder for data from the environment when they were imported; it may have changed.
     return replace(config, data_dir=default_data_dir())
