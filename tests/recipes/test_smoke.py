@@ -63,7 +63,7 @@ def tiny(model):
     return "--model_args=" + repr(MODEL_ARGS if is_hierarchical else PLAIN).replace("'", '"')
 
 
-ON_FOLDERS = [name for name in RECIPES if name.startswith(("imagenet", "finetune"))]
+ON_FOLDERS = [name for name in RECIPES if name.startswith(("imagenet", "finetune", "cifar", "tiny-imagenet"))]
 ON_FASHION_MNIST = ["fashion-mnist", "scenes-backbone"]
 ON_CLASSES = [*ON_FOLDERS, *ON_FASHION_MNIST, "digits", "digits-finetune", "digits-distill"]
 
