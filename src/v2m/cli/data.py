@@ -39,7 +39,7 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     errors.print(f"checking {source}, with {workers} processes that read images")
     objects = find_object_checks(source, allow_outside=settings.allow_outside)
     labels = InputConfig(ignore_index=settings.input.ignore_index, label_map=settings.input.label_map)
-    masks = find_mask_checks(source, labels.ignore_index, labels.label_map)
+    masks = find_mask_checks(source, labels.ignore_index, labels.label_map, data_dir=data_dir)
     if objects or masks:
         return annotated.run(
             objects, masks, AnnotatedSettings(title, output, workers, settings.tiny), out, errors

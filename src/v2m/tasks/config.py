@@ -86,7 +86,7 @@ class TrainConfig:
         pretrained: Weights to start from: a run folder or another in timm's hub format, or timm for those
             that timm has. What they do not have is new, and so is the head for another number of classes.
         output: Run folder; by default runs/<data>-<model>-<time>.
-        data_dir: Where named datasets are kept or downloaded to; by default ~/.cache/v2m.
+        data_dir: Where named datasets are looked for, and downloaded to; by default ~/.cache/v2m.
         allow_outside: Read images outside of the data folder too, where COCO or parquet files name them.
         epochs: Passes over the training images.
         batch_size: Images per step, over all processes.

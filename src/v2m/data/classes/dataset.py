@@ -83,7 +83,7 @@ class ArrayImages(LabelledImages):
 
     Args:
         source: What the images are, for their names.
-        images: Gray images ``[N, H, W]``.
+        images: Gray images ``[N, H, W]``, or colour ``[N, H, W, 3]``.
         targets: Their class indices ``[N]``.
         classes: Names of the classes.
     """

@@ -8,9 +8,10 @@ from typing import get_args
 from v2m.data.classes.dataset import LabelledImages
 from v2m.data.classes.formats import find_format, missing_split
 from v2m.data.classes.huggingface import PREFIX, find_hub_splits
-from v2m.data.classes.named import DATASETS, open_named
+from v2m.data.classes.named import open_named
 from v2m.data.classes.source import Opener, SplitSource
 from v2m.data.layouts import refuse_other_tasks
+from v2m.data.named import DATASETS, check_task
 from v2m.data.splits import SPLITS, Split, split_names
 from v2m.system.errors import DataError, few, is_text, same_name
 from v2m.system.names import nearest
@@ -27,8 +28,9 @@ def open_dataset(
     """Open one split of a dataset as (PIL image, class index) pairs, with its names in ``classes``.
 
     Args:
-        source: A key of ``DATASETS``; a folder with ``train`` and ``val`` as folders of class folders, tar
-            files, parquet files or lists of images; or ``hfds/NAME`` for a dataset on the Hugging Face hub.
+        source: A key of ``DATASETS`` for classification; a folder with ``train`` and ``val`` as folders of
+            class folders, tar files, parquet files or lists of images; or ``hfds/NAME`` for a dataset on the
+            Hugging Face hub.
         split: ``"train"`` or ``"val"`` (or what it is called there: validation, valid or test).
         data_dir: Where named datasets are kept or downloaded to.
         classes: The classes that labels count in; by default those of the training split.
@@ -76,6 +78,7 @@ def find_splits(source: str, data_dir: Path, *, allow_outside: bool = False) -> 
     Raises:
         DataError: there is no such dataset.
     """
+    check_task(source, "classification")
     if source in DATASETS:
         return {split: partial(open_named, source, split, data_dir) for split in get_args(Split)}
     if source.startswith(PREFIX):

@@ -71,8 +71,9 @@ class ClassificationConfig(TrainConfig):
     """Train a classifier.
 
     Attributes:
-        data: A dataset by name (digits, fashion-mnist, fashion-relations), a folder with train/<class>/ and
-            val/<class>/, or with tar files, WebDataset shards or Parquet files; hfds/NAME for one of the hub.
+        data: A dataset by name (digits, fashion-mnist, fashion-relations, cifar10, cifar100, tiny-imagenet),
+            a folder with train/<class>/ and val/<class>/, or with tar files, WebDataset shards or Parquet
+            files; hfds/NAME for one of the hub.
         input: What the images are turned into.
         augment: Augmentation of training images.
         loss: The training loss.
