@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from v2m.cli import annotated, scenes
 from v2m.cli.annotated import AnnotatedSettings, extremes, problem_table, spread
@@ -19,6 +18,7 @@ from v2m.engine.progress import track
 from v2m.pictures import plot_classes
 from v2m.system.machine import cores
 from v2m.system.names import safe_name
+from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks.segmentation.config import InputConfig
 
 PICTURE = "classes.png"
@@ -70,9 +70,9 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 
 
-def _summary_table(summaries: dict[str, Summary]) -> Table:
+def _summary_table(summaries: dict[str, Summary]) -> TextTable:
     rows = ("images", "classes", "largest class", "smallest class", "ratio", "widths", "heights", "modes")
-    table = Table("", *summaries, box=None, header_style="bold")
+    table = TextTable(Column("", Kind.NAME), *(Column(split, Kind.TEXT) for split in summaries))
     columns = [_summary_cells(summary) for summary in summaries.values()]
     for row, *cells in zip(rows, *columns, strict=True):
         table.add_row(row, *cells)

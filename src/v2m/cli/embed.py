@@ -7,9 +7,8 @@ from typing import Any
 
 from accelerate import PartialState
 from rich.console import Console
-from rich.table import Table
 
-from v2m.cli.output import NAME_FOLDER, console, note_unchecked
+from v2m.cli.output import NAME_FOLDER, console, note_unchecked, number_table
 from v2m.data import Split
 from v2m.engine.device import describe_device
 from v2m.engine.stopping import when_stopped
@@ -20,6 +19,7 @@ from v2m.features.probe import Probe, probe
 from v2m.pictures import plot_probes
 from v2m.system.files import refuse_link, replace_file
 from v2m.system.names import safe_name
+from v2m.system.tables import TextTable
 
 RESULTS, PICTURE = "probe.json", "probe.png"
 MANY_CLASSES = 5
@@ -158,14 +158,12 @@ def _title(data: str) -> str:
     return Path(data).resolve().name
 
 
-def _table(probes: dict[str, Probe]) -> Table:
+def _table(probes: dict[str, Probe]) -> TextTable:
     counts = sorted({k for result in probes.values() for k in result.knn})
     has_top5 = any(result.classes > MANY_CLASSES for result in probes.values())
     top5 = ("20-NN top-5", "linear top-5") if has_top5 else ()
-    columns = ("features", *(f"{k}-NN" for k in counts), "linear", *top5)
-    table = Table("model", *columns, box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    neighbours = [f"{k}-NN" for k in counts]
+    table = number_table("model", "features", *neighbours, "linear", *top5, first_left_out=["features"])
     for name, result in probes.items():
         knn = [f"{result.knn[k].top1:.2%}" if k in result.knn else "-" for k in counts]
         cells = [str(result.features), *knn, f"{result.linear.top1:.2%}"]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from v2m.cli.annotated import extremes
 from v2m.data.scenes.config import ScenesConfig
@@ -15,6 +14,7 @@ from v2m.engine.progress import track
 from v2m.pictures.scenes import DrawnScene, plot_scenes
 from v2m.recipes.scenes import BACKBONE
 from v2m.system.names import shell_word
+from v2m.system.tables import Column, Kind, TextTable
 
 PICTURE, SHOWN = "samples.png", 12
 
@@ -41,7 +41,8 @@ def run(settings: Any, out: Console, errors: Console) -> int:
     names = (output / CLASSES).read_text(encoding="utf-8").split("\n")[1:-1]
     plot_scenes(shown, names, output / PICTURE, "Scenes to train on")
 
-    table = Table("split", "images", "objects", "fewest", "most", box=None, header_style="bold")
+    extreme = Column("fewest", Kind.TEXT), Column("most", Kind.TEXT)
+    table = TextTable(Column("split", Kind.NAME), Column("images"), Column("objects"), *extreme)
     for split, counts in garments.items():
         most, least = extremes({name: counts[label] for label, name in enumerate(names)})
         table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", least, most)

@@ -7,7 +7,7 @@ from pathlib import Path
 from v2m.data.classes.dataset import EncodedImages
 from v2m.data.classes.labels import index_labels
 from v2m.data.classes.source import Opener, SplitSource
-from v2m.data.image_files import READ, is_image, subfolders, tell_other_images, walk_files
+from v2m.data.image_files import READ, identity, is_image, subfolders, tell_other_images, walk_files
 from v2m.data.layouts import IMAGES
 from v2m.system.errors import DataError, few, same_name
 from v2m.system.files import read_lines
@@ -40,11 +40,11 @@ class FolderImages(EncodedImages):
         classes = sorted({same_name(name) for name in folders})
         target_of = {name: target for target, name in enumerate(classes)}
         # No folder is looked into twice, so a link into another class does not take its images.
-        seen = {os.path.realpath(folder) for folder in (root, *(root / name for name in folders))}
+        seen = {identity(folder) for folder in (root, *(root / name for name in folders))}
         files = []
         # Two folders may be of one class, where their names differ in Unicode's form only.
         for target, folder in sorted((target_of[same_name(folder)], folder) for folder in folders):
-            seen.discard(os.path.realpath(root / folder))
+            seen.discard(identity(root / folder))
             files += [(target, path) for path in walk_files(root / folder, seen)]
         images = [(target, path) for target, path in files if is_image(path)]
         warnings = tell_other_images(root, [path for _, path in files])
