@@ -15,7 +15,7 @@ from v2m.cli.output import console
 from v2m.cli.parser import build_parser
 from v2m.cli.settings import resume_arguments
 from v2m.engine import processes
-from v2m.engine.stopping import INTERRUPTED, Interrupted, answer_interrupts, say_end
+from v2m.engine.stopping import Interrupted, answer_interrupts, end
 from v2m.ops.kernels.build import KernelError
 from v2m.system.errors import DataError, shown
 from v2m.system.open_files import is_limit
@@ -45,11 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.instantiate(parser.parse_args(arguments))
         return COMMANDS[options.command](options[options.command])
     except Interrupted as stop:
-        say_end(str(stop))
-        return INTERRUPTED
+        return end(str(stop))
     except KeyboardInterrupt:
-        say_end("stopped")
-        return INTERRUPTED
+        return end("stopped")
     except BrokenPipeError:
         # The reader of our output is gone, and Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
