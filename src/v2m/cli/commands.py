@@ -30,6 +30,7 @@ from v2m.cli.evaluate import own_data
 from v2m.cli.output import console, note_if_unchecked, note_unchecked, number_table, print_unreadable
 from v2m.cli.settings import train_config
 from v2m.cli.views import View
+from v2m.data.classes.division import FILE as SPLIT_FILE
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.device import best_device
@@ -88,6 +89,7 @@ def run_train(options: Any) -> int:
         (WEIGHTS, f"weights, with {CONFIG}" + (" in timm's hub format" if task.is_timm_format else "")),
         (f"{run.best.name}/", "the same of the best epoch"),
         (run.config.name, "the resolved configuration"),
+        (SPLIT_FILE, "which images were trained on, and which are validated on"),
         (run.metrics.name, "metrics of every epoch"),
         (run.unreadable.name, "images that could not be read"),
         (f"{run.checkpoints.name}/", "what v2m train --resume goes on from"),
