@@ -34,7 +34,7 @@ from v2m.data.classes.division import FILE as SPLIT_FILE
 from v2m.data.loading import EvalLoader
 from v2m.engine import parallel
 from v2m.engine.device import best_device
-from v2m.engine.progress import track
+from v2m.engine.progress import print_line, track
 from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import train
 from v2m.explain.sweeps import measure_refinement
@@ -43,6 +43,7 @@ from v2m.models.convert import convert_checkpoint
 from v2m.models.flops import CONVENTION, count_flops
 from v2m.ops.kernels import build
 from v2m.pictures import plot_learning_curve, plot_refinement
+from v2m.recipes.photos import describe
 from v2m.system.files import read_names
 from v2m.system.names import shell_word
 from v2m.tasks import find_task
@@ -75,6 +76,9 @@ def run_train(options: Any) -> int:
 
     # Training goes on without a reader of its output, such as after a closed terminal.
     out = console(is_needed=False)
+    if options.resume is None and not options.recipe and parallel.is_main():
+        for line in describe(config):
+            print_line(out, line)
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     if not result.is_main:
         return 0
