@@ -143,7 +143,7 @@ def test_settings_follow_from_the_images_and_are_said_with_the_reason(flat, caps
     assert code == 0
     assert out.splitlines()[:5] == [
         "model v2m_lite_nano at 128x128 pixels: photos of 120x90 pixels (median), 30 images, 3 classes",
-        "1 epochs of 6 steps, batch_size 4, learning rate 0.00071: about 24 images to train on",
+        "epochs 1 of 6 steps, batch_size 4, learning rate 0.00071: about 24 images to train on",
         "24 photos are few to train a model from nothing: expect little more than what colours tell "
         "(guessing is right in 33%)",
         "to start from trained weights: --model resnet18 --pretrained timm (timm's, downloaded), "

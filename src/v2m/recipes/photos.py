@@ -167,7 +167,7 @@ def describe(config: TrainConfig) -> list[str]:
     steps = max(1, train // min(config.batch_size, train))
     lines = [
         f"model {name}{at}: {what}" if is_chosen else what,
-        f"{config.epochs} epochs of {steps:,} steps, batch_size {config.batch_size}, learning rate "
+        f"epochs {config.epochs} of {steps:,} steps, batch_size {config.batch_size}, learning rate "
         f"{config.optimizer.lr:g}: {more or 'about '}{train:,} images to train on",
     ]
     if is_photo and train < FEW and not config.pretrained:
