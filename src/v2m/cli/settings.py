@@ -58,8 +58,11 @@ def _given(arguments: Sequence[str]) -> Given:
     ):
         value = _option(arguments, f"--{option}") or written.get(option)
         with suppress(TypeError, ValueError):
-            if value not in (None, "null") and (kind is str or kind(value) > 0):
-                found[name] = kind(value)
+            if value in (None, "null"):
+                continue
+            parsed: Any = kind(value)
+            if kind is str or parsed > 0:
+                found[name] = parsed
     return Given(**found, allow_outside=_option(arguments, "--allow_outside") == "true")
 
 

@@ -84,7 +84,8 @@ def suit(config: ClassificationConfig, data: str, given: Given) -> Classificatio
 
 def look_at(data: str, allow_outside: bool = False) -> Survey | None:
     """What a folder or table holds; None for data by name and for formats that take long to open."""
-    if data in DATASETS:
+    # A set on the hub would be asked for by its name.
+    if data in DATASETS or not Path(data).exists():
         return None
     return survey(data, allow_outside=allow_outside)
 

@@ -27,6 +27,8 @@ from v2m.system.open_files import is_limit
 VAL_SHARE = 0.2
 FILE = "split.json"
 """The file of a run with the images of both sides."""
+BEST = "best"
+"""The folder in a run that has its best weights."""
 MOST_BYTES = 2**29
 """The largest ``split.json`` that is read: a hundred bytes for each of five million images."""
 TAIL = 2**12
@@ -71,13 +73,14 @@ class Kept(Division):
 
 
 def read_kept(folder: Path) -> Kept | None:
-    """What a run keeps of its division, from its folder or one in it; None where it made none.
+    """What a run keeps of its division, from its folder or that of its best weights; None where it made none.
 
     Raises:
         DataError: the file is damaged.
     """
-    path = next((place / FILE for place in (folder, folder.parent) if (place / FILE).is_file()), None)
-    if path is None:
+    folder = folder.resolve()
+    path = (folder.parent if folder.name == BEST else folder) / FILE
+    if not path.is_file():
         return None
     values = read_json(path, MOST_BYTES)
     kinds = dict(val_share=float, seed=int, data=str, train=list, val=list)

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from statistics import median_low
 
-from v2m.data.classes.dataset import EncodedImages
 from v2m.data.classes.folders import FolderImages
 from v2m.data.classes.open import find_splits
+from v2m.data.classes.table import TableImages, open_metadata
 from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import is_image, subfolders, walk_files
 from v2m.data.images import LOOKED_AT, opened_image
@@ -64,9 +64,8 @@ def survey(source: str, *, allow_outside: bool = False) -> Survey | None:
         if getattr(opener, "func", None) is FolderImages:
             root, *names = opener.args  # type: ignore[union-attr]
             return _survey_folders(root, names[0] if names else subfolders(root), has_val)
-        if opener and (os.path.isfile(source) or opener.func.__name__ == "_open_metadata"):  # type: ignore[attr-defined]
+        if opener and getattr(opener, "func", None) in (TableImages, open_metadata):
             images = opener()
-            assert isinstance(images, EncodedImages)
             paths = [images.name(i) for i in range(len(images))]
             return _survey(len(paths), len(images.classes), paths, has_val)
     return None

@@ -110,11 +110,12 @@ def find_table_in(folder: Path, allow_outside: bool) -> Opener | None:
     """How to open the images of a table beside them; None where there is none with labels."""
     for table in (folder / name for name in METADATA):
         if table.is_file() and _has_labels(table):
-            return partial(_open_metadata, table, allow_outside)
+            return partial(open_metadata, table, allow_outside)
     return None
 
 
-def _open_metadata(table: Path, allow_outside: bool) -> TableImages:
+def open_metadata(table: Path, allow_outside: bool) -> TableImages:
+    """The images of a table that lies beside them."""
     return TableImages(table, read_rows(table, allow_outside=allow_outside))
 
 

@@ -7,7 +7,6 @@ from timm.models import save_for_hf
 from torch import nn
 
 from v2m.data import ImageSpec
-from v2m.data.classes.division import read_kept
 from v2m.models.former_words import todays_words
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_classifier, loading, write_folder
@@ -45,5 +44,5 @@ def load(folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:
         spec = ImageSpec(
             (height, width), channels, images.mean, images.std, images.crop_pct, images.interpolation
         )
-    evaluator = ClassificationEvaluator(saved.classes, spec, read_kept(folder.path))
+    evaluator = ClassificationEvaluator(saved.classes, spec, run=folder.path)
     return SavedModel(load_classifier(folder), evaluator, folder)
