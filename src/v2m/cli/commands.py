@@ -32,10 +32,11 @@ from v2m.cli.evaluate import own_data
 from v2m.cli.output import console, note_if_unchecked, note_unchecked, number_table, print_unreadable
 from v2m.cli.settings import train_config
 from v2m.cli.views import View
+from v2m.data.classes.division import FILE as SPLIT_FILE
 from v2m.data.loading import EvalLoader
 from v2m.engine import processes
 from v2m.engine.device import find_device
-from v2m.engine.progress import track
+from v2m.engine.progress import print_line, track
 from v2m.engine.run_folder import RunFolder, best_row
 from v2m.engine.stopping import when_stopped
 from v2m.engine.train import TrainResult, train
@@ -45,6 +46,7 @@ from v2m.models.convert import convert_checkpoint
 from v2m.models.flops import CONVENTION, count_flops
 from v2m.ops.kernels import build
 from v2m.pictures import plot_learning_curve, plot_refinement
+from v2m.recipes.photos import describe
 from v2m.system.files import read_names
 from v2m.system.names import shell_word
 from v2m.tasks import find_task
@@ -80,6 +82,9 @@ def run_train(options: Any) -> int:
     def draw_curve(run: RunFolder) -> None:
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(task.val_metrics))
 
+    if options.resume is None and not options.recipe and processes.is_main():
+        for line in describe(config):
+            print_line(out, line)
     result = train(config, out, resume=options.resume is not None, on_epoch=draw_curve)
     if not result.is_main:
         return 0
@@ -113,6 +118,7 @@ def _report(out: Console, result: TrainResult, title: str) -> None:
         (WEIGHTS, f"weights, with {CONFIG}" + (" in timm's hub format" if task.is_timm_format else "")),
         (f"{run.best.name}/", "the same of the best epoch"),
         (run.config.name, "the resolved configuration"),
+        (SPLIT_FILE, "which images were trained on, and which are validated on"),
         (run.metrics.name, "metrics of every epoch"),
         (run.unreadable.name, "images that could not be read"),
         (f"{run.checkpoints.name}/", "what v2m train --resume goes on from"),

@@ -11,7 +11,8 @@ from v2m.cli.output import console
 from v2m.data import find_splits
 from v2m.data.check.problems import SERIOUS, Summary, write_problems
 from v2m.data.classes.check import CheckedSplit, find_problems, inspect_images, summarise
-from v2m.data.classes.formats import missing_split
+from v2m.data.classes.division import Division
+from v2m.data.classes.formats import missing_images
 from v2m.data.coco.check import find_object_checks
 from v2m.data.masks.check import find_mask_checks
 from v2m.engine.progress import track
@@ -44,9 +45,9 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
         return annotated.run(
             objects, masks, AnnotatedSettings(title, output, workers, settings.tiny), out, errors
         )
-    openers = find_splits(source, data_dir, allow_outside=settings.allow_outside)
+    openers = find_splits(source, data_dir, allow_outside=settings.allow_outside, division=Division())
     if not openers:
-        raise missing_split(source, "train")
+        raise missing_images(Path(source))
     # A split at a time, with the classes that it has itself: the check goes on where training would stop.
     splits = []
     for name, opener in openers.items():
@@ -62,8 +63,9 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
     out.print(_summary_table(summaries))
     out.print()
     out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
-    for line in (line for split in splits for line in split.data.warnings):
-        out.print(f"warning: {line}")
+    for split in splits:
+        for line in (*split.data.notes, *(f"warning: {line}" for line in split.data.warnings)):
+            out.print(line)
     out.print()
     out.print(f"list: {output / annotated.PROBLEMS}")
     out.print(f"picture: {output / PICTURE}")

@@ -11,6 +11,7 @@ from v2m.cli.plain import read_config
 from v2m.engine.run_folder import RunFolder
 from v2m.models.former_words import needs_weights
 from v2m.recipes import starting_config
+from v2m.recipes.photos import Given
 from v2m.system.errors import DataError
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig
@@ -39,6 +40,42 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
     return written if isinstance(written, str) else None
 
 
+def _given(arguments: Sequence[str]) -> Given:
+    """What the user has given that the settings for a folder of images follow.
+
+    A value of another type is left to the parser, whose error names it.
+    """
+    file = _option(arguments, "--config")
+    written = _by_name(read_config(file)[0]) if file else {}
+    found: dict[str, Any] = {}
+    for name, option, kind in (
+        ("model", "model", str),
+        ("pretrained", "pretrained", str),
+        ("img_size", "input.img_size", int),
+        ("epochs", "epochs", int),
+        ("batch_size", "batch_size", int),
+        ("val_share", "val_share", float),
+    ):
+        value = _option(arguments, f"--{option}") or written.get(option)
+        with suppress(TypeError, ValueError):
+            if value in (None, "null"):
+                continue
+            parsed: Any = kind(value)
+            if kind is str or parsed > 0:
+                found[name] = parsed
+    return Given(**found, allow_outside=_option(arguments, "--allow_outside") == "true")
+
+
+def _by_name(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of a configuration file by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= (
+            _by_name(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        )
+    return found
+
+
 def find_start(arguments: Sequence[str]) -> TrainConfig:
     """The settings that ``v2m train`` starts from: those of the recipe, task or dataset in the arguments.
 
@@ -55,6 +92,7 @@ def find_start(arguments: Sequence[str]) -> TrainConfig:
         recipe=_setting(arguments, "recipe"),
         task=_setting(arguments, "task"),
         data=_setting(arguments, "data"),
+        given=_given(arguments),
     )
 
 

@@ -13,7 +13,8 @@ from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.classification.saved import load
 from v2m.tasks.model_folder import CONFIG, read_folder
-from v2m.tasks.timm_models import TIMM, model_defaults
+from v2m.tasks.names import TIMM
+from v2m.tasks.timm_models import model_defaults
 
 KINDS = (TIMM, "random")
 """What a source may begin with, before a slash and a timm name."""

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from v2m.recipes import ade20k, camvid, cifar, coco, digits, fashion_mnist, imagenet, scenes, tiny_imagenet
+from v2m.recipes.photos import Given, suit
 from v2m.recipes.recipe import COLUMNS, FOLDER, Recipe
 from v2m.system.names import nearest
+from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.config import TrainConfig, default_data_dir
 from v2m.tasks.names import CLASSIFICATION
 from v2m.tasks.registry import find_known_task
@@ -36,17 +38,22 @@ def recipe_of(data: str | None) -> Recipe | None:
 
 
 def starting_config(
-    recipe: str | None = None, task: str | None = None, data: str | None = None
+    recipe: str | None = None,
+    task: str | None = None,
+    data: str | None = None,
+    given: Given | None = None,
 ) -> TrainConfig:
     """The settings of ``v2m train`` before options and configuration file change them.
 
-    They are those of the named recipe, or else of the dataset's recipe, or else the task's general settings.
+    They are those of the named recipe, or else of the dataset's recipe, or else what suits the images in a
+    folder, or else the task's general settings.
 
     Args:
         recipe: Value of ``--recipe``.
         task: Value of ``--task``.
         data: Value of ``--data``. It only chooses the recipe: the result's ``data`` is the recipe's, or
             ``FOLDER``.
+        given: What the user has given, which settings for a folder follow; None for general settings there.
 
     Raises:
         ValueError: there is no such recipe or task, or the recipe is for another task.
@@ -62,6 +69,8 @@ def starting_config(
     else:
         # Another task on the same images has other settings: the dataset's recipe is not for it.
         config = own.config if own and own.config.task == general.task else general
+        if data and given and isinstance(general, ClassificationConfig) and not own:
+            config = suit(general, data, given)
     # Recipes took the folder for data from the environment when they were imported; it may have changed.
     return replace(config, data_dir=default_data_dir())
 

@@ -18,9 +18,10 @@ from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.model_folder import CONFIG, WEIGHTS
+from v2m.tasks.names import TIMM
 from v2m.tasks.saved_config import CLASSIFICATION
 from v2m.tasks.saved_model import SavedModel
-from v2m.tasks.timm_models import TIMM, has_timm_weights, imagenet_classes, model_defaults
+from v2m.tasks.timm_models import has_timm_weights, imagenet_classes, model_defaults
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 """What timm puts before the name of a repository, and of a folder."""
