@@ -236,3 +236,27 @@ except ValueError as error:
     assert lines[0] == f"classification {own.classes} {own.predict(photo)}"
     assert lines[1].startswith(f"detection {CLASSES}")
     assert lines[-1].startswith("hf-hub:someone/nothing@main: the model cannot be had (")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_command_predicts_for_addresses(runs, photos, tmp_path, capsys, task):
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=photos)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        server = f"http://127.0.0.1:{serving.server_port}"
+        arguments = [f"{server}/1-turned.jpg", f"{server}/nothing.jpg", str(photos / "1-turned.jpg")]
+        code = main(
+            ["predict", str(runs[task]), *arguments, "--json", "--threshold=0", f"--output={tmp_path}"]
+        )
+        serving.shutdown()
+    out, err = capsys.readouterr()
+    of_address, of_file = map(json.loads, out.splitlines())
+    assert code == 1
+    assert f"v2m: error: {server}/nothing.jpg: not a readable image (the server answers 404" in err
+    assert of_address.pop("image") == f"{server}/1-turned.jpg"
+    of_file.pop("image")
+    pictures = [
+        found.pop(kind) for found in (of_address, of_file) for kind in ("picture", "labels") if kind in found
+    ]
+    assert of_address == of_file
+    assert len(set(pictures)) == len(pictures)
