@@ -43,9 +43,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "there.png")
     (tmp_path / "dead.png").symlink_to("gone.png")
     paths, failures = find_inputs([str(tmp_path), "https://example.com/cat.jpg", str(tmp_path / "no.png")])
-    assert paths == [tmp_path / "there.png"]
+    assert paths == [tmp_path / "there.png", "https://example.com/cat.jpg"]
     assert failures == [
-        "https://example.com/cat.jpg: an address, expected a file or folder; download it first",
         f"{tmp_path}/no.png: no such file or folder",
         f"{tmp_path}/dead.png: a link to gone.png, which is not there",
     ]

@@ -85,14 +85,13 @@ def configure(config: TrainConfig | None, recipe: str | None, changed: Mapping[s
     given = _nested(changed)
     if config is None:
         config = starting_config(recipe, _text(given, "task"), _text(given, "data"))
+        if "data" not in given and config.data == FOLDER:
+            raise ValueError("data: nothing is given, expected the name of a data set or a folder")
     elif recipe is not None:
         raise ValueError(f"recipe: {recipe!r} beside a configuration, expected one of them")
     kind = type(config)
     _check_names(kind, given)
-    values = _merged(config, given)
-    if values["data"] == FOLDER:
-        raise ValueError("data: nothing is given, expected the name of a data set or a folder")
-    return typed(kind, values, largest=2**63)
+    return typed(kind, _merged(config, given), largest=2**63)
 
 
 def _text(given: Mapping[str, Any], name: str) -> str | None:
