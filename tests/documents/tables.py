@@ -5,6 +5,7 @@ from statistics import mean
 
 from rich.console import Console
 
+from tests.documents.figures import DIGITS
 from tests.documents.results import read_log, read_result, read_study, scores, timed
 from v2m.recipes import COLUMNS, RECIPES
 from v2m.studies.catalogue import find_study
@@ -71,7 +72,7 @@ def papers_recipes(*names):
 
 def first_run():
     """What ``make demo`` prints, the epochs in the middle left out."""
-    lines = read_log("train_digits_amd-epyc_20261128").rstrip().splitlines()
+    lines = read_log(DIGITS).rstrip().splitlines()
     epochs = [i for i, line in enumerate(lines) if line.startswith("epoch ")]
     shown = [*lines[: epochs[3]], "...", *lines[epochs[-2] :]]
     return "\n".join(["```text", *shown, "```"])
@@ -306,6 +307,23 @@ def scans_by_grid(*names):
     return markdown(("tokens", *(f"{grid}x{grid}" for grid in grids)), cells)
 
 
+def launches():
+    """What a GPU does while Python launches kernels."""
+    cells = []
+    for row in read_result("launches_nvidia-h100-80gb-hbm3_20261127-220530")["rows"]:
+        graph = f"{row['cuda_graph_ms']:.1f}" if "cuda_graph_ms" in row else ""
+        cells.append(
+            [
+                row["mode"],
+                str(row["batch_size"]),
+                significant(row["eager_ms"]),
+                graph,
+                significant(row["gpu_busy_ms"]),
+            ]
+        )
+    return markdown(("V2M-T, 224 px", "batch", "ms", "ms as a CUDA graph", "ms that the GPU is busy"), cells)
+
+
 def roofline(name):
     cells = []
     for row in read_result(name)["rows"]:
@@ -352,6 +370,7 @@ TABLES = {
         speed_by_resolution,
         scans,
         scans_by_grid,
+        launches,
         roofline,
     )
 }
