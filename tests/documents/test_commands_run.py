@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 NOT_RUN = {
     r"torchrun |--nnodes": "several processes; tests/engine/test_parallel.py has them",
     r"imagenet|finetune-384|ade20k|coco-mask": "images to download; tests/recipes/test_smoke.py trains them",
+    r"cifar|tiny-imagenet|camvid": "images to download",
     r"fashion-mnist|scenes|garments": "Fashion-MNIST; tests/recipes/test_smoke.py trains on it",
     r"v2m study ": "many runs; tests/studies/ has them",
     r"v2m bench ": "minutes; tests/benchmark/ has it",
