@@ -6,6 +6,7 @@ from tests.documents.results import read_epochs, read_result, scores, timed
 
 DIGITS = "train_digits_amd-epyc_20261128"
 CIFAR10 = "train_cifar10_nvidia-h100-80gb-hbm3_20261128"
+CIFAR10_RECIPE, CAMVID = "train_cifar10_nvidia-h200_20261128", "train_camvid_nvidia-h200_20261128"
 
 
 def digits(metric="top1"):
@@ -24,6 +25,15 @@ def cifar10():
 def cifar10_time():
     """How long the epochs took, validation left out."""
     return f"{sum(row['seconds'] for row in read_epochs(CIFAR10)) / 60:.1f} minutes"
+
+
+def cifar10_recipe():
+    """The accuracy of the recipe's run, which was stopped before its end."""
+    return f"{100 * read_epochs(CIFAR10_RECIPE)[-1]['val_top1']:.2f} %"
+
+
+def camvid(metric="miou"):
+    return f"{100 * read_epochs(CAMVID)[-1][f'val_{metric}']:.2f} %"
 
 
 def points(study, first, second="corners"):
@@ -131,6 +141,8 @@ FIGURES = {
         fashion_mnist,
         cifar10,
         cifar10_time,
+        cifar10_recipe,
+        camvid,
         points,
         least_points,
         score,

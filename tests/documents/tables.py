@@ -307,6 +307,14 @@ def scans_by_grid(*names):
     return markdown(("tokens", *(f"{grid}x{grid}" for grid in grids)), cells)
 
 
+LAUNCHED = {
+    "inference_mode_batch_128": "`inference_mode`",
+    "no_grad_batch_128": "`no_grad`",
+    "forward_backward_batch_32": "forward and backward, batch 32",
+}
+"""What was timed at several commits, and its heading."""
+
+
 def launches():
     """What a GPU does while Python launches kernels."""
     cells = []
@@ -322,6 +330,15 @@ def launches():
             ]
         )
     return markdown(("V2M-T, 224 px", "batch", "ms", "ms as a CUDA graph", "ms that the GPU is busy"), cells)
+
+
+def launches_by_commit():
+    """Times of one model at three commits, in the order in which they took turns."""
+    rows = [
+        (f"`{row['commit']}`", *(significant(row[f"{key}_ms"]) for key in LAUNCHED))
+        for row in read_result("commits_nvidia-h200_20261128")["rows"]
+    ]
+    return markdown(("commit", *(f"{heading}, ms" for heading in LAUNCHED.values())), rows)
 
 
 def roofline(name):
@@ -371,6 +388,7 @@ TABLES = {
         scans,
         scans_by_grid,
         launches,
+        launches_by_commit,
         roofline,
     )
 }

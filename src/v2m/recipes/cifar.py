@@ -44,8 +44,9 @@ RECIPES = (
         images="CIFAR-10, 64x64 pixels",
         commands=("v2m train --data cifar10",),
         details=OTHER_FILES.format("cifar10"),
-        expected=NOT_MEASURED,
-        source="our choice, not run by us",
+        expected="78.11 % top-1 after 8 of the 18 epochs",
+        source="run by us, not to its end",
+        score_details="Images saved again as JPEG; five minutes on an NVIDIA H200, with the same settings.",
         hardware=HARDWARE,
     ),
     Recipe(
