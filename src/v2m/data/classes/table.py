@@ -35,7 +35,7 @@ ADDRESSES = ("http://", "https://", "s3://", "gs://", "ftp://", "data:")
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """An image of a table.
 
     Attributes:
@@ -67,7 +67,7 @@ class TableImages(EncodedImages):
         DataError: an image is not there, or a label is none of the classes.
     """
 
-    def __init__(self, table: Path, rows: Sequence[Row]) -> None:
+    def __init__(self, table: Path, rows: Sequence[TableRow]) -> None:
         missing = [row for row in rows if not os.path.isfile(row.path)]
         if missing:
             raise DataError(
@@ -125,7 +125,7 @@ def _has_labels(table: Path) -> bool:
     return _column(first, LABEL_COLUMNS) is not None
 
 
-def read_rows(table: Path, *, allow_outside: bool) -> list[Row]:
+def read_rows(table: Path, *, allow_outside: bool) -> list[TableRow]:
     """The images of a table, each once.
 
     Args:
@@ -135,7 +135,7 @@ def read_rows(table: Path, *, allow_outside: bool) -> list[Row]:
     Raises:
         DataError: it has no columns of images and labels, a value cannot be used, or an image has two labels.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, TableRow] = {}
     for number, values in _read(table):
         row = _row(table, number, values, allow_outside)
         before = rows.setdefault(row.path, row)
@@ -149,7 +149,7 @@ def read_rows(table: Path, *, allow_outside: bool) -> list[Row]:
     return list(rows.values())
 
 
-def _row(table: Path, number: int, values: dict[str, Any], allow_outside: bool) -> Row:
+def _row(table: Path, number: int, values: dict[str, Any], allow_outside: bool) -> TableRow:
     where = _where(table, number)
     columns = [_column(values, known) for known in (IMAGE_COLUMNS, LABEL_COLUMNS)]
     if None in columns:
@@ -164,7 +164,7 @@ def _row(table: Path, number: int, values: dict[str, Any], allow_outside: bool) 
         label = same_name(label.strip())
     if type(label) not in (int, str) or label == "" or label == -1:
         raise DataError(f"data: {where} has {columns[1]} {str(label)[:40]!r}, expected a class")
-    return Row(number, _place(table, where, name, allow_outside), label, _split(where, values))
+    return TableRow(number, _place(table, where, name, allow_outside), label, _split(where, values))
 
 
 def _place(table: Path, where: str, name: str, allow_outside: bool) -> str:
