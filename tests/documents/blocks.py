@@ -87,7 +87,7 @@ def find_commands(page, text):
     for match in INLINE.finditer(prose):
         commands.append((_line(text, match.start()), " ".join(match[1].replace("\\|", "|").split())))
     # Three dots stand for any options: there is nothing to look at.
-    return sorted((line, command) for line, command in commands if " ..." not in command)
+    return sorted((line, command) for line, command in commands if " ..." not in command.split("#")[0])
 
 
 def split_command(command):
