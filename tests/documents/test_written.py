@@ -8,7 +8,6 @@ from tests.documents.blocks import PAGES, read_page
 from tests.documents.figures import FIGURES
 from tests.documents.tables import TABLES, significant
 from tests.documents.write import MARK, written
-from v2m.recipes import RECIPES
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -21,19 +20,6 @@ def test_documents_have_the_figures_of_the_result_files(page):
 def test_every_table_and_figure_is_in_a_document():
     used = {name for page in PAGES for _, name, *_ in MARK.findall(read_page(page))}
     assert used == TABLES.keys() | FIGURES.keys()
-
-
-@pytest.mark.parametrize(
-    ("recipe", "figure"),
-    [
-        ("digits", "digits"),
-        ("fashion-mnist", "fashion_mnist"),
-        ("cifar10", "cifar10_recipe"),
-        ("camvid", "camvid"),
-    ],
-)
-def test_recipes_expect_what_their_runs_reached(recipe, figure):
-    assert RECIPES[recipe].expected.startswith(f"{FIGURES[figure]()} ")
 
 
 def test_what_is_around_the_marks_stays():
