@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from v2m.cli.parser import build_parser
-from v2m.cli.settings import train_config
+from v2m.cli.options import Parser
+from v2m.cli.train import TrainOptions
 from v2m.data.classes.dataset import ArrayImages
 from v2m.data.scenes import files as scenes
 from v2m.data.scenes.config import ScenesConfig
@@ -75,9 +75,8 @@ def train_arguments(task: str, data: Path, output: Path, *more: str) -> list[str
 
 def configure(task: str, data: Path, output: Path, *more: str) -> TrainConfig:
     """The configuration of such a run, as the command line makes it."""
-    arguments = train_arguments(task, data, output, *more)
-    parser = build_parser(arguments)
-    return train_config(parser.instantiate(parser.parse_args(arguments))["train"])
+    command, *arguments = train_arguments(task, data, output, *more)
+    return TrainOptions.parse(Parser(command), arguments).training
 
 
 def opened_task(config: TrainConfig) -> Task[Any]:

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from tests.cli.test_cli import fails
+from v2m.benchmark import operators
 from v2m.benchmark.competitors import COMPETITORS, Competitor, our_scan
-from v2m.cli import bench, main
+from v2m.cli import main
 
 SMALL = ["--batch_size=1", "--rounds=2", "--device=cpu"]
 SCANS = ["--channels=4", "--states=2", *SMALL]
@@ -66,13 +67,13 @@ def test_a_wrong_competitor_is_shown_and_makes_the_command_fail(output, capsys, 
 
 
 def test_ctrl_c_keeps_what_was_measured(output, capsys, monkeypatch):
-    scans = bench.operators.bench_operators
+    scans = operators.bench_operators
 
     def interrupted(*arguments):
         yield next(scans(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench.operators, "bench_operators", interrupted)
+    monkeypatch.setattr(operators, "bench_operators", interrupted)
     arguments = ["--competitors", "ours", "--grids=2", "--memory=false", "--output", str(output)]
     assert main(["bench", "operators", *arguments, *SCANS]) == 130
     out, error = capsys.readouterr()

@@ -11,7 +11,7 @@ import timm
 from PIL import Image
 
 from tests.cli.test_cli import fails
-from v2m.cli import embed, main
+from v2m.cli import main
 from v2m.data import ImageSpec
 from v2m.features.files import Features, read_features, write_features
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
@@ -82,7 +82,7 @@ def test_ctrl_c_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embed, "embed", interrupted)
+    monkeypatch.setattr("v2m.features.embed.embed", interrupted)
     assert main(embed_digits(run, tmp_path / "f.npz")) == 130
     end = "v2m: stopped; the same command goes on after the last whole part"
     assert capsys.readouterr().err.splitlines()[1:] == [end]

@@ -14,17 +14,18 @@ import pytest
 import torch
 
 from tests.cli.test_cli import QUICK, fails, run  # noqa: F401 - a fixture
+from v2m.cli import list as list_command
 from v2m.cli import main
-from v2m.cli.main import COMMANDS
+from v2m.cli.list import ListOptions
 
 LIST = ["list", "no model of this name"]
 
 
 def raising(monkeypatch, error):
-    def command(options):
+    def fail(options: ListOptions):
         raise error
 
-    monkeypatch.setitem(COMMANDS, "list", command)
+    monkeypatch.setattr(list_command, "run", fail)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_configuration_files_that_cannot_be_read_are_named(tmp_path, capsys, con
         path.write_bytes(content)
     code, text = fails(capsys, "train", "--config", str(path))
     assert code == 2
-    assert text.startswith(f"v2m: error: config: {path} {words}")
+    assert text.startswith(f"v2m: error: --config: {path} {words}")
 
 
 def test_a_damaged_configuration_of_a_run_is_named(run, capsys):  # noqa: F811

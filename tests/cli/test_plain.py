@@ -67,7 +67,7 @@ def test_a_configuration_neither_imports_nor_builds(planted, tmp_path, monkeypat
     for more in ([], second):
         code, error = fails(capsys, "train", "--data", "digits", "--config", str(file), *more)
         assert code == 2
-        assert error.startswith(f"v2m: error: config: {file} holds no settings (")
+        assert error.startswith(f"v2m: error: --config: {file} holds no settings (")
     assert not planted.exists()
 
 
@@ -226,4 +226,4 @@ def test_a_setting_of_null_is_named(tmp_path, capsys):
     file = tmp_path / "settings.yaml"
     file.write_text("{data: digits, distill: {weight: null}}")
     code, error = fails(capsys, "train", "--config", str(file))
-    assert (code, error) == (2, "v2m: error: distill.weight is null, expected a value\n")
+    assert (code, error) == (2, "v2m: error: --distill.weight is null, expected a value\n")

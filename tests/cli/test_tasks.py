@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.cli.test_cli import fails, picture_size
 from tests.scenes import CLASSES, PICTURES, TASKS, make_scenes, train_arguments
-from v2m.cli import detection, main, segmentation
+from v2m.cli import main
+from v2m.cli.views import detection, segmentation
 from v2m.engine.run_folder import RunFolder
 
 SCORES = dict(detection="validation box AP ", segmentation="validation mIoU ")
@@ -61,7 +62,7 @@ def no_pictures(monkeypatch):
     """Draw nothing, which would take most of the time."""
     for view in (detection, segmentation):
         monkeypatch.setattr(view, "draw", lambda *parts: None)
-    monkeypatch.setattr("v2m.cli.commands.plot_learning_curve", lambda *parts: None)
+    monkeypatch.setattr("v2m.cli.train_report.plot_learning_curve", lambda *parts: None)
 
 
 def same_detections(one, other):

@@ -5,8 +5,8 @@ import io
 import re
 
 from tests.helpers import REPOSITORY
-from v2m.cli.parser import build_parser
-from v2m.cli.settings import resume_arguments
+from v2m.cli.command import description, find_command, options_type
+from v2m.cli.options import Parser
 
 TARGET = re.compile(r"^([\w-]+):(?!=)", re.MULTILINE)
 EXTRAS = re.compile(r"^(?:v2m|\.)(?:\[([\w,]+)\])?$")
@@ -34,9 +34,8 @@ def parse(arguments):
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
-            arguments = resume_arguments(arguments)
-            parser = build_parser(arguments)
-            parser.instantiate(parser.parse_args(arguments))
+            name, command, rest = find_command(arguments)
+            options_type(command).parse(Parser(name, description(command)), rest)
     except (ValueError, OSError) as error:
         raise ParsingError(str(error)) from None
     except SystemExit as end:  # --help and --print_config end well

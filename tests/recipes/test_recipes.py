@@ -7,8 +7,8 @@ import yaml
 from timm.scheduler import CosineLRScheduler
 
 import v2m  # noqa: F401
-from v2m.cli.parser import build_parser
-from v2m.cli.settings import resume_arguments, train_config
+from v2m.cli.options import Parser
+from v2m.cli.train import TrainOptions
 from v2m.data import DATASETS
 from v2m.engine.run_folder import RunFolder
 from v2m.models import MODELS
@@ -27,9 +27,7 @@ IMAGENET_IMAGES = 1_281_167
 
 
 def parsed(*arguments):
-    arguments = resume_arguments(["train", *arguments])
-    parser = build_parser(arguments)
-    return train_config(parser.instantiate(parser.parse_args(arguments)).train)
+    return TrainOptions.parse(Parser("train"), arguments).training
 
 
 def example(name):
@@ -174,9 +172,9 @@ def test_a_configuration_file_may_name_a_recipe_or_its_dataset(tmp_path):
 
 
 def test_a_printed_configuration_is_the_recipe_again(tmp_path, capsys):
-    arguments = ["train", "--recipe", "imagenet-small", "--data", "here", "--epochs", "3", "--print_config"]
+    arguments = ["--recipe", "imagenet-small", "--data", "here", "--epochs", "3", "--print_config"]
     with pytest.raises(SystemExit):
-        build_parser(arguments).parse_args(arguments)
+        parsed(*arguments)
     printed = capsys.readouterr().out
     assert yaml.safe_load(printed)["batch_size"] == 512
     (tmp_path / "my.yaml").write_text(printed)

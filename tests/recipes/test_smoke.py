@@ -11,8 +11,8 @@ from timm import create_model
 
 from tests.data.classes.test_named import fashion_archives  # noqa: F401 - a fixture
 from tests.scenes import HEADS, MODEL_ARGS, make_scenes
-from v2m.cli.parser import build_parser
-from v2m.cli.settings import train_config
+from v2m.cli.options import Parser
+from v2m.cli.train import TrainOptions
 from v2m.data.classes import named
 from v2m.engine.run_folder import RunFolder
 from v2m.engine.train import train
@@ -32,9 +32,8 @@ def quick_run(tmp_path, request):
 
     def run(*options):
         output = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
-        arguments = ["train", *options, f"--output={output}", "--device=cpu", "--workers=1"]
-        parser = build_parser(arguments)
-        train(train_config(parser.instantiate(parser.parse_args(arguments))["train"]), Console(quiet=True))
+        arguments = [*options, f"--output={output}", "--device=cpu", "--workers=1"]
+        train(TrainOptions.parse(Parser("train"), arguments).training, Console(quiet=True))
         found = RunFolder(output)
         assert found.read_unreadable() == []
         assert all(math.isfinite(row["train_loss"]) for row in found.read_metrics())

@@ -10,14 +10,22 @@ from collections.abc import Sequence
 from errno import ENOMEM
 from typing import Any
 
-from v2m.cli.commands import COMMANDS
+from v2m import __version__
+from v2m.cli.command import (
+    CommandGroup,
+    UnknownCommandError,
+    description,
+    find_command,
+    help_text,
+    options_type,
+)
+from v2m.cli.mistakes import as_typed, did_you_mean
+from v2m.cli.options import Parser
 from v2m.cli.output import console
-from v2m.cli.parser import build_parser
-from v2m.cli.settings import resume_arguments
 from v2m.engine import processes
 from v2m.engine.stopping import Interrupted, answer_interrupts, end
-from v2m.ops.kernels.build import KernelError
 from v2m.system.errors import DataError, shown
+from v2m.system.names import nearest
 from v2m.system.open_files import is_limit
 
 OUT_OF_MEMORY = r"out of memory|(?i:can(no|')t allocate memory)|bad_alloc"
@@ -32,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Bad options exit with 2, everything else that fails returns 1, after one line on standard error. Set
     ``V2M_TRACEBACK=1`` to see where an error comes from.
     """
+    parser = Parser("")
     try:
         _open_outputs()
         _shorten_messages()
@@ -40,10 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ["PYTHONSAFEPATH"] = "1"
             answer_interrupts()
             arguments = sys.argv[1:]
-        arguments = resume_arguments(arguments)
-        parser = build_parser(arguments)
-        options = parser.instantiate(parser.parse_args(arguments))
-        return COMMANDS[options.command](options[options.command])
+        name, command, rest = find_command(arguments)
+        if command is None or isinstance(command, CommandGroup):
+            return _answer(name, command, rest)
+        parser = Parser(name, description(command))
+        return command.run(options_type(command).parse(parser, rest))
+    except UnknownCommandError as error:
+        parser.error(str(error))
     except Interrupted as stop:
         return end(str(stop))
     except KeyboardInterrupt:
@@ -59,8 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if not isinstance(error, processes.ProcessLostError):
             processes.give_way()  # to the first process, which tells of what all of them met
-        console(stderr=True).print(f"v2m: error: {_one_line(error)}")
+        console(stderr=True).print(f"v2m: error: {as_typed(_one_line(error), parser.option_names)}")
         return FAILED
+
+
+def _answer(name: str, group: CommandGroup | None, arguments: Sequence[str]) -> int:
+    """Answer where no command is named that does something: print the help or the version."""
+    start = f"v2m {name}".strip()
+    if not group and arguments[:1] == ["--version"]:
+        print(f"v2m {__version__}")
+    elif (not group and not arguments) or arguments[:1] in (["-h"], ["--help"]):
+        print(help_text(name, group))
+    elif group and not arguments:
+        raise UnknownCommandError(f"{start} expects one of {', '.join(group.COMMANDS)} (see {start} --help)")
+    else:
+        hint = did_you_mean(nearest(arguments[0], ["--help", "--version"])) or f" (see {start} --help)"
+        raise UnknownCommandError(f"{start} has no option {arguments[0]}{hint}")
+    return 0
 
 
 def _open_outputs() -> None:
@@ -95,6 +122,8 @@ def _is_no_retry(record: Any) -> bool:
 def _is_expected(error: Exception) -> bool:
     """Whether its message is all that a person needs; other RuntimeErrors are faults of this package."""
     if isinstance(error, RuntimeError):
+        from v2m.ops.kernels.build import KernelError
+
         return isinstance(error, KernelError) or _is_memory(error) or is_limit(error)
     return True
 

@@ -5,24 +5,24 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
 from v2m.data.image_files import sort_images
 from v2m.data.urls import ImageUrl, is_url
-from v2m.engine.device import describe_device
-from v2m.engine.evaluate import Evaluation
-from v2m.engine.run_folder import RunFolder
 from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
 from v2m.system.tables import Column, Kind, TextTable
-from v2m.tasks import find_task
-from v2m.tasks.model_folder import CONFIG, WEIGHTS, ModelFolder, read_folder
-from v2m.tasks.saved_config import SHA256
+from v2m.tasks.names import CONFIG, WEIGHTS
+
+if TYPE_CHECKING:
+    import torch
+
+    from v2m.engine.evaluate import Evaluation
+    from v2m.tasks.model_folder import ModelFolder
 
 ImageFile: TypeAlias = Path | ImageUrl
 """An image that a command is given: a file, or the address of one."""
@@ -75,6 +75,8 @@ def note_unchecked(errors: Console, *models: str) -> None:
         errors: Where to.
         models: Folders, or the weights file in one; anything else is left alone.
     """
+    from v2m.tasks.model_folder import read_folder
+
     for model in models:
         try:
             folder = read_folder(Path(model))
@@ -83,7 +85,7 @@ def note_unchecked(errors: Console, *models: str) -> None:
         note_if_unchecked(errors, model, folder)
 
 
-def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
+def note_if_unchecked(errors: Console, model: str, folder: "ModelFolder") -> None:
     """Tell that a model cannot be compared with what was saved, if that is so.
 
     Args:
@@ -91,11 +93,13 @@ def note_if_unchecked(errors: Console, model: str, folder: ModelFolder) -> None:
         model: The model as it was named.
         folder: Its folder.
     """
+    from v2m.tasks.saved_config import SHA256
+
     if folder.saved.sha256 is None:
         errors.print(f'note: {model}: {CONFIG} has no "{SHA256}" of v2m, so its files are taken as they are')
 
 
-def print_doing(out: Console, doing: str, folder: ModelFolder, device: torch.device, what: str) -> None:
+def print_doing(out: Console, doing: str, folder: "ModelFolder", device: "torch.device", what: str) -> None:
     """Print what a command is about to do with a model, and which weights of its run these are.
 
     Args:
@@ -105,13 +109,17 @@ def print_doing(out: Console, doing: str, folder: ModelFolder, device: torch.dev
         device: What computes.
         what: What it is done to.
     """
+    from v2m.engine.device import describe_device
+    from v2m.engine.run_folder import RunFolder
+    from v2m.tasks import find_task
+
     out.print(f"{doing} {what} by {folder.saved.architecture} on {describe_device(device)}")
     metrics = [key for key, _ in find_task(folder.task).val_metrics]
     if weights := RunFolder.of_model(folder.path).describe_weights(folder.path, metrics):
         out.print(f"with {weights}")
 
 
-def print_unreadable(out: Console, evaluation: Evaluation) -> None:
+def print_unreadable(out: Console, evaluation: "Evaluation") -> None:
     """Print how many images were left out of an evaluation, and the first of them, if any were."""
     if evaluation.unreadable:
         count, first = len(evaluation.unreadable), evaluation.unreadable[0]

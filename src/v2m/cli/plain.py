@@ -144,8 +144,6 @@ def plain_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigFileError: an option or a group holds names of code, or a group is neither.
     """
-    if arguments[:1] != ["train"]:
-        return list(arguments)
     plain: list[str] = []
     left = list(arguments)
     while left:

@@ -1,46 +1,79 @@
-"""``v2m predict``: apply a model to image files."""
+"""Classify images, or find and draw what is in them.
 
-from pathlib import Path
-from typing import Any
+Unreadable files are reported, the others still done.
+"""
 
-from rich.console import Console
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from v2m.cli.output import find_inputs, note_if_unchecked, print_doing
-from v2m.cli.views import View
-from v2m.engine.device import find_device
-from v2m.engine.progress import track
-from v2m.system.errors import DataError
-from v2m.system.names import shortened
-from v2m.tasks import SavedModel, find_task
-from v2m.tasks.evaluation import predict_images
-from v2m.tasks.model_folder import read_folder
+from v2m.cli.options import DeviceOptions, flag, positional
+from v2m.tasks.checks import check_least, check_shares
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from v2m.cli.views.view import View
+    from v2m.tasks import SavedModel
 
 LONGEST_WHAT = 60
 """Letters of the images' names as they are told; a shell may give thousands."""
 
 
-def run(options: Any, views: dict[str, View], out: Console, errors: Console) -> int:
-    """Apply a model to image files: 1 if one cannot be read.
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(DeviceOptions):
+    """Options of ``v2m predict``.
 
-    Args:
-        options: Parsed options of ``v2m predict``.
-        views: What people see of each task.
-        out: Where predictions go.
-        errors: Where progress and errors go.
+    Attributes:
+        model: Run folder, or the output of v2m convert.
+        images: Image files, or folders of them.
+        top: Classes to show per image.
+        threshold: Least score of objects to show.
+        output: Folder for what is drawn; by default predictions in the model's.
+        batch_size: Images at once; by default 64, of a detector 8.
+        json: One JSON object per line instead of a table.
     """
+
+    model: str = positional()
+    images: tuple[str, ...] = positional()
+    top: int = 3
+    threshold: float = 0.5
+    output: str | None = None
+    batch_size: int | None = None
+    json: bool = flag()
+
+    def __post_init__(self) -> None:
+        check_least(self, "", 1, "top", "batch_size")
+        check_shares(self, "", "threshold")
+
+
+def run(options: PredictOptions) -> int:
+    """Apply a model to image files: 1 if one cannot be read."""
+    from v2m.cli.output import console, print_doing
+    from v2m.cli.trained import open_folder
+    from v2m.cli.views.view import find_view
+    from v2m.engine.device import find_device
+    from v2m.system.names import shortened
+    from v2m.tasks import find_task
+
+    out, errors = console(), console(stderr=True)
     device = find_device(options.device)  # an error now, not once the model is loaded
-    folder = read_folder(Path(options.model))
-    note_if_unchecked(errors, options.model, folder)
-    view = views[folder.task]
-    print_doing(
-        errors, view.Predictions.doing, folder, device, shortened(" ".join(options.images), LONGEST_WHAT)
-    )
+    folder = open_folder(options.model, errors)
+    view, what = find_view(folder.task), shortened(" ".join(options.images), LONGEST_WHAT)
+    print_doing(errors, view.Predictions.doing, folder, device, what)
     saved = find_task(folder.task).load(folder)
     return predict(options, saved, view, out, errors)
 
 
-def predict(options: Any, saved: SavedModel[Any], view: View, out: Console, errors: Console) -> int:
+def predict(
+    options: PredictOptions, saved: "SavedModel[Any]", view: "View", out: "Console", errors: "Console"
+) -> int:
     """Apply a model that is already loaded to image files: 1 if one cannot be read."""
+    from v2m.cli.output import find_inputs
+    from v2m.engine.device import find_device
+    from v2m.engine.progress import track
+    from v2m.system.errors import DataError
+    from v2m.tasks.evaluation import predict_images
+
     paths, failures = find_inputs(options.images)
     predictions = view.Predictions(options, saved, paths, out)
     batch_size = options.batch_size or saved.evaluator.batch_size

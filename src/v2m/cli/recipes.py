@@ -1,12 +1,12 @@
-"""``v2m recipes``: the table of recipes, or one of them."""
+"""List the recipes of v2m train, or show one of them."""
 
 import json
 import textwrap
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 
-from v2m.cli.output import console
+from v2m.cli.options import Options, positional
 from v2m.recipes import COLUMNS, RECIPES, Recipe, find_recipe, starting_config
 from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks.config import settings
@@ -15,8 +15,21 @@ WIDTH = 110
 """Most letters of a line of text."""
 
 
-def run(options: Any) -> int:
-    """``v2m recipes``: list the recipes, or show the one that is named."""
+@dataclass(frozen=True, kw_only=True)
+class RecipesOptions(Options):
+    """Options of ``v2m recipes``.
+
+    Attributes:
+        name: Which; by default all are listed.
+    """
+
+    name: str | None = positional(None, help=f"Which, by default all are listed: {', '.join(RECIPES)}.")
+
+
+def run(options: RecipesOptions) -> int:
+    """List the recipes, or show the one that is named."""
+    from v2m.cli.output import console
+
     out = console()
     if options.name:
         _show(find_recipe(options.name), out)

@@ -5,18 +5,17 @@ The parser needs it first: which options there are depends on the task, and thei
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v2m.cli.plain import read_config
-from v2m.engine.run_folder import RunFolder
-from v2m.models.former_words import needs_weights
 from v2m.recipes import starting_config
 from v2m.recipes.photos import Given
 from v2m.system.errors import DataError
-from v2m.tasks import find_task
-from v2m.tasks.config import TrainConfig
-from v2m.tasks.model_folder import read_folder
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.config import TrainConfig, by_dotted_name
+from v2m.tasks.names import CLASSIFICATION
+
+if TYPE_CHECKING:
+    from v2m.engine.run_folder import RunFolder
 
 AUTO = "auto"
 
@@ -41,39 +40,15 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _given(arguments: Sequence[str]) -> Given:
-    """What the user has given that the settings for a folder of images follow.
-
-    A value of another type is left to the parser, whose error names it.
-    """
+    """What the user has given that the settings for a folder of images follow."""
     file = _option(arguments, "--config")
-    written = _by_name(read_config(file)[0]) if file else {}
-    found: dict[str, Any] = {}
-    for name, option, kind in (
-        ("model", "model", str),
-        ("pretrained", "pretrained", str),
-        ("img_size", "input.img_size", int),
-        ("epochs", "epochs", int),
-        ("batch_size", "batch_size", int),
-        ("val_share", "val_share", float),
-    ):
-        value = _option(arguments, f"--{option}") or written.get(option)
-        with suppress(TypeError, ValueError):
-            if value in (None, "null"):
-                continue
-            parsed: Any = kind(value)
-            if kind is str or parsed > 0:
-                found[name] = parsed
-    return Given(**found, allow_outside=_option(arguments, "--allow_outside") == "true")
-
-
-def _by_name(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of a configuration file by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= (
-            _by_name(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-        )
-    return found
+    found = by_dotted_name(read_config(file)[0]) if file else {}
+    # An option counts more than the file, as in parsing.
+    for argument in arguments:
+        name = argument.partition("=")[0].removeprefix("--")
+        if (value := _option(arguments, f"--{name}")) is not None:
+            found[name] = value
+    return Given.of(found)
 
 
 def find_start(arguments: Sequence[str]) -> TrainConfig:
@@ -83,8 +58,6 @@ def find_start(arguments: Sequence[str]) -> TrainConfig:
         ConfigFileError: they name a configuration file that cannot be read.
         ValueError: there is no such recipe or task, or the recipe is for another task.
     """
-    if not arguments or arguments[0] != "train":
-        return starting_config()
     # A file that cannot be read is an error, also where options name all that is looked for in it.
     if file := _option(arguments, "--config"):
         read_config(file)
@@ -110,9 +83,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     ``--resume auto`` is the run in ``--output`` if there is one to continue, else a new one.
     """
     arguments = list(arguments)
-    resumed = _option(arguments, "--resume") if arguments[:1] == ["train"] else None
+    resumed = _option(arguments, "--resume")
     if resumed is None:
         return arguments
+    from v2m.engine.run_folder import RunFolder
+
     # Which run it is. What would contradict that run is refused.
     recipe = _option(arguments, "--recipe")
     if recipe and resumed != AUTO:
@@ -132,20 +107,17 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     if task and task != own:
         raise ValueError(f"task: {task} with --resume {run.path}, which is a run for {own}")
     # Later options go before earlier ones, so the user's come after the run's.
-    start = ["train", "--config", str(run.config), "--output", str(run.path)]
-    return [*start, *_mixer_of_weights(run, written), *arguments[1:]]
+    start = ["--config", str(run.config), "--output", str(run.path)]
+    return [*start, *_mixer_of_weights(run, written), *arguments]
 
 
-def _mixer_of_weights(run: RunFolder, written: dict[str, Any]) -> list[str]:
+def _mixer_of_weights(run: "RunFolder", written: dict[str, Any]) -> list[str]:
     """The mixer of a run, where its configuration has a word of before that only the weights explain."""
+    from v2m.models.former_words import needs_weights
+    from v2m.tasks.model_folder import read_folder
+
     model, model_args = written.get("model"), written.get("model_args")
     if isinstance(model, str) and isinstance(model_args, dict) and needs_weights(model, model_args):
         with suppress(DataError):  # nothing was saved yet
             return ["--model_args.mixer", read_folder(run.path).saved.model_args["mixer"]]
     return []
-
-
-def train_config(options: Any) -> TrainConfig:
-    """The parsed options of ``v2m train`` as a configuration."""
-    values = {k: v for k, v in vars(options).items() if k not in ("config", "recipe", "resume")}
-    return find_task(options.task).config_type(**values)

@@ -1,25 +1,56 @@
-"""``v2m study``: train the runs of a study, keep table, plot and commands."""
+"""Train variants of a model with several seeds, and compare them.
 
+Goes on where it was stopped.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from v2m.cli.output import console
-from v2m.engine.device import best_device
-from v2m.engine.run_folder import LOCK
-from v2m.engine.stopping import Interrupted
-from v2m.studies.catalogue import find_study
-from v2m.studies.processes import train_runs
-from v2m.studies.report import COMMANDS, PLOT, RESULTS, TABLE, StudyReport
-from v2m.system.files import check_lock
-from v2m.system.machine import cores
+from v2m.cli.options import DataDirOptions, positional
+from v2m.studies.catalogue import describe_studies
 from v2m.system.names import shell_word
+from v2m.tasks.checks import check_least
 from v2m.tasks.config import default_data_dir
 
 
-def run(options: Any) -> int:
-    """``v2m study``: 1 if a run failed."""
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(DataDirOptions):
+    """Options of ``v2m study``.
+
+    Attributes:
+        name: Which study.
+        seeds: Seeds; by default the study's.
+        only: Variants to train; by default all.
+        jobs: Runs at a time; by default a core each, or one on a GPU.
+        output: Folder; by default runs/study-NAME.
+    """
+
+    name: str = positional(help=f"Which: {describe_studies()}.")
+    seeds: tuple[int, ...] = ()
+    only: tuple[str, ...] = ()
+    jobs: int | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        check_least(self, "", 1, "jobs")
+        if min(self.seeds, default=0) < 0:
+            raise ValueError(f"seeds is {min(self.seeds)}, expected at least 0")
+
+
+def run(options: StudyOptions) -> int:
+    """Run a study: 1 if a run failed."""
+    from filelock import FileLock, Timeout
+
+    from v2m.cli.output import console
+    from v2m.engine.device import best_device
+    from v2m.engine.run_folder import LOCK
+    from v2m.engine.stopping import Interrupted
+    from v2m.studies.catalogue import find_study
+    from v2m.studies.processes import train_runs
+    from v2m.studies.report import COMMANDS, PLOT, RESULTS, TABLE, StudyReport
+    from v2m.system.files import check_lock
+    from v2m.system.machine import cores
+
     # What to run. Everything is checked before anything is trained or written.
     study = find_study(options.name)
     unknown = [label for label in options.only if label not in study.variants]
@@ -56,13 +87,13 @@ def run(options: Any) -> int:
     return 1 if failures else 0
 
 
-def _command(options: Any) -> str:
+def _command(options: StudyOptions) -> str:
     """The command that continues this study, quoted for a shell."""
     words = ["v2m", "study", options.name]
     for name in ("seeds", "only"):
-        if options[name]:
-            words += [f"--{name}", *map(str, options[name])]
+        if values := getattr(options, name):
+            words += [f"--{name}", *map(str, values)]
     for name, default in (("jobs", None), ("output", None), ("data_dir", default_data_dir())):
-        if options[name] != default:
-            words += [f"--{name}", str(options[name])]
+        if (value := getattr(options, name)) != default:
+            words += [f"--{name}", str(value)]
     return " ".join(map(shell_word, words))

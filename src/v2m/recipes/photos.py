@@ -4,9 +4,11 @@ They are a start that two cores of a CPU train in minutes (tens of images) to ho
 the user gives wins, and the rest follows from it.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from v2m.data.augment import AugmentConfig
 from v2m.data.named import DATASETS
@@ -61,6 +63,30 @@ class Given:
     batch_size: int | None = None
     val_share: float | None = None
     allow_outside: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Given":
+        """What is given among settings by their dotted names, as values or as the text of options.
+
+        A value of another type is left to whoever checks the settings, and whose error names it.
+        """
+        found: dict[str, Any] = {}
+        for name, setting, kind in (
+            ("model", "model", str),
+            ("pretrained", "pretrained", str),
+            ("img_size", "input.img_size", int),
+            ("epochs", "epochs", int),
+            ("batch_size", "batch_size", int),
+            ("val_share", "val_share", float),
+        ):
+            value = settings.get(setting)
+            with suppress(TypeError, ValueError):
+                if value in (None, "null"):
+                    continue
+                parsed: Any = kind(value)
+                if kind is str or parsed > 0:
+                    found[name] = parsed
+        return cls(**found, allow_outside=settings.get("allow_outside") in (True, "true"))
 
 
 def suit(config: ClassificationConfig, data: str, given: Given) -> ClassificationConfig:

@@ -1,6 +1,7 @@
 """What configurations of all tasks have in common. Descriptions of fields are the help of ``v2m train``."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
@@ -182,4 +183,13 @@ def settings(config: Any, prefix: str = "") -> dict[str, Any]:
     for item in fields(config):
         name, value = prefix + item.name, getattr(config, item.name)
         found |= settings(value, f"{name}.") if is_dataclass(value) else {name: json.loads(json.dumps(value))}
+    return found
+
+
+def by_dotted_name(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings, as in a configuration file, by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        name = f"{prefix}{name}"
+        found |= by_dotted_name(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return found

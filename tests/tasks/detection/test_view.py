@@ -1,5 +1,4 @@
 import json
-from argparse import Namespace
 
 import pytest
 import torch
@@ -7,8 +6,8 @@ from rich.console import Console
 
 from tests.tasks.detection.coco import IDS, write_coco
 from tests.tasks.detection.models import INPUT, TINY, tiny_head
-from v2m.cli import detection as view
-from v2m.cli.predict import predict
+from v2m.cli.predict import PredictOptions, predict
+from v2m.cli.views import detection as view
 from v2m.data import read_image
 from v2m.data.loading import EvalLoader
 from v2m.engine.evaluate import Evaluation
@@ -41,8 +40,8 @@ def consoles(capsys):
 
 
 def options(folder, output, *images, **others):
-    values = dict(model=str(folder), images=[str(i) for i in images], output=str(output) if output else None)
-    return Namespace(**values | dict(threshold=0.0, batch_size=4, json=False) | others)
+    values = dict(model=str(folder), images=tuple(map(str, images)), output=str(output) if output else None)
+    return PredictOptions(**values | dict(threshold=0.0, batch_size=4) | others)
 
 
 def test_evaluation_is_drawn_and_written(task, tmp_path, consoles):

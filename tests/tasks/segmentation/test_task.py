@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from tests.tasks.segmentation.conftest import CLASSES, SMALL, make_masked_folder
-from v2m.cli import segmentation as cli
 from v2m.cli.output import console
+from v2m.cli.predict import PredictOptions
 from v2m.cli.predict import predict as predict_images
+from v2m.cli.views import segmentation as cli
 from v2m.data.loading import EvalLoader, TrainLoader
 from v2m.engine.evaluate import Evaluation
 from v2m.system.errors import DataError
@@ -216,8 +217,8 @@ def test_masks_without_anything_to_learn(tmp_path):
 
 
 def options(trained, images, **changes):
-    values = dict(model=str(trained.folder), images=images, output=None, batch_size=2, json=False)
-    return SimpleNamespace(**values | changes)
+    values = dict(model=str(trained.folder), images=tuple(images), batch_size=2)
+    return PredictOptions(**values | changes)
 
 
 def test_predict_keeps_every_file(trained, masked_folder, tmp_path, capsys):

@@ -1,6 +1,6 @@
 import torch
 
-from v2m.cli.classification import choose_images
+from v2m.cli.views.classification import choose_images
 
 
 def test_sheet_starts_with_the_surest_mistakes_and_fills_up():

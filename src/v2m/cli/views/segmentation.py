@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import Tensor
 
 from v2m.cli.output import ImageFile, PredictionFiles, number_table, renamed
-from v2m.cli.views import PredictionView
+from v2m.cli.predict import PredictOptions
+from v2m.cli.views.view import PredictionView
 from v2m.data.masks.dataset import MaskedImages
 from v2m.engine.evaluate import Evaluation
 from v2m.pictures.colours import palette
@@ -75,7 +76,7 @@ class Predictions(PredictionView):
     doing = "segmenting"
 
     def __init__(
-        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._files = PredictionFiles(options.output, options.model, paths)

@@ -1,65 +1,50 @@
-"""``v2m data``: ``check`` looks at every image of a dataset, shows what was found and keeps a list of it."""
+"""``v2m data check`` for images with a class each: a table, a picture and a list of what was found."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from v2m.cli import annotated, scenes
-from v2m.cli.annotated import AnnotatedSettings, extremes, problem_table, spread
-from v2m.cli.output import console
+from v2m.cli.data.annotated import PROBLEMS, AnnotatedSettings, extremes, problem_table, spread
+from v2m.cli.data.check import CheckOptions
 from v2m.data import find_splits
 from v2m.data.check.problems import SERIOUS, Summary, write_problems
 from v2m.data.classes.check import CheckedSplit, find_problems, inspect_images, summarise
 from v2m.data.classes.division import Division
 from v2m.data.classes.formats import missing_images
-from v2m.data.coco.check import find_object_checks
-from v2m.data.masks.check import find_mask_checks
 from v2m.engine.progress import track
 from v2m.pictures import plot_classes
-from v2m.system.machine import cores
-from v2m.system.names import safe_name
 from v2m.system.tables import Column, Kind, TextTable
-from v2m.tasks.segmentation.config import InputConfig
 
 PICTURE = "classes.png"
 
 
-def run(options: Any) -> int:
-    """``v2m data``: 1 if a check finds images that are unreadable, or in more than one split."""
-    action = {"check": _check, "scenes": scenes.run}[options.action]
-    return action(options[options.action], console(), console(stderr=True))
+def check(options: CheckOptions, settings: AnnotatedSettings, out: Console, errors: Console) -> int:
+    """Check images: 1 if some are unreadable or bombs, or are in more than one split.
 
-
-def _check(settings: Any, out: Console, errors: Console) -> int:
-    """1 if images are unreadable or bombs, or are in more than one split."""
-    source, data_dir = settings.source, Path(settings.data_dir)
-    title = Path(source).resolve().name
-    output = Path(settings.output or Path("runs", safe_name(f"data-check-{title}")))
-    workers = cores() if settings.workers is None else settings.workers
-    errors.print(f"checking {source}, with {workers} processes that read images")
-    objects = find_object_checks(source, allow_outside=settings.allow_outside)
-    labels = InputConfig(ignore_index=settings.input.ignore_index, label_map=settings.input.label_map)
-    masks = find_mask_checks(source, labels.ignore_index, labels.label_map, data_dir=data_dir)
-    if objects or masks:
-        return annotated.run(
-            objects, masks, AnnotatedSettings(title, output, workers, settings.tiny), out, errors
-        )
-    openers = find_splits(source, data_dir, allow_outside=settings.allow_outside, division=Division())
+    Args:
+        options: Which.
+        settings: How.
+        out: Where tables go.
+        errors: Where progress goes.
+    """
+    source, output = options.source, settings.output
+    data_dir = Path(options.data_dir)
+    openers = find_splits(source, data_dir, allow_outside=options.allow_outside, division=Division())
     if not openers:
         raise missing_images(Path(source))
     # A split at a time, with the classes that it has itself: the check goes on where training would stop.
     splits = []
     for name, opener in openers.items():
         data = opener()
-        facts = track(inspect_images(data, workers), f"{name}: image", len(data), errors)
+        facts = track(inspect_images(data, settings.workers), f"{name}: image", len(data), errors)
         splits.append(CheckedSplit(name, data, list(facts)))
     problems = find_problems(splits, settings.tiny)
     summaries = {split.name: summarise(split) for split in splits}
 
     output.mkdir(parents=True, exist_ok=True)
-    write_problems(problems, output / annotated.PROBLEMS)
-    plot_classes({name: s.counts for name, s in summaries.items()}, output / PICTURE, f"Classes of {title}")
+    write_problems(problems, output / PROBLEMS)
+    title = f"Classes of {settings.title}"
+    plot_classes({name: s.counts for name, s in summaries.items()}, output / PICTURE, title)
     out.print(_summary_table(summaries))
     out.print()
     out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
@@ -67,7 +52,7 @@ def _check(settings: Any, out: Console, errors: Console) -> int:
         for line in (*split.data.notes, *(f"warning: {line}" for line in split.data.warnings)):
             out.print(line)
     out.print()
-    out.print(f"list: {output / annotated.PROBLEMS}")
+    out.print(f"list: {output / PROBLEMS}")
     out.print(f"picture: {output / PICTURE}")
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 

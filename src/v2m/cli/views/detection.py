@@ -9,7 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from v2m.cli.output import ImageFile, PredictionFiles, number_table, renamed
-from v2m.cli.views import PredictionView
+from v2m.cli.predict import PredictOptions
+from v2m.cli.views.view import PredictionView
 from v2m.data.coco.dataset import CocoImages
 from v2m.engine.evaluate import Evaluation
 from v2m.pictures.objects import Drawn, plot_class_aps, plot_detections, plot_objects
@@ -90,7 +91,7 @@ class Predictions(PredictionView):
     doing = "detecting"
 
     def __init__(
-        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None:
         self._evaluator: DetectionEvaluator = saved.evaluator
         self._threshold, self._is_json, self._out = options.threshold, options.json, out

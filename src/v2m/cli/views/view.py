@@ -1,9 +1,9 @@
-"""What people see of each task: the modules of this folder that ``train``, ``eval`` and ``predict`` ask."""
+"""What ``train``, ``eval`` and ``predict`` ask the view of a task, which is a module of this folder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rich.console import Console
 
@@ -11,12 +11,15 @@ from v2m.cli.output import ImageFile
 from v2m.engine.evaluate import Evaluation
 from v2m.tasks.task import SavedModel
 
+if TYPE_CHECKING:
+    from v2m.cli.predict import PredictOptions
+
 
 class PredictionView(ABC):
     """What ``v2m predict`` shows and writes of one model's predictions.
 
     Args:
-        options: Parsed options of ``v2m predict``.
+        options: Options of ``v2m predict``.
         saved: The model.
         paths: All image files, in order.
         out: Where people read.
@@ -29,7 +32,7 @@ class PredictionView(ABC):
 
     @abstractmethod
     def __init__(
-        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+        self, options: "PredictOptions", saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None: ...
 
     @abstractmethod
@@ -73,3 +76,13 @@ class View(Protocol):
             data: The validation images.
             evaluation: What came out.
         """
+
+
+def find_view(task: str) -> View:
+    """What people see of a task."""
+    from v2m.cli.views import classification, detection, segmentation
+
+    views: dict[str, View] = dict(
+        classification=classification, detection=detection, segmentation=segmentation
+    )
+    return views[task]

@@ -74,7 +74,7 @@ class AnnotatedSettings(NamedTuple):
     tiny: int
 
 
-def run(
+def check(
     objects: Sequence[ObjectsCheck],
     masks: Sequence[MasksCheck],
     settings: AnnotatedSettings,

@@ -10,7 +10,8 @@ from rich.console import Console
 from torch import Tensor
 
 from v2m.cli.output import ImageFile, number_table
-from v2m.cli.views import PredictionView
+from v2m.cli.predict import PredictOptions
+from v2m.cli.views.view import PredictionView
 from v2m.engine.evaluate import Evaluation
 from v2m.pictures import plot_confusion_matrix, plot_predictions
 from v2m.system.errors import shown
@@ -80,7 +81,7 @@ class Predictions(PredictionView):
     doing = "classifying"
 
     def __init__(
-        self, options: Any, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
+        self, options: PredictOptions, saved: SavedModel[Any], paths: Sequence[ImageFile], out: Console
     ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._top = min(options.top, len(self._classes))
