@@ -9,12 +9,12 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 .PHONY: help demo test test-all test-oldest fuzz docs format clean
 
 help:
-	@echo "make demo         train v2m_nano on handwritten digits (45 seconds on two cores)"
+	@echo "make demo         train v2m_nano on handwritten digits (a minute on two cores)"
 	@echo "make test         check format, lint and types, and run the tests"
 	@echo "make test-all     run all tests, the slow ones and those with neighbouring packages too"
 	@echo "make test-oldest  run the tests with the oldest allowed dependencies (PYTHON=python3.10)"
 	@echo "make fuzz         change files at random for an hour, and read them (MINUTES=60)"
-	@echo "make docs         write the tables of docs/ that come from the code"
+	@echo "make docs         write the scores and speeds of README.md and docs/ from benchmarks/results"
 	@echo "make format       format the code"
 	@echo "make clean        remove the environments and caches"
 
@@ -67,7 +67,7 @@ fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --jobs 2 --output fuzz.json
 
 docs: $(INSTALLED)
-	$(BIN)/python -m tests.recipes.table
+	$(BIN)/python -m tests.documents.write
 
 format: $(INSTALLED)
 	$(BIN)/ruff format

@@ -16,6 +16,7 @@ once both are imported, in whichever order.
 
 from typing import TYPE_CHECKING
 
+from v2m.models.variants import list_models
 from v2m.system.imports import after_import, lazy_names
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from v2m.models.create import create_model
     from v2m.models.hierarchical import HierarchicalV2M
     from v2m.models.plain import V2M
-    from v2m.models.variants import list_models
     from v2m.ops import directional_pass, selective_scan, selective_scan_2d, use_implementation
     from v2m.recipes.run import train
     from v2m.tasks.trained import load
@@ -51,11 +51,11 @@ else:
             "v2m.models.create": ["create_model"],
             "v2m.models.hierarchical": ["HierarchicalV2M"],
             "v2m.models.plain": ["V2M"],
-            "v2m.models.variants": ["list_models"],
             "v2m.ops": ["directional_pass", "selective_scan", "selective_scan_2d", "use_implementation"],
             "v2m.recipes.run": ["train"],
             "v2m.tasks.trained": ["load"],
         },
+        library="timm",
     )
 
 __version__ = "0.1.0.dev0"

@@ -318,7 +318,7 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
         (
             ["train", "--data", "digitz"],
             1,
-            ["'digitz' is neither a dataset (digits, fashion-mnist, fashion-relations) nor a folder"],
+            ["'digitz' is neither a dataset (digits, fashion-mnist, ", ", camvid) nor a folder"],
         ),
         (
             ["train", "--data", "digits", "--model", "v2m_nanno"],

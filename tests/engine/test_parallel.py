@@ -1,5 +1,6 @@
 """Several processes, by torchrun, with gloo: they train, score and go on as one process does."""
 
+import json
 import multiprocessing
 import os
 import re
@@ -33,6 +34,18 @@ ARGUMENTS = [
     "--augment.color_jitter=0.4",
 ]
 ROUNDING = 1e-4
+CALLS = """
+import json
+import sys
+
+from accelerate import Accelerator
+
+from v2m.cli import main
+
+Accelerator.end_training = lambda self: None  # the processes stay joined for the next call
+for arguments, codes in json.loads(sys.argv[1]):
+    assert main(arguments) in codes, arguments
+"""
 
 
 def torchrun(processes, *command):
@@ -76,11 +89,22 @@ def alone(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def together(folder, tmp_path_factory):
+def pair(folder, tmp_path_factory):
+    """The folder of what two processes make of it, with whole weights and with divided ones."""
+    parent = tmp_path_factory.mktemp("runs")
+    (parent / "calls.py").write_text(CALLS)
+    calls = []
+    for name, more in (("whole", []), ("divided", ["--fsdp=true"])):
+        arguments = ["train", "--data", str(folder), "--output", str(parent / name), *ARGUMENTS, *more]
+        calls.append((arguments, [0]))
+    text_of(torchrun(2, str(parent / "calls.py"), json.dumps(calls)))
+    return parent
+
+
+@pytest.fixture(scope="module")
+def together(pair):
     """What two processes make of it."""
-    output = tmp_path_factory.mktemp("runs") / "together"
-    text_of(train("--data", str(folder), "--output", str(output), *ARGUMENTS))
-    return outcome(output)
+    return outcome(pair / "whole")
 
 
 def assert_close(one, other):
@@ -97,10 +121,8 @@ def test_two_processes_train_as_one_does(alone, together):
     assert_close(together, alone)
 
 
-def test_weights_that_are_divided_train_as_whole_ones(folder, alone, tmp_path):
-    output = tmp_path / "run"
-    text_of(train("--data", str(folder), "--output", str(output), *ARGUMENTS, "--fsdp=true"))
-    assert_close(outcome(output), alone)
+def test_weights_that_are_divided_train_as_whole_ones(pair, alone):
+    assert_close(outcome(pair / "divided"), alone)
 
 
 def test_torchrun_asked_to_stop_saves_and_one_or_two_processes_go_on(folder, alone, together, tmp_path):

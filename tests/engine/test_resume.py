@@ -88,7 +88,7 @@ def assert_same(one, other):
         assert value.equal(other[0][name]), name
 
 
-def wait_for(condition, process, seconds=60.0):
+def wait_for(condition, process, seconds=120.0):
     """Wait until it is so; whether it came to be before the process ended."""
     end = time.monotonic() + seconds
     while process.poll() is None:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.engine.test_parallel import text_of, torchrun
+from tests.engine.test_parallel import CALLS, text_of, torchrun
 from tests.engine.test_tasks import SMOOTH, TIMES, distances, outcome
 from tests.scenes import TASKS, make_scenes, train_arguments
 from v2m.cli import main
@@ -20,18 +20,6 @@ ALIKE = dict(
     segmentation=["--head.dropout=0", "--loss.auxiliary=0"],
 )
 """What does not depend on who has which image: no regions are drawn, no units dropped, all have one size."""
-CALLS = """
-import json
-import sys
-
-from accelerate import Accelerator
-
-from v2m.cli import main
-
-Accelerator.end_training = lambda self: None  # the processes stay joined for the next call
-for arguments, codes in json.loads(sys.argv[1]):
-    assert main(arguments) in codes, arguments
-"""
 each_task = pytest.mark.parametrize("task", TASKS)
 
 

@@ -13,6 +13,7 @@ from v2m.data import DATASETS
 from v2m.engine.run_folder import RunFolder
 from v2m.models import MODELS
 from v2m.recipes import FOLDER, RECIPES, find_recipe, recipe_of, starting_config
+from v2m.recipes.recipe import NOT_MEASURED
 from v2m.tasks import find_task
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import resolve_image_spec
@@ -50,7 +51,7 @@ def test_a_recipe_tells_command_score_hardware_and_time(name):
         recipe.config.data == FOLDER and recipe.images != "scenes"
     )
     assert recipe.source == "run by us" or recipe.source.endswith(", not run by us")
-    assert recipe.expected == "unknown" or recipe.expected[0].isdigit()
+    assert recipe.expected in ("unknown", NOT_MEASURED) or recipe.expected[0].isdigit()
     for text in (recipe.title, recipe.details, recipe.score_details):
         assert text.endswith(".") or not text
     assert recipe.hardware[-1].isalnum()
@@ -230,3 +231,22 @@ def test_a_dataset_of_another_task_starts_from_the_general_settings():
 def test_named_datasets_are_kept_where_the_environment_says_now(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert parsed("--recipe", "fashion-mnist").data_dir == str(tmp_path / "v2m")
+
+
+def test_a_dataset_chooses_its_task():
+    assert starting_config(data="camvid") == RECIPES["camvid"].config
+    assert starting_config(task="segmentation", data="camvid") == RECIPES["camvid"].config
+    assert starting_config(task="classification", data="camvid") == starting_config()
+    assert parsed("--data", "camvid").task == "segmentation"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny-imagenet", "camvid"])
+def test_a_folder_of_the_same_images_is_trained_on_alike(name):
+    """What a name knows of its images is in the recipe, so a folder with them needs no further option."""
+    recipe = RECIPES[name].config
+    named, folder = (
+        find_task(recipe.task).resolve(parsed("--recipe", name, "--data", data))
+        for data in (name, "some/folder")
+    )
+    assert vars(folder) == vars(named) | dict(data="some/folder")
+    assert named.precision == "fp32"

@@ -62,9 +62,11 @@ def tiny(model):
     return "--model_args=" + repr(MODEL_ARGS if is_hierarchical else PLAIN).replace("'", '"')
 
 
-ON_FOLDERS = [name for name in RECIPES if name.startswith(("imagenet", "finetune"))]
+ON_FOLDERS = [name for name in RECIPES if name.startswith(("imagenet", "finetune", "cifar", "tiny-imagenet"))]
 ON_FASHION_MNIST = ["fashion-mnist", "scenes-backbone"]
 ON_CLASSES = [*ON_FOLDERS, *ON_FASHION_MNIST, "digits", "digits-finetune", "digits-distill"]
+ON_SCENES = [name for name in RECIPES if name not in (*ON_CLASSES, "camvid")]
+"""The commands' tests train the recipe of camvid, as it is but for the crop."""
 
 
 @pytest.mark.parametrize("name", ON_FOLDERS)
@@ -93,7 +95,7 @@ def test_recipes_for_fashion_mnist_train(name, quick_run, fashion_archives, tmp_
     quick_run(f"--recipe={name}", tiny(RECIPES[name].config.model), *options)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ON_CLASSES])
+@pytest.mark.parametrize("name", ON_SCENES)
 def test_recipes_for_scenes_train(name, quick_run, tmp_path):
     config = RECIPES[name].config
     options = [f"--recipe={name}", f"--data={make_scenes(tmp_path)}", *HEADS[config.task], tiny(config.model)]

@@ -1,8 +1,6 @@
-import io
 import json
 
 import pytest
-from rich.console import Console
 
 from tests.studies.test_run import tiny_study, train_here
 from v2m.studies.results import StudyResult, results_table, write_results
@@ -23,9 +21,7 @@ def result(label, seed, top1):
 
 def rows(results, about):
     """Cells of the Markdown table."""
-    text = io.StringIO()
-    Console(file=text, width=300).print(results_table(results, about, [Metric("top1", "accuracy")]))
-    lines = text.getvalue().strip().splitlines()
+    lines = results_table(results, about, [Metric("top1", "accuracy")]).markdown().splitlines()
     return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
 
 

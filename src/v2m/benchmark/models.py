@@ -111,13 +111,12 @@ class ModelRow:
         """The row as text, by heading."""
         return {
             "model": self.model,
+            "images/s": number(self.images_per_s, ",.2f"),
+            "speed ratio": number(self.ratio, ".2f"),
+            **timing_cells(self.timing),
             "parameters": f"{self.parameters / 1e6:.1f} M",
             "GFLOPs": f"{self.gflops:.2f}",
-            "images/s": number(self.images_per_s, ",.2f"),
-            **timing_cells(self.timing),
-            "speed ratio": number(self.ratio, ".2f"),
             "peak MB": number(self.memory, ",.0f"),
-            "": self.problem or "",
         }
 
 

@@ -123,12 +123,11 @@ class OperatorRow:
         return {
             "competitor": self.competitor,
             **timing_cells(self.timing),
-            "ns per token": number(self.ns_per_token, ",.2f"),
             "time ratio": number(self.ratio, ".2f"),
+            "ns per token": number(self.ns_per_token, ",.2f"),
             "peak MB": number(self.memory, ",.0f"),
-            "first call s": number(self.first_call, ".2f"),
             "error": number(self.error, ".1e"),
-            "": self.problem or "",
+            "first call s": number(self.first_call, ".2f"),
         }
 
 

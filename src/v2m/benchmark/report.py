@@ -8,18 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.table import Table
-
 from v2m.benchmark.hardware import Hardware
 from v2m.benchmark.timing import Timing
 from v2m.system.files import replace_file
+from v2m.system.tables import Column, Kind, TextTable
 
 
 class Row(Protocol):
     """A line of a result: a dataclass that can show itself."""
 
     def cells(self) -> dict[str, str]:
-        """The row as text, by heading."""
+        """The row as text by heading: its name, then what is left out last where there is little room."""
 
 
 def number(value: float | None, spec: str) -> str:
@@ -37,15 +36,14 @@ def timing_cells(timing: Timing | None) -> dict[str, str]:
     return {"ms": median, "quartiles": f"{low} to {high}"}
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Row]) -> TextTable:
     """The rows, names to the left and numbers to the right."""
     cells = [row.cells() for row in rows]
-    shown = Table(*cells[0], box=None, header_style="bold")
-    for column in shown.columns[1:]:
-        column.justify = "right"
+    name, *numbers = cells[0]
+    table = TextTable(Column(name, Kind.NAME), *map(Column, numbers))
     for row in cells:
-        shown.add_row(*row.values())
-    return shown
+        table.add_row(*row.values())
+    return table
 
 
 def write_json(

@@ -30,7 +30,7 @@ def run(options: ListOptions) -> int:
     from v2m.models.flops import CONVENTION, count_flops
 
     flops = ("GFLOPs", "of them scans") if options.flops else ()
-    table = number_table("model", "parameters", "image", "stride", "depth", "width", "state", *flops)
+    table = number_table("model", "parameters", *flops, "image", "stride", "depth", "width", "state")
     for name in (name for name in MODELS if fnmatch(name, options.pattern)):
         with torch.device("meta"):
             model = create_model(name)
@@ -39,13 +39,13 @@ def run(options: ListOptions) -> int:
         depths, widths = (
             (c.depths, c.embed_dim) if isinstance(c, HierarchicalV2MConfig) else ((c.depth,), (c.embed_dim,))
         )
-        cells = [f"{count:,}", str(c.img_size)]
+        cells = [str(c.img_size)]
         cells += ["-".join(map(str, values)) for values in (strides, depths, widths, (c.d_state,))]
         if options.flops:
             found = count_flops(model, (c.in_chans, *to_2tuple(c.img_size)))
-            cells += [f"{found.total / 1e9:.2f}", f"{found.scans / 1e9:.2f}"]
-        table.add_row(name, *cells)
-    if not table.row_count:
+            cells = [f"{found.total / 1e9:.2f}", f"{found.scans / 1e9:.2f}", *cells]
+        table.add_row(name, f"{count:,}", *cells)
+    if not table.rows:
         raise ValueError(f"pattern: no model matches {options.pattern!r}, there are {', '.join(MODELS)}")
     out = console()
     out.print(table)

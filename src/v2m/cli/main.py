@@ -23,7 +23,7 @@ from v2m.cli.mistakes import as_typed, did_you_mean
 from v2m.cli.options import Parser
 from v2m.cli.output import console
 from v2m.engine import processes
-from v2m.engine.stopping import INTERRUPTED, Interrupted, answer_interrupts, say_end
+from v2m.engine.stopping import Interrupted, answer_interrupts, end
 from v2m.system.errors import DataError, shown
 from v2m.system.names import nearest
 from v2m.system.open_files import is_limit
@@ -57,11 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnknownCommandError as error:
         parser.error(str(error))
     except Interrupted as stop:
-        say_end(str(stop))
-        return INTERRUPTED
+        return end(str(stop))
     except KeyboardInterrupt:
-        say_end("stopped")
-        return INTERRUPTED
+        return end("stopped")
     except BrokenPipeError:
         # The reader of our output is gone, and Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

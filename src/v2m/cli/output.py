@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from v2m.data.image_files import sort_images
@@ -16,6 +15,7 @@ from v2m.data.urls import ImageUrl, is_url
 from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
+from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks.names import CONFIG, WEIGHTS
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ PREDICTIONS = "predictions"
 """Where ``v2m predict`` writes, in the folder of the model, unless it is told."""
 NAME_FOLDER = "name a folder by --output"
 """What to do where the folder of a model does not say where to write."""
-
-
-LONGEST_CELL = 1000
-"""Letters of a cell of a table."""
+AS_WIDE_AS_IT_IS = 10**6
+"""Letters of a line where nobody looks at it: programs read rows of tables line by line."""
 
 
 class _Output(Console):
@@ -47,10 +45,6 @@ class _Output(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print tables, or strings that are a line each: breaks within them are shown as what they are."""
         super().print(*(Text(shown(o)) if isinstance(o, str) else o for o in objects), **options)
-
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
-        """The text of a cell."""
-        return super().render_str(_cut(shown(text)), **options)
 
     def on_broken_pipe(self) -> None:
         """What rich calls then; it would exit with 1."""
@@ -68,14 +62,10 @@ def console(stderr: bool = False, is_needed: bool = True) -> Console:
         is_needed: Whether a command ends where nobody reads its output any more.
     """
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
+    width = None if stream.isatty() else AS_WIDE_AS_IT_IS
     out = _Output(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
     out.is_needed = is_needed
     return out
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
 def note_unchecked(errors: Console, *models: str) -> None:
@@ -139,13 +129,15 @@ def print_unreadable(out: Console, evaluation: "Evaluation") -> None:
         )
 
 
-def number_table(*columns: str) -> Table:
-    """A table of names and, to the right, numbers."""
-    name, *numbers = columns
-    table = Table(Column(name, overflow="fold"), *numbers, box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+def number_table(name: str, *numbers: str, first_left_out: Sequence[str] = ()) -> TextTable:
+    """A table of names and, to the right, numbers.
+
+    Args:
+        name: Heading of the names.
+        numbers: Headings of the numbers.
+        first_left_out: Which of them are left out first in a narrow terminal; others go from the right.
+    """
+    return TextTable(Column(name, Kind.NAME), *map(Column, numbers), first_left_out=first_left_out)
 
 
 def find_inputs(arguments: Sequence[str]) -> tuple[list[ImageFile], list[str]]:

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from v2m.cli.embed import FeatureOptions, write_features
 from v2m.cli.options import positional
 from v2m.system.files import refuse_link
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from v2m.features.probe import Probe
+    from v2m.system.tables import TextTable
 
 RESULTS, PICTURE = "probe.json", "probe.png"
 MANY_CLASSES = 5
@@ -163,14 +162,14 @@ def _title(data: str) -> str:
     return Path(data).resolve().name
 
 
-def _table(probes: "dict[str, Probe]") -> Table:
+def _table(probes: "dict[str, Probe]") -> "TextTable":
+    from v2m.cli.output import number_table
+
     counts = sorted({k for result in probes.values() for k in result.knn})
     has_top5 = any(result.classes > MANY_CLASSES for result in probes.values())
     top5 = ("20-NN top-5", "linear top-5") if has_top5 else ()
-    columns = ("features", *(f"{k}-NN" for k in counts), "linear", *top5)
-    table = Table("model", *columns, box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    neighbours = [f"{k}-NN" for k in counts]
+    table = number_table("model", "features", *neighbours, "linear", *top5, first_left_out=["features"])
     for name, result in probes.items():
         knn = [f"{result.knn[k].top1:.2%}" if k in result.knn else "-" for k in counts]
         cells = [str(result.features), *knn, f"{result.linear.top1:.2%}"]

@@ -5,10 +5,10 @@ import textwrap
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 
 from v2m.cli.options import Options, positional
 from v2m.recipes import COLUMNS, RECIPES, Recipe, find_recipe, starting_config
+from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks.config import settings
 
 WIDTH = 110
@@ -34,7 +34,9 @@ def run(options: RecipesOptions) -> int:
     if options.name:
         _show(find_recipe(options.name), out)
         return 0
-    table = Table(*COLUMNS, box=None, header_style="bold")
+    name, model, *texts = COLUMNS
+    names = Column(name, Kind.NAME), Column(model, Kind.NAME)
+    table = TextTable(*names, *(Column(text, Kind.TEXT) for text in texts), first_left_out=[texts[-1], model])
     for recipe in RECIPES.values():
         table.add_row(*recipe.cells)
     out.print(table)

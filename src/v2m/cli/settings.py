@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from v2m.cli.plain import read_config
 from v2m.recipes import starting_config
+from v2m.recipes.photos import Given
 from v2m.system.errors import DataError
-from v2m.tasks.config import TrainConfig
+from v2m.tasks.config import TrainConfig, by_dotted_name
 from v2m.tasks.names import CLASSIFICATION
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ def _setting(arguments: Sequence[str], name: str) -> str | None:
     return written if isinstance(written, str) else None
 
 
+def _given(arguments: Sequence[str]) -> Given:
+    """What the user has given that the settings for a folder of images follow."""
+    file = _option(arguments, "--config")
+    found = by_dotted_name(read_config(file)[0]) if file else {}
+    # An option counts more than the file, as in parsing.
+    for argument in arguments:
+        name = argument.partition("=")[0].removeprefix("--")
+        if (value := _option(arguments, f"--{name}")) is not None:
+            found[name] = value
+    return Given.of(found)
+
+
 def find_start(arguments: Sequence[str]) -> TrainConfig:
     """The settings that ``v2m train`` starts from: those of the recipe, task or dataset in the arguments.
 
@@ -52,6 +65,7 @@ def find_start(arguments: Sequence[str]) -> TrainConfig:
         recipe=_setting(arguments, "recipe"),
         task=_setting(arguments, "task"),
         data=_setting(arguments, "data"),
+        given=_given(arguments),
     )
 
 

@@ -85,8 +85,10 @@ def run(options: TrainOptions) -> int:
     from v2m.cli.train_report import draw_curve, last_words, report
     from v2m.cli.views.view import find_view
     from v2m.engine import processes
+    from v2m.engine.progress import print_line
     from v2m.engine.stopping import when_stopped
     from v2m.engine.train import train
+    from v2m.recipes.photos import describe
     from v2m.tasks import find_task
 
     config = options.training
@@ -99,6 +101,9 @@ def run(options: TrainOptions) -> int:
     if options.resume is None and processes.is_main():
         note_unchecked(console(stderr=True), *task.trained_models(config))
     on_epoch = partial(draw_curve, title=title, metrics=dict(task.val_metrics))
+    if options.resume is None and not options.recipe and processes.is_main():
+        for line in describe(config):
+            print_line(out, line)
     result = train(config, out, resume=options.resume is not None, on_epoch=on_epoch)
     if not result.is_main:
         return 0

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from v2m.cli.output import print_unreadable
 from v2m.cli.views.view import find_view
+from v2m.data.classes.division import FILE as SPLIT_FILE
 from v2m.engine.run_folder import RunFolder, best_row
 from v2m.engine.train import TrainResult
 from v2m.pictures import plot_learning_curve
@@ -46,6 +47,7 @@ def report(out: Console, result: TrainResult, title: str) -> None:
         (WEIGHTS, f"weights, with {CONFIG}" + (" in timm's hub format" if task.is_timm_format else "")),
         (f"{run.best.name}/", "the same of the best epoch"),
         (run.config.name, "the resolved configuration"),
+        (SPLIT_FILE, "which images were trained on, and which are validated on"),
         (run.metrics.name, "metrics of every epoch"),
         (run.unreadable.name, "images that could not be read"),
         (f"{run.checkpoints.name}/", "what v2m train --resume goes on from"),

@@ -13,10 +13,10 @@ from v2m.system.imports import lazy_names
 if TYPE_CHECKING:
     from v2m.data.augment import AugmentConfig
     from v2m.data.classes.dataset import LabelledImages
-    from v2m.data.classes.named import DATASETS, DatasetInfo
     from v2m.data.classes.open import find_splits, open_dataset
     from v2m.data.image_files import find_images
     from v2m.data.images import read_image
+    from v2m.data.named import DATASETS, DatasetInfo
     from v2m.data.splits import Split
     from v2m.data.transforms import ImageSpec, eval_transform, train_transform
 else:
@@ -25,7 +25,7 @@ else:
         {
             "v2m.data.augment": ["AugmentConfig"],
             "v2m.data.classes.dataset": ["LabelledImages"],
-            "v2m.data.classes.named": ["DATASETS", "DatasetInfo"],
+            "v2m.data.named": ["DATASETS", "DatasetInfo"],
             "v2m.data.classes.open": ["find_splits", "open_dataset"],
             "v2m.data.image_files": ["find_images"],
             "v2m.data.images": ["read_image"],

@@ -19,6 +19,21 @@ def mask_folders(root: Path, split: str) -> list[tuple[Path, list[Path]]]:
     ]
 
 
+def refuse_undivided_masks(root: Path) -> None:
+    """Raise where a folder that has no splits holds images and what is known of them: these are no classes.
+
+    Raises:
+        DataError: it does; the message says what is expected.
+    """
+    folders = set(subfolders(root))
+    if IMAGES in folders and folders > {IMAGES} and folders <= {IMAGES, *MASKS}:
+        beside = min(folders - {IMAGES})
+        raise DataError(
+            f"data: {root} has {IMAGES} and {beside} of no split; expected class folders, or "
+            f"{IMAGES}/train and {beside}/train with --task segmentation"
+        )
+
+
 def refuse_other_tasks(root: Path, split: str) -> None:
     """Raise where a split of a folder is for detection or segmentation: its folders are no classes.
 

@@ -42,8 +42,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
 
 
 def absolute_source(data: str) -> str:
-    """The absolute path of a folder with data. A dataset's name stays, even if a folder has it too."""
-    return data if data in DATASETS or not Path(data).is_dir() else str(Path(data).resolve())
+    """The absolute path of a folder or table. A dataset's name stays, even if a folder has it too."""
+    return data if data in DATASETS or not Path(data).exists() else str(Path(data).resolve())
 
 
 def _check_text(name: str, path: str | None) -> None:

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 from v2m.engine.processes import is_main
 from v2m.system.errors import shown
@@ -119,8 +119,23 @@ def answer_interrupts() -> None:
     _has_thread = True
 
 
-def say_end(line: str) -> None:
-    """Say the last line of a process that was stopped, unless that was done."""
+def end(line: str) -> int:
+    """Say the last line of a process that was stopped, and end it where it is a command.
+
+    Libraries may take seconds to clean up, and there is nothing left to save.
+
+    Returns:
+        The exit code, of a process that goes on.
+    """
+    _say_end(line)
+    if _has_thread:
+        with suppress(OSError, ValueError):  # its reader may be gone
+            sys.stdout.flush()
+        _end_now()
+    return INTERRUPTED
+
+
+def _say_end(line: str) -> None:
     global _has_said_end
     with _speaking:
         if not _has_said_end:
@@ -147,10 +162,13 @@ def _hear(number: int) -> None:
 
 def _end_soon(last_words: Callable[[], str] | None) -> None:
     time.sleep(SECONDS_TO_END)
-    say_end(last_words() if last_words else "stopped")
+    _say_end(last_words() if last_words else "stopped")
+    _end_now()
+
+
+def _end_now() -> NoReturn:
     if sys.stderr.isatty():
         sys.stderr.write(SHOW_CURSOR)
-        sys.stderr.flush()
     for child in multiprocessing.active_children():  # would keep what reads our output waiting
         child.kill()
     os._exit(INTERRUPTED)

@@ -131,6 +131,8 @@ class _Trainer:
         self._tell("device", about_device(accelerator, config))
 
         # 2. The data, which say how many classes and steps there are.
+        if resume:
+            self.task.recall(self.run.path)
         self._open_data()
         self._tell("data", about_data(self.task))
 
@@ -157,12 +159,15 @@ class _Trainer:
             self._restore()
         if self.is_main:
             self.run.write_config(config)
+            self.task.keep(self.run.path)
         self.saved_at = time.monotonic()
 
     def _open_data(self) -> None:
         config, task = self.config, self.task
         with self.accelerator.local_main_process_first():  # which may have to download
             task.open_data(self._warn)
+        for line in task.notes:
+            print_line(self.console, line)
         share: dict[str, Any] = dict(
             workers=config.workers,
             rank=self.accelerator.process_index,

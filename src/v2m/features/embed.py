@@ -23,6 +23,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from v2m import __version__
 from v2m.data import LabelledImages, Split, eval_transform, open_dataset
+from v2m.data.classes.division import Division
 from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
 from v2m.engine.progress import print_line, track
@@ -94,10 +95,12 @@ def embed(
     """
     check_output(output)
     data = absolute_source(data)
-    dataset = open_dataset(data, split, Path(config.data_dir), allow_outside=config.allow_outside)
+    dataset = open_dataset(
+        data, split, Path(config.data_dir), allow_outside=config.allow_outside, division=Division()
+    )
     if state.is_main_process:
-        for line in dataset.warnings:
-            print_line(errors, f"warning: {line}")
+        for line in (*dataset.notes, *(f"warning: {line}" for line in dataset.warnings)):
+            print_line(errors, line)
     facts = _facts(frozen, data, split, dataset, config)
     if _holds(output, facts):
         if state.is_main_process:

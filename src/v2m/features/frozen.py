@@ -1,7 +1,6 @@
 """Models whose features are wanted: from a run, with timm's weights, or untrained."""
 
 import hashlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,9 @@ from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.classification.saved import load
 from v2m.tasks.model_folder import CONFIG, read_folder
-from v2m.tasks.timm_models import TIMM, model_defaults
+from v2m.tasks.names import TIMM
+from v2m.tasks.timm_models import model_defaults
+from v2m.tasks.trained import find_folder
 
 KINDS = (TIMM, "random")
 """What a source may begin with, before a slash and a timm name."""
@@ -41,15 +42,18 @@ def open_frozen(source: str, data: str) -> FrozenModel:
     """Load or build a model whose features are wanted.
 
     Args:
-        source: A run folder or another in hub format; ``timm/NAME`` for a timm model with its pretrained
-            weights; ``random/NAME`` for one that is not trained, as a baseline.
+        source: A run folder, or another name of a trained model as ``v2m.load`` takes it, such as
+            ``hf-hub:OWNER/NAME`` or ``timm/NAME``; ``random/NAME`` for one that is not trained, to compare.
         data: The dataset; an untrained model is built for its images.
 
     Raises:
         ValueError: there is no such model, or no weights of it.
     """
     kind, _, name = source.partition("/")
-    if kind in KINDS and name:
+    folder = None if kind in KINDS and name else find_folder(source)
+    if folder is None:
+        if kind not in KINDS:
+            kind, name, source = TIMM, source, f"{TIMM}/{source}"
         pretrained, image_data = (TIMM, "") if kind == TIMM else (None, data)
         spec = resolve_image_spec(InputConfig(), image_data, model_defaults(name))
         # The same seed each time, so that an untrained model has the same hash and features again.
@@ -57,9 +61,8 @@ def open_frozen(source: str, data: str) -> FrozenModel:
             torch.manual_seed(0)
             model = build_classifier(name, {}, 0, spec, pretrained).eval()  # for 0 classes: no head
         return FrozenModel(model, source, name, spec, _digest(model, name))
-    saved = load(read_folder(Path(source)))
-    assert saved.folder is not None
-    path = saved.folder
+    model_folder = read_folder(folder)
+    saved, path = load(model_folder), model_folder.path
     sha256 = _digest(saved.model, (path / CONFIG).read_text(encoding="utf-8"))
     return FrozenModel(saved.model, str(path.resolve()), saved.name, saved.evaluator.spec, sha256)
 

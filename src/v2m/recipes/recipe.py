@@ -8,6 +8,8 @@ FOLDER = "FOLDER"
 """The ``data`` of a configuration whose images the user has to name."""
 EIGHT_GPUS = "torchrun --nproc_per_node 8 -m v2m train"
 """How a command begins that trains on eight GPUs of one machine."""
+NOT_MEASURED = "not measured yet"
+"""The score of a recipe whose run is still to come."""
 COLUMNS = ("recipe", "model", "data", "expected", "where from")
 """Headings of the table of recipes."""
 

@@ -9,12 +9,14 @@ from typing import Any, get_type_hints
 from rich.console import Console
 
 from v2m.engine import train as engine
+from v2m.engine.progress import print_line
 from v2m.engine.run_folder import RunFolder
 from v2m.pictures import plot_learning_curve
 from v2m.recipes import FOLDER, starting_config
+from v2m.recipes.photos import Given, describe
 from v2m.system.names import nearest
 from v2m.tasks import SavedModel, find_task
-from v2m.tasks.config import TrainConfig
+from v2m.tasks.config import TrainConfig, by_dotted_name
 from v2m.tasks.trained import load
 from v2m.tasks.typed import typed
 
@@ -67,6 +69,9 @@ def train(
         plot_learning_curve(run.read_metrics(), run.learning_curve, title, metrics)
 
     console = Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if recipe is None:
+        for line in describe(config):
+            print_line(console, line)
     result = engine.train(config, console, on_epoch=draw_curve)
     return TrainedRun(result.run.path, result.evaluation.scores.metrics, result.run.read_metrics())
 
@@ -84,15 +89,15 @@ def configure(config: TrainConfig | None, recipe: str | None, changed: Mapping[s
     """
     given = _nested(changed)
     if config is None:
-        config = starting_config(recipe, _text(given, "task"), _text(given, "data"))
+        start = {name: _text(given, name) for name in ("task", "data")}
+        config = starting_config(recipe, **start, given=Given.of(by_dotted_name(given)))
+        if "data" not in given and config.data == FOLDER:
+            raise ValueError("data: nothing is given, expected the name of a data set or a folder")
     elif recipe is not None:
         raise ValueError(f"recipe: {recipe!r} beside a configuration, expected one of them")
     kind = type(config)
     _check_names(kind, given)
-    values = _merged(config, given)
-    if values["data"] == FOLDER:
-        raise ValueError("data: nothing is given, expected the name of a data set or a folder")
-    return typed(kind, values, largest=2**63)
+    return typed(kind, _merged(config, given), largest=2**63)
 
 
 def _text(given: Mapping[str, Any], name: str) -> str | None:

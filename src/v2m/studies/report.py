@@ -1,18 +1,15 @@
 """The files about a study in its folder: commands, results, table and plot."""
 
-import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from v2m.pictures import plot_study
 from v2m.studies.results import StudyResult, results_table, write_results
 from v2m.studies.run import StudyRun
 from v2m.studies.study import Study
 from v2m.system.files import replace_file
+from v2m.system.tables import TextTable
 
 COMMANDS, RESULTS, TABLE, PLOT = "commands.sh", "results.json", "table.md", "study.png"
 CAPTION = (
@@ -47,7 +44,7 @@ class StudyReport:
         """Results of the runs that are done, in the order of the study and not that in which they ended."""
         return [self._results[run.name] for run in self._runs if run.name in self._results]
 
-    def table(self) -> Table:
+    def table(self) -> TextTable:
         """The table of the runs that are done."""
         about = {label: variant.about for label, variant in self._study.variants.items()}
         return results_table(self.results, about, self._runs[0].metrics)
@@ -58,14 +55,10 @@ class StudyReport:
         if not results:
             return
         write_results(self._output / RESULTS, self._study.title, results)
-        # Wide enough that no cell is wrapped. Rich pads each line with spaces, which are taken off.
-        text = io.StringIO()
-        Console(file=text, width=1000, markup=False, highlight=False).print(self.table())
-        table = "\n".join(line.strip() for line in text.getvalue().strip().splitlines())
         done = (
             "" if len(results) == len(self._runs) else f"{len(results)} of {len(self._runs)} runs are done. "
         )
-        self._write(TABLE, f"# {self._study.title}\n\n{done}{CAPTION}\n\n{table}")
+        self._write(TABLE, f"# {self._study.title}\n\n{done}{CAPTION}\n\n{self.table().markdown()}")
         # For the plot: by name of the score and label of the variant, one number for each seed.
         scores = {
             name: {

@@ -7,11 +7,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from v2m.studies.run import PLACES, StudyRun
 from v2m.system.files import replace_file
+from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks import load_model
 from v2m.tasks.task import Metric
 
@@ -59,8 +57,8 @@ class StudyResult:
 
 def results_table(
     results: Sequence[StudyResult], about: Mapping[str, str], metrics: Sequence[Metric]
-) -> Table:
-    """A table of the variants in Markdown: scores in percent, mean and sample standard deviation over seeds.
+) -> TextTable:
+    """A table of the variants: scores in percent, mean and sample standard deviation over seeds.
 
     Args:
         results: Results of the runs that are done.
@@ -74,14 +72,15 @@ def results_table(
         scores[result.label][result.seed] = [100 * result.metrics[f"val_{key}"] for key, _ in metrics]
         parameters[result.label] = f"{result.parameters:,}"
 
-    # Text columns to the left, numbers to the right.
     baseline = next(iter(about))
-    table = Table(box=box.MARKDOWN)
-    for heading in ("variant", "what it is"):
-        table.add_column(heading)
     shares = [f"{name} (%)" for _, name in metrics]
-    for heading in ("parameters", "runs", *shares, f"difference to {baseline}", "pairs"):
-        table.add_column(heading, justify="right")
+    numbers = ("parameters", "runs", *shares, f"difference to {baseline}", "pairs")
+    table = TextTable(
+        Column("variant", Kind.NAME),
+        Column("what it is", Kind.TEXT),
+        *map(Column, numbers),
+        first_left_out=["parameters", "pairs", "runs", "what it is"],
+    )
 
     for label, by_seed in scores.items():
         # The same seed has the same order of images. Differences within a seed have less chance in them.

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from v2m.data.named import DATASETS
 from v2m.engine.run_folder import RunFolder
 from v2m.models.former_words import todays_words
 from v2m.recipes import starting_config
+from v2m.recipes.photos import CHOSEN
 from v2m.tasks import find_task
 from v2m.tasks.config import TrainConfig, settings
 from v2m.tasks.names import CLASSIFICATION
@@ -110,7 +112,9 @@ def train_arguments(config: TrainConfig) -> list[str]:
     run is about.
     """
     start = settings(starting_config(task=config.task, data=config.data))
-    changed = {name: value for name, value in settings(config).items() if value != start[name]}
+    # What suits the images of a folder is chosen where nothing is given, so that is given in any case.
+    open_ = CHOSEN if config.task == CLASSIFICATION and config.data not in DATASETS else ()
+    changed = {name: v for name, v in settings(config).items() if v != start[name] or name in open_}
     named = {} if config.task == CLASSIFICATION else dict(task=config.task)
     arguments = []
     for name, value in (named | dict(data=config.data) | changed).items():

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def lazy_names(
-    package: str, places: Mapping[str, Sequence[str]]
+    package: str, places: Mapping[str, Sequence[str]], library: str | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` (PEP 562) of a package whose names are imported when they are used.
 
@@ -20,11 +20,15 @@ def lazy_names(
     Args:
         package: The package's ``__name__``.
         places: The names that each module gives to the package, by the module's full name.
+        library: What is imported before any of them: a library whose import calls this package's modules.
+            Two threads that begin at different ends of such a circle would get half-imported modules.
     """
     place_of = {name: place for place, names in places.items() for name in names}
 
     def get(name: str) -> Any:
         if name in place_of:
+            if library:
+                import_module(library)
             value = getattr(import_module(place_of[name]), name)
             setattr(sys.modules[package], name, value)  # so that Python finds it by itself next time
             return value

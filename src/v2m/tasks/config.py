@@ -1,6 +1,7 @@
 """What configurations of all tasks have in common. Descriptions of fields are the help of ``v2m train``."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
@@ -86,7 +87,7 @@ class TrainConfig:
         pretrained: Weights to start from: a run folder or another in timm's hub format, or timm for those
             that timm has. What they do not have is new, and so is the head for another number of classes.
         output: Run folder; by default runs/<data>-<model>-<time>.
-        data_dir: Where named datasets are kept or downloaded to; by default ~/.cache/v2m.
+        data_dir: Where named datasets are looked for, and downloaded to; by default ~/.cache/v2m.
         allow_outside: Read images outside of the data folder too, where COCO or parquet files name them.
         epochs: Passes over the training images.
         batch_size: Images per step, over all processes.
@@ -182,4 +183,13 @@ def settings(config: Any, prefix: str = "") -> dict[str, Any]:
     for item in fields(config):
         name, value = prefix + item.name, getattr(config, item.name)
         found |= settings(value, f"{name}.") if is_dataclass(value) else {name: json.loads(json.dumps(value))}
+    return found
+
+
+def by_dotted_name(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings, as in a configuration file, by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        name = f"{prefix}{name}"
+        found |= by_dotted_name(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return found

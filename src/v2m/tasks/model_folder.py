@@ -25,9 +25,8 @@ from v2m.models.bounds import check_finite
 from v2m.models.former_words import are_of_conv, needs_weights
 from v2m.system.errors import DataError, short
 from v2m.system.files import file_sha256, put_in_place, read_json
-from v2m.tasks.names import CONFIG, SAVING, WEIGHTS
+from v2m.tasks.names import CONFIG, SAVING, TIMM, WEIGHTS
 from v2m.tasks.saved_config import SHA256, SavedConfig, check_model_args, read_saved_config
-from v2m.tasks.timm_models import TIMM
 from v2m.tasks.weights import read_header
 
 M = TypeVar("M", bound=nn.Module)

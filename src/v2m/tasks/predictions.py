@@ -5,6 +5,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from v2m.system.errors import few
+
 
 @dataclass(frozen=True)
 class ClassificationPrediction:
@@ -76,6 +78,8 @@ class SegmentationPrediction:
         Raises:
             ValueError: there is no such class.
         """
+        if label not in self.classes:
+            raise ValueError(f"{label!r} is no class of this model, expected one of {few(self.classes)}")
         return self.label_map == self.classes.index(label)
 
     @property

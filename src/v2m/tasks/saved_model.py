@@ -86,7 +86,9 @@ class SavedModel(Generic[E]):
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
         is_single = is_image_input(images)
         if not is_single and not isinstance(images, Iterable):
-            raise DataError(f"images is a {type(images).__name__}, expected {KINDS}, or several of these")
+            raise DataError(
+                f"images is of type {type(images).__name__}, expected {KINDS}, or several of these"
+            )
         found = []
         outcomes = predict_images(
             self.model,

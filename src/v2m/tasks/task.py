@@ -144,6 +144,21 @@ class Task(ABC, Generic[C]):
             warn(line)
         self.check_data(warn)
 
+    def recall(self, folder: Path) -> None:
+        """Read what ``keep`` wrote into the folder of a run, which goes on. It comes before ``open_data``.
+
+        Raises:
+            ValueError: it does not go with the configuration.
+        """
+
+    def keep(self, folder: Path) -> None:
+        """Write what else the run should know of its data into its folder."""
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each thing to know of the data that is not odd."""
+        return []
+
     @abstractmethod
     def open_train_data(self) -> TrainImages:
         """Training images, augmented.

@@ -10,9 +10,6 @@ from timm.models import get_pretrained_cfg
 from v2m.models import MODELS
 from v2m.models.create import nearest_models
 
-TIMM = "timm"
-"""Given in place of a folder, this means the weights that timm has of a model."""
-
 
 def model_defaults(name: str) -> dict[str, Any]:
     """The default configuration (timm's) of a model by name.

@@ -18,9 +18,10 @@ from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.model_folder import CONFIG, WEIGHTS
+from v2m.tasks.names import TIMM
 from v2m.tasks.saved_config import CLASSIFICATION
 from v2m.tasks.saved_model import SavedModel
-from v2m.tasks.timm_models import TIMM, has_timm_weights, imagenet_classes, model_defaults
+from v2m.tasks.timm_models import has_timm_weights, imagenet_classes, model_defaults
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 """What timm puts before the name of a repository, and of a folder."""
@@ -42,27 +43,31 @@ def load(source: str | os.PathLike[str], device: str | torch.device | None = Non
         DataError: there is no model, or its weights do not fit.
         ValueError: there is no such task or model of timm, or a package that it needs is missing.
     """
-    saved = _load(source)
+    folder = find_folder(source)
+    saved = _load_timm(str(source).removeprefix(f"{TIMM}/")) if folder is None else load_model(folder)
     return saved if device is None else saved.to(device)
 
 
-def _load(source: str | os.PathLike[str]) -> SavedModel[Any]:
+def find_folder(source: str | os.PathLike[str]) -> Path | None:
+    """The folder that ``load`` reads for a source, downloaded if need be; None where it is a name of timm's.
+
+    Raises:
+        DataError: it is neither, or the download failed.
+    """
     if not isinstance(source, str):
-        return load_model(Path(source))
+        return Path(source)
     if source.startswith(HUB):
-        return load_model(_download(source.removeprefix(HUB)))
+        return _download(source.removeprefix(HUB))
     path = Path(source.removeprefix(FOLDER))
     kind, _, name = source.partition("/")
-    if path.exists() or (kind != TIMM and not timm.is_model(source)):
-        _check_there(source, path)
-        return load_model(path)
-    return _load_timm(name if kind == TIMM else source)
-
-
-def _check_there(source: str, path: Path) -> None:
-    """Tell names of nothing from folders without a model."""
-    if path.exists() or len(path.parts) > 1 or source.startswith(FOLDER):
-        return
+    if kind == TIMM and name:
+        return None
+    if path.exists() or source.startswith(FOLDER):
+        return path
+    if timm.is_model(source):
+        return None
+    if "/" in source:  # it is meant to be a folder, which reading it will say
+        return path
     names = nearest(source, [*MODELS, *timm.list_models(pretrained=True)], most=2)
     hint = f"; the nearest names of models are {', '.join(names)}" if names else ""
     raise DataError(f"{source}: neither a folder with a model nor a model of timm{hint}")

@@ -189,7 +189,7 @@ def test_two_images_of_one_name(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", "train"), "'nowhere' is no folder"),
+        (("nowhere", "train"), r"'nowhere' is neither a dataset \(camvid\) nor a folder"),
         (("{folder}", "val"), "no images to validate on, expected images/val with masks/val"),
         (("{folder}", "train", ["sky", "sea"]), "classes of .* are sky, sea, sand, the model's sky, sea"),
         (("{folder}", "train", None, 1), "ignore_index is 1, which is the class 'sea'"),

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import Grayscale
 
+import v2m
 from tests.helpers import load_golden, parameters
 from tests.tasks.classification.test_model import CLASSES, SMALL, STAGES, save_new
 from v2m.cli import main
@@ -113,10 +114,15 @@ def test_the_trainer_trains_and_what_it_saves_is_a_folder_of_ours(tmp_path):
     assert trainer.train().global_step == 3
     assert not torch.equal(model.timm_model.head.weight, before)
     images = torch.randn(2, 3, 12, 12)
-    saved = load_model(tmp_path / "trainer" / "checkpoint-3")
-    assert (saved.name, saved.evaluator.classes, saved.evaluator.spec) == ("v2m_nano", CLASSES, COLOUR)
+    saved = v2m.load(tmp_path / "trainer" / "checkpoint-3")
+    assert (saved.name, saved.classes, saved.evaluator.spec) == ("v2m_nano", CLASSES, COLOUR)
     with torch.no_grad():
         assert torch.equal(saved.model(images), model.eval()(images).logits)
+    pixels = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
+    image = saved.transforms(Image.fromarray(pixels.permute(1, 2, 0).numpy()))
+    with torch.no_grad():
+        expected = dict(zip(CLASSES, model(image[None]).logits[0].softmax(-1).tolist(), strict=True))
+    assert saved.predict(pixels).probabilities == pytest.approx(expected)
 
 
 def test_a_head_for_other_classes_is_new(tmp_path):

@@ -112,8 +112,8 @@ def test_inputs_are_those_of_the_model():
     assert config.std == (1.0, 1.0, 1.0)
 
 
-def test_training_batches(masked_folder):
-    data = open_train_data(str(masked_folder), INPUT, AugmentConfig(), None)
+def test_training_batches(masked_folder, tmp_path):
+    data = open_train_data(str(masked_folder), tmp_path, INPUT, AugmentConfig(), None)
     for parts in TrainLoader(data, 4, workers=1).epoch(1):
         assert parts[0].images.shape == (4, 3, 24, 32)
         assert parts[0].targets.shape == (4, 24, 32)

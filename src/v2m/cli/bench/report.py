@@ -116,6 +116,10 @@ def run_benchmark(
             out.print()
             out.print(title, style="bold")
             out.print(table(group))
+            for row in group:
+                name, *_ = row.cells().values()
+                if problem := getattr(row, "problem", None):
+                    out.print(f"{name}: {problem}")
     finally:
         if rows:
             out.print()

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from v2m.data import read_image
 from v2m.data.check.annotated import AnnotatedSplit, find_annotated_problems
@@ -32,6 +31,7 @@ from v2m.pictures import plot_classes
 from v2m.pictures.objects import Drawn, draw_objects
 from v2m.pictures.samples import plot_samples
 from v2m.pictures.segments import overlay
+from v2m.system.tables import Column, Kind, TextTable
 
 PROBLEMS = "problems.jsonl"
 SAMPLES, SIDE = 12, 480
@@ -127,8 +127,8 @@ def _look(check: ObjectsCheck | MasksCheck, what: str, workers: int, errors: Con
     return check.finish(list(track(looks, f"{check.name} {what}: image", len(check), errors)))
 
 
-def _table(splits: Sequence[AnnotatedSplit], what: str) -> Table:
-    table = Table(what, *(split.name for split in splits), box=None, header_style="bold")
+def _table(splits: Sequence[AnnotatedSplit], what: str) -> TextTable:
+    table = TextTable(Column(what, Kind.NAME), *(Column(split.name, Kind.TEXT) for split in splits))
     columns = [_cells(split) for split in splits]
     for row in columns[0]:
         table.add_row(row, *(cells[row] for cells in columns))
@@ -204,11 +204,10 @@ def spread(values: Sequence[int]) -> str:
     return f"{least}" if least == most else f"{least} to {most}, median {middle}"
 
 
-def problem_table(problems: Sequence[Problem], splits: Sequence[str]) -> Table:
+def problem_table(problems: Sequence[Problem], splits: Sequence[str]) -> TextTable:
     """How many problems of each kind there are in each split, and the first."""
-    table = Table("problem", *splits, "meaning", "first", box=None, header_style="bold")
-    for column in table.columns[1 : 1 + len(splits)]:
-        column.justify = "right"
+    texts = Column("meaning", Kind.TEXT), Column("first", Kind.TEXT)
+    table = TextTable(Column("problem", Kind.NAME), *map(Column, splits), *texts)
     counts = Counter((problem.kind, problem.split) for problem in problems)
     for kind, meaning in KINDS.items():
         first = next((problem for problem in problems if problem.kind == kind), None)

@@ -64,7 +64,9 @@ def run(options: CheckOptions) -> int:
     errors.print(f"checking {options.source}, with {workers} processes that read images")
     objects = find_object_checks(options.source, allow_outside=options.allow_outside)
     labels = InputConfig(ignore_index=options.input.ignore_index, label_map=options.input.label_map)
-    masks = find_mask_checks(options.source, labels.ignore_index, labels.label_map)
+    masks = find_mask_checks(
+        options.source, labels.ignore_index, labels.label_map, data_dir=Path(options.data_dir)
+    )
     if objects or masks:
         return annotated.check(objects, masks, settings, out, errors)
     return classes.check(options, settings, out, errors)

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from v2m.cli.data.annotated import PROBLEMS, AnnotatedSettings, extremes, problem_table, spread
 from v2m.cli.data.check import CheckOptions
 from v2m.data import find_splits
 from v2m.data.check.problems import SERIOUS, Summary, write_problems
 from v2m.data.classes.check import CheckedSplit, find_problems, inspect_images, summarise
-from v2m.data.classes.formats import missing_split
+from v2m.data.classes.division import Division
+from v2m.data.classes.formats import missing_images
 from v2m.engine.progress import track
 from v2m.pictures import plot_classes
+from v2m.system.tables import Column, Kind, TextTable
 
 PICTURE = "classes.png"
 
@@ -27,9 +28,10 @@ def check(options: CheckOptions, settings: AnnotatedSettings, out: Console, erro
         errors: Where progress goes.
     """
     source, output = options.source, settings.output
-    openers = find_splits(source, Path(options.data_dir), allow_outside=options.allow_outside)
+    data_dir = Path(options.data_dir)
+    openers = find_splits(source, data_dir, allow_outside=options.allow_outside, division=Division())
     if not openers:
-        raise missing_split(source, "train")
+        raise missing_images(Path(source))
     # A split at a time, with the classes that it has itself: the check goes on where training would stop.
     splits = []
     for name, opener in openers.items():
@@ -46,17 +48,18 @@ def check(options: CheckOptions, settings: AnnotatedSettings, out: Console, erro
     out.print(_summary_table(summaries))
     out.print()
     out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
-    for line in (line for split in splits for line in split.data.warnings):
-        out.print(f"warning: {line}")
+    for split in splits:
+        for line in (*split.data.notes, *(f"warning: {line}" for line in split.data.warnings)):
+            out.print(line)
     out.print()
     out.print(f"list: {output / PROBLEMS}")
     out.print(f"picture: {output / PICTURE}")
     return 1 if any(problem.kind in SERIOUS for problem in problems) else 0
 
 
-def _summary_table(summaries: dict[str, Summary]) -> Table:
+def _summary_table(summaries: dict[str, Summary]) -> TextTable:
     rows = ("images", "classes", "largest class", "smallest class", "ratio", "widths", "heights", "modes")
-    table = Table("", *summaries, box=None, header_style="bold")
+    table = TextTable(Column("", Kind.NAME), *(Column(split, Kind.TEXT) for split in summaries))
     columns = [_summary_cells(summary) for summary in summaries.values()]
     for row, *cells in zip(rows, *columns, strict=True):
         table.add_row(row, *cells)

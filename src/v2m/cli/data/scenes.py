@@ -40,8 +40,6 @@ class ScenesOptions(Options):
 
 def run(options: ScenesOptions) -> int:
     """Make scenes, count and draw them."""
-    from rich.table import Table
-
     from v2m.cli.data.annotated import extremes
     from v2m.cli.output import console
     from v2m.data.scenes.files import CLASSES, build_scenes
@@ -49,6 +47,7 @@ def run(options: ScenesOptions) -> int:
     from v2m.pictures.scenes import DrawnScene, plot_scenes
     from v2m.recipes.scenes import BACKBONE
     from v2m.system.names import shell_word
+    from v2m.system.tables import Column, Kind, TextTable
 
     out, errors = console(), console(stderr=True)
     output = Path(options.output)
@@ -65,7 +64,8 @@ def run(options: ScenesOptions) -> int:
     names = (output / CLASSES).read_text(encoding="utf-8").split("\n")[1:-1]
     plot_scenes(shown, names, output / PICTURE, "Scenes to train on")
 
-    table = Table("split", "images", "objects", "fewest", "most", box=None, header_style="bold")
+    extreme = Column("fewest", Kind.TEXT), Column("most", Kind.TEXT)
+    table = TextTable(Column("split", Kind.NAME), Column("images"), Column("objects"), *extreme)
     for split, counts in garments.items():
         most, least = extremes({name: counts[label] for label, name in enumerate(names)})
         table.add_row(split, f"{getattr(config, split):,}", f"{counts.total():,}", least, most)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Column, Table
 from torch import Tensor
 
 from v2m.cli.output import ImageFile, number_table
@@ -16,6 +15,7 @@ from v2m.cli.views.view import PredictionView
 from v2m.engine.evaluate import Evaluation
 from v2m.pictures import plot_confusion_matrix, plot_predictions
 from v2m.system.errors import shown
+from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks.classification.metrics import ClassificationScores
 from v2m.tasks.task import SavedModel
 
@@ -85,12 +85,8 @@ class Predictions(PredictionView):
     ) -> None:
         self._classes, self._is_json, self._out = saved.evaluator.classes, options.json, out
         self._top = min(options.top, len(self._classes))
-        self._table = Table(
-            Column("image", overflow="fold"),
-            *(f"{i + 1}." for i in range(self._top)),
-            box=None,
-            header_style="bold",
-        )
+        places = (Column(f"{i + 1}.", Kind.TEXT) for i in range(self._top))
+        self._table = TextTable(Column("image", Kind.NAME), *places)
 
     def add(self, path: ImageFile, image: Tensor, prediction: Tensor) -> None:
         """Show the classes with the highest probabilities."""
@@ -108,5 +104,5 @@ class Predictions(PredictionView):
 
     def finish(self) -> None:
         """Show the table."""
-        if self._table.row_count:
+        if self._table.rows:
             self._out.print(self._table)

@@ -25,6 +25,7 @@ class LabelledImages(VisionDataset):
         targets: Index in ``classes`` of each image.
         declared: Whether the classes were listed apart from the images, so that some may have none.
         warnings: A line for each kind of thing that is odd about them.
+        notes: A line for each thing to know of them that is not odd.
         transform: What ``[]`` applies to an image; None for nothing.
     """
 
@@ -34,6 +35,7 @@ class LabelledImages(VisionDataset):
         super().__init__(root=source)
         self.source, self.declared = source, declared
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.classes, self.targets = [same_name(name) for name in classes], list(targets)
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class ArrayImages(LabelledImages):
 
     Args:
         source: What the images are, for their names.
-        images: Gray images ``[N, H, W]``.
+        images: Gray images ``[N, H, W]``, or colour ``[N, H, W, 3]``.
         targets: Their class indices ``[N]``.
         classes: Names of the classes.
     """

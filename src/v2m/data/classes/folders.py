@@ -1,19 +1,22 @@
 """Images in one folder per class, or beside a list of their classes."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from v2m.data.classes.dataset import EncodedImages
 from v2m.data.classes.labels import index_labels
 from v2m.data.classes.source import Opener, SplitSource
-from v2m.data.image_files import READ, is_image, subfolders, tell_other_images, walk_files
+from v2m.data.image_files import READ, identity, is_image, subfolders, tell_other_images, walk_files
 from v2m.data.layouts import IMAGES
 from v2m.system.errors import DataError, few, same_name
 from v2m.system.files import read_lines
 
 TINY_IMAGENET = "wnids.txt"
 """A file by which Tiny ImageNet is known."""
+RUNS = "runs"
+"""Where commands write to, in the current folder."""
 
 
 def find_folders(source: SplitSource) -> Opener | None:
@@ -21,6 +24,24 @@ def find_folders(source: SplitSource) -> Opener | None:
     if (source.root / TINY_IMAGENET).is_file() and subfolders(source.folder) == [IMAGES]:
         return None
     return partial(FolderImages, source.folder) if source.folder.is_dir() else None
+
+
+def find_flat(root: Path) -> Opener | None:
+    """A folder of class folders that is not divided into splits; None where no folder in it has images."""
+    names = [name for name in subfolders(root) if not _is_of_runs(root / name)]
+    if not any(is_image(path) for name in names for path in walk_files(root / name)):
+        return None
+    return partial(FolderImages, root, names)
+
+
+def has_images_only(folder: Path) -> bool:
+    """Whether images lie in a folder itself, and no folders beside them."""
+    return folder.is_dir() and not subfolders(folder) and any(map(is_image, os.listdir(folder)))
+
+
+def _is_of_runs(folder: Path) -> bool:
+    """Whether it is the folder that runs are written into, by default: their pictures are no class."""
+    return folder.name == RUNS and not any(map(is_image, os.listdir(folder)))
 
 
 def find_listed(source: SplitSource) -> Opener | None:
@@ -33,21 +54,27 @@ class FolderImages(EncodedImages):
     """``<class>/<image>``, at any depth below the class; hidden files and folders are left out.
 
     Links in the folder of a class do not lead into that of another, nor twice to one place.
+
+    Args:
+        root: The folder.
+        folders: Names of the class folders in it; by default all.
     """
 
-    def __init__(self, root: Path) -> None:
-        folders = _class_folders(root)
+    def __init__(self, root: Path, folders: Sequence[str] | None = None) -> None:
+        folders = _class_folders(root) if folders is None else folders
         classes = sorted({same_name(name) for name in folders})
         target_of = {name: target for target, name in enumerate(classes)}
         # No folder is looked into twice, so a link into another class does not take its images.
-        seen = {os.path.realpath(folder) for folder in (root, *(root / name for name in folders))}
+        seen = {identity(folder) for folder in (root, *(root / name for name in folders))}
         files = []
         # Two folders may be of one class, where their names differ in Unicode's form only.
         for target, folder in sorted((target_of[same_name(folder)], folder) for folder in folders):
-            seen.discard(os.path.realpath(root / folder))
+            seen.discard(identity(root / folder))
             files += [(target, path) for path in walk_files(root / folder, seen)]
         images = [(target, path) for target, path in files if is_image(path)]
         warnings = tell_other_images(root, [path for _, path in files])
+        if lone := [name for name in os.listdir(root) if is_image(name) and not (root / name).is_dir()]:
+            warnings.append(f"{root}: {len(lone):,} beside the class folders left out, first {min(lone)}")
         if not images:
             raise DataError("; ".join([f"data: {root} holds no images ({READ})", *warnings]))
         self._paths = [path for _, path in images]

@@ -1,6 +1,5 @@
-"""Datasets that come by name."""
+"""Datasets of classes that come by name."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,8 +7,10 @@ import numpy as np
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.utils import extract_archive
 
-from v2m.data.classes.dataset import ArrayImages
+from v2m.data.classes.cifar import CIFAR, open_cifar
+from v2m.data.classes.dataset import ArrayImages, LabelledImages
 from v2m.data.classes.fashion_relations import RELATIONS, build_relations
+from v2m.data.classes.tiny_imagenet import open_tiny_imagenet
 from v2m.data.splits import Split
 from v2m.system import network
 from v2m.system.errors import DataError
@@ -19,40 +20,16 @@ from v2m.system.network import bounded
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What a model must know of a dataset that comes by name.
-
-    Attributes:
-        img_size: Image height and width in pixels.
-        in_chans: Image channels.
-        mean: Mean of every channel over the training images, of values in 0..1.
-        std: Standard deviation likewise.
-        crop_scale: Least and largest share of an image that a random crop should keep.
-        hflip: Probability of mirroring a training image; 0 where mirrored images are of no class.
-    """
-
-    img_size: tuple[int, int]
-    in_chans: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_scale: tuple[float, float]
-    hflip: float
-
-
-DATASETS = {
-    "digits": DatasetInfo((8, 8), 1, (0.305,), (0.376,), crop_scale=(0.9, 1.0), hflip=0.0),
-    "fashion-mnist": DatasetInfo((28, 28), 1, (0.286,), (0.353,), crop_scale=(0.75, 1.0), hflip=0.5),
-    "fashion-relations": DatasetInfo((40, 40), 1, (0.115,), (0.252,), crop_scale=(0.9, 1.0), hflip=0.0),
-}
-
-
-def open_named(source: str, split: Split, data_dir: Path) -> ArrayImages:
-    """Open one split of a key of ``DATASETS``.
+def open_named(source: str, split: Split, data_dir: Path) -> LabelledImages:
+    """Open one split of a key of ``DATASETS`` that is for classification.
 
     Raises:
-        DataError: it could not be downloaded.
+        DataError: it could not be downloaded, or is damaged.
     """
+    if source in CIFAR:
+        return open_cifar(CIFAR[source], split, data_dir)
+    if source == "tiny-imagenet":
+        return open_tiny_imagenet(split, data_dir)
     if source == "digits":
         return _open_digits(split)
     if source == "fashion-mnist":

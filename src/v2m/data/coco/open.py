@@ -6,6 +6,7 @@ from pathlib import Path
 
 from v2m.data.coco.dataset import CocoImages
 from v2m.data.layouts import BESIDE_IMAGES
+from v2m.data.named import check_task
 from v2m.data.splits import SPLITS, Split, split_names
 from v2m.system.errors import DataError, few
 
@@ -36,6 +37,7 @@ def open_coco(
     Raises:
         DataError: the split is missing or damaged, has other classes, or has no object to train on.
     """
+    check_task(source, "detection")
     annotations, folder = find_annotations(Path(source), split)
     data = CocoImages(annotations, folder, classes, masks, strict, allow_outside=allow_outside)
     if split == "train":

@@ -12,15 +12,16 @@ from v2m.data.check.annotated import AnnotatedSplit, Look, fits, look_at
 from v2m.data.check.problems import Problem
 from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import is_image, walk_files
+from v2m.data.masks import camvid
 from v2m.data.masks.dataset import label_table, read_mask, read_mask_size
+from v2m.data.masks.folders import MaskFolders, find_mask_splits
 from v2m.data.masks.open import (
-    MaskFolders,
     find_label_map,
-    find_mask_splits,
     is_mask,
     mask_class_names,
     match_by_stem,
 )
+from v2m.system.caches import user_cache
 
 IGNORED = 255
 """Label of pixels that have none, unless another one is given."""
@@ -164,20 +165,29 @@ class MasksCheck:
 
 
 def find_mask_checks(
-    source: str, ignore_index: int = IGNORED, label_map: Mapping[int, int] | None = None
+    source: str,
+    ignore_index: int = IGNORED,
+    label_map: Mapping[int, int] | None = None,
+    *,
+    data_dir: Path | None = None,
 ) -> list[MasksCheck]:
-    """The splits of a folder of images and masks; none if it is in another format.
+    """The splits of a folder of images and masks, or of ``camvid``; none if it is in another format.
 
     Args:
-        source: The folder.
+        source: The folder, or ``camvid``.
         ignore_index: Label of pixels that have none.
-        label_map: Labels of values in the masks; None for ADE20K's in ADE20K, else for the values themselves.
+        label_map: Labels of values in the masks; None for ADE20K's and CamVid's own in these, else for the
+            values themselves.
+        data_dir: Where named datasets are looked for, and downloaded to; None for the user's cache.
     """
-    root = Path(source)
-    splits = find_mask_splits(root)
-    if not splits:
-        return []
-    names = mask_class_names(root)
+    if source == camvid.NAME:
+        splits = camvid.find_camvid(data_dir or user_cache())
+        names: list[str] | None = list(camvid.CLASSES)
+    else:
+        splits = find_mask_splits(Path(source))
+        if not splits:
+            return []
+        names = mask_class_names(Path(source))
     if label_map is None:
-        label_map = find_label_map(root, names, ignore_index)
+        label_map = find_label_map(source, names, ignore_index)
     return [MasksCheck(name, folders, names, ignore_index, label_map) for name, folders in splits.items()]

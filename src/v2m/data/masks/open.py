@@ -2,29 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from v2m.data.class_names import read_class_names
 from v2m.data.image_files import is_image, tell_other_images, walk_files
 from v2m.data.images import tell_hidden_turns
-from v2m.data.layouts import IMAGES, MASKS, mask_folders
+from v2m.data.layouts import IMAGES, MASKS
+from v2m.data.masks import camvid
 from v2m.data.masks.dataset import MaskedImages
-from v2m.data.splits import VAL_SPLITS, Split
+from v2m.data.masks.folders import MaskFolders, find_folders
+from v2m.data.named import check_task
+from v2m.data.splits import Split
+from v2m.system.caches import user_cache
 from v2m.system.errors import DataError, few, same_name
 from v2m.system.files import read_lines
 
 MASK_SUFFIX = ".png"
-TRAIN_NAMES = ("train", "training")
-"""Names of the split to train on; the second one is ADE20K's."""
 ADE_OBJECTS, ADE_CLASSES = "objectInfo150.txt", 150
 """ADE20K's list of classes, and how many there are."""
-
-
-class MaskFolders(NamedTuple):
-    """Where the images and the masks of a split are."""
-
-    images: Path
-    masks: Path
 
 
 def open_masks(
@@ -33,8 +28,10 @@ def open_masks(
     classes: Sequence[str] | None = None,
     ignore_index: int = 255,
     label_map: Mapping[int, int] | None = None,
+    *,
+    data_dir: Path | None = None,
 ) -> MaskedImages:
-    """Open one split of a folder of images with masks.
+    """Open one split of a folder of images with masks, or of ``camvid``.
 
     The folder has ``images/<split>`` with ``masks/<split>``, or ``<split>/images`` with ``<split>/masks``;
     ``annotations`` and ``labels`` are other names for ``masks``. Masks are PNG files, matched by their path
@@ -44,40 +41,33 @@ def open_masks(
     of images with 150 classes. Its values count from 1, and 0 is ignored, unless there is a ``label_map``.
 
     Args:
-        source: The folder.
+        source: The folder, or ``camvid``.
         split: ``"train"`` (also training) or ``"val"`` (also validation, valid or test).
         classes: Names that the classes must have, and have where the folder has no list; None for any.
         ignore_index: Label of pixels that have none.
         label_map: Labels of values in the masks; other values are labels themselves.
+        data_dir: Where named datasets are looked for, and downloaded to; None for the user's cache.
 
     Raises:
-        DataError: there is no such folder, split or list, or images and masks are not in pairs.
+        DataError: there is no such folder, split or list, images and masks are not in pairs, or a download
+            failed.
     """
     if split not in get_args(Split):
         raise DataError(f"data: split is {split!r}, expected 'train' or 'val'")
-    root = Path(source)
-    if not root.is_dir():
-        raise DataError(
-            f"data: {source!r} is no folder, expected one with {IMAGES}/train and {MASKS[0]}/train"
-        )
-    folders = _find_folders(root, split)
-
-    # A list beside the masks goes before what a model knows: values count in the order of that list.
-    names = mask_class_names(root) or (list(classes) if classes is not None else None)
-    if names is None:
-        raise DataError(
-            f"data: {root} has no class names, write them into {root / 'classes.txt'}, one a line: "
-            "the first is that of label 0"
-        )
+    check_task(source, "segmentation")
+    if source == camvid.NAME:
+        folders, names = camvid.find_camvid(data_dir or user_cache())[split], list(camvid.CLASSES)
+    else:
+        folders, names = find_folders(_existing(source), split), _class_names(Path(source), classes)
     if classes is not None and names != [same_name(name) for name in classes]:
-        raise DataError(f"data: the classes of {root} are {few(names)}, the model's {few(classes)}")
+        raise DataError(f"data: the classes of {source} are {few(names)}, the model's {few(classes)}")
     if 0 <= ignore_index < len(names):
         raise DataError(
             f"data: ignore_index is {ignore_index}, which is the class {names[ignore_index]!r}; give one "
             f"that is none of {len(names)} classes, and map values to it by label_map"
         )
     if label_map is None:
-        label_map = find_label_map(root, names, ignore_index)
+        label_map = find_label_map(source, names, ignore_index)
 
     # Listed once, for the images and for the files that only look like some.
     files = list(walk_files(folders.images))
@@ -89,31 +79,25 @@ def open_masks(
     return data
 
 
-def _find_folders(root: Path, split: Split) -> MaskFolders:
-    names = TRAIN_NAMES if split == "train" else VAL_SPLITS
-    for images, beside in (pair for name in names for pair in mask_folders(root, name)):
-        if not images.is_dir():
-            continue
-        masks = next((folder for folder in beside if folder.is_dir()), None)
-        if masks is None:
-            expected = ", ".join(str(folder.relative_to(root)) for folder in beside)
-            raise DataError(f"data: {images} has no masks, expected them in one of {expected}")
-        return MaskFolders(images, masks)
-    raise DataError(
-        f"data: {root} has no images to {'train' if split == 'train' else 'validate'} on, expected "
-        f"{IMAGES}/{split} with {MASKS[0]}/{split}, or {split}/{IMAGES} with {split}/{MASKS[0]}"
-    )
+def _existing(source: str) -> Path:
+    if not Path(source).is_dir():
+        raise DataError(
+            f"data: {source!r} is neither a dataset ({camvid.NAME}) nor a folder, expected one with "
+            f"{IMAGES}/train and {MASKS[0]}/train"
+        )
+    return Path(source)
 
 
-def find_mask_splits(root: Path) -> dict[str, MaskFolders]:
-    """The folders of every split that has both images and masks."""
-    found: dict[str, MaskFolders] = {}
-    for name in (*TRAIN_NAMES, *VAL_SPLITS):
-        for images, beside in mask_folders(root, name):
-            masks = next((folder for folder in beside if folder.is_dir()), None)
-            if images.is_dir() and masks:
-                found.setdefault(name, MaskFolders(images, masks))
-    return found
+def _class_names(root: Path, classes: Sequence[str] | None) -> list[str]:
+    """Names of the classes: those in the folder, else those that a model knows."""
+    # A list beside the masks goes before what a model knows: values count in the order of that list.
+    names = mask_class_names(root) or (list(classes) if classes is not None else None)
+    if names is None:
+        raise DataError(
+            f"data: {root} has no class names, write them into {root / 'classes.txt'}, one a line: "
+            "the first is that of label 0"
+        )
+    return names
 
 
 def _find_pairs(folders: MaskFolders, files: Sequence[str], others: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -157,15 +141,17 @@ def is_mask(path: str) -> bool:
     return path.lower().endswith(MASK_SUFFIX)
 
 
-def find_label_map(root: Path, names: Sequence[str] | None, ignore_index: int) -> dict[int, int] | None:
-    """ADE20K's labels of the values in its masks; None for other folders, whose values are labels.
+def find_label_map(source: str, names: Sequence[str] | None, ignore_index: int) -> dict[int, int] | None:
+    """Labels of the values in the masks of ADE20K and CamVid; None for others, whose values are labels.
 
     Args:
-        root: The folder.
+        source: The folder, or ``camvid``.
         names: Names of its classes, if they are known.
         ignore_index: Label of pixels that have none.
     """
-    if names is None or not _is_ade(root, names):
+    if source == camvid.NAME:
+        return {camvid.UNLABELLED: ignore_index}
+    if names is None or not _is_ade(Path(source), names):
         return None
     return {0: ignore_index} | {value: value - 1 for value in range(1, len(names) + 1)}
 

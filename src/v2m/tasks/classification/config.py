@@ -71,8 +71,13 @@ class ClassificationConfig(TrainConfig):
     """Train a classifier.
 
     Attributes:
-        data: A dataset by name (digits, fashion-mnist, fashion-relations), a folder with train/<class>/ and
-            val/<class>/, or with tar files, WebDataset shards or Parquet files; hfds/NAME for one of the hub.
+        data: A dataset by name (digits, fashion-mnist, fashion-relations, cifar10, cifar100, tiny-imagenet),
+            a folder with <class>/ or with train/<class>/ and val/<class>/, or with tar files, WebDataset
+            shards or Parquet files; a table of images and labels (.csv, .jsonl); hfds/NAME for one of the
+            hub.
+        val_share: Share of each class that is validated on, where the data have no validation images; by
+            default 0.2.
+        split_seed: Seed of the choice of these, so that runs of any seed have the same ones; by default 0.
         input: What the images are turned into.
         augment: Augmentation of training images.
         loss: The training loss.
@@ -80,6 +85,8 @@ class ClassificationConfig(TrainConfig):
     """
 
     task: Literal["classification"] = "classification"
+    val_share: float | None = None
+    split_seed: int | None = None
     input: InputConfig = InputConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
@@ -87,6 +94,8 @@ class ClassificationConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ValueError(f"val_share is {self.val_share}, expected 0 < val_share < 1")
         for name in ("mixup", "cutmix"):
             if not 0 <= (alpha := getattr(self.augment, name)) < math.inf:
                 raise ValueError(f"augment.{name} is {alpha}, expected at least 0")

@@ -15,6 +15,7 @@ from v2m.data import (
     open_dataset,
     train_transform,
 )
+from v2m.data.classes.division import Division, Kept, image_keys
 from v2m.tasks.classification.config import InputConfig
 
 
@@ -69,18 +70,43 @@ def resolve_augment(config: AugmentConfig, data: str) -> AugmentConfig:
 
 
 def open_train_data(
-    data: str, data_dir: Path, spec: ImageSpec, augment: AugmentConfig, *, allow_outside: bool = False
+    data: str,
+    data_dir: Path,
+    spec: ImageSpec,
+    augment: AugmentConfig,
+    division: Division,
+    *,
+    allow_outside: bool = False,
 ) -> LabelledImages:
     """Training images with augmentation (resolved)."""
-    dataset = open_dataset(data, "train", data_dir, allow_outside=allow_outside)
+    dataset = open_dataset(data, "train", data_dir, allow_outside=allow_outside, division=division)
     dataset.transform = train_transform(spec, augment)
     return dataset
 
 
 def open_val_data(
-    data: str, data_dir: Path, spec: ImageSpec, classes: list[str], *, allow_outside: bool = False
+    data: str,
+    data_dir: Path,
+    spec: ImageSpec,
+    classes: list[str],
+    kept: Kept | None,
+    *,
+    allow_outside: bool = False,
 ) -> LabelledImages:
-    """Validation images, labelled by their place in ``classes``."""
-    dataset = open_dataset(data, "val", data_dir, classes, allow_outside=allow_outside)
+    """Validation images, labelled by their place in ``classes``.
+
+    Of data that are in no split, they are those that the run has ``kept`` for it, or all if it has kept none
+    of these data.
+    """
+    division = kept if kept and kept.is_of(data) else None
+    dataset = open_dataset(data, "val", data_dir, classes, allow_outside=allow_outside, division=division)
+    if kept and not division:
+        known = set(kept.train)
+        seen = sum(key in known for key in image_keys(dataset, data))
+        if seen:
+            dataset.warnings.append(
+                f"{data}: {seen:,} of {len(dataset):,} images have the names of images that the model was "
+                "trained on; if they are the same, scores are too high"
+            )
     dataset.transform = eval_transform(spec)
     return dataset

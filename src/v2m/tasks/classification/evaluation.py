@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from v2m.data import ImageSpec, LabelledImages, eval_transform
+from v2m.data.classes.division import Kept, read_kept
 from v2m.data.loading import Images
 from v2m.system.errors import DataError
 from v2m.tasks.classification.data import open_val_data
@@ -22,15 +23,20 @@ class ClassificationEvaluator(Evaluator):
     Args:
         classes: Names of the classes.
         spec: The images.
+        kept: What the run has kept of how it divided its images; None where it did not divide them.
+        run: The folder of the run, where that is read once it is needed; None in training.
     """
 
-    def __init__(self, classes: list[str], spec: ImageSpec) -> None:
-        self.classes, self.spec = classes, spec
+    def __init__(
+        self, classes: list[str], spec: ImageSpec, kept: Kept | None = None, run: Path | None = None
+    ) -> None:
+        self.classes, self.spec, self._kept, self._run = classes, spec, kept, run
         self._transform = eval_transform(spec)
 
     def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> LabelledImages:
         """Validation images, labelled by their place in the classes."""
-        return open_val_data(source, data_dir, self.spec, self.classes, allow_outside=allow_outside)
+        kept = read_kept(self._run) if self._run else self._kept
+        return open_val_data(source, data_dir, self.spec, self.classes, kept, allow_outside=allow_outside)
 
     def results(self, data: Images) -> ClassificationResults:
         """Where class scores go."""

@@ -1,5 +1,6 @@
 """Image classification in one training run."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -10,6 +11,8 @@ from timm.task import TrainingTask
 from torch import Tensor, nn
 
 from v2m.data import ImageSpec, LabelledImages
+from v2m.data.classes.division import FILE as SPLIT_FILE
+from v2m.data.classes.division import Division, Kept, SideImages, read_kept
 from v2m.system.errors import DataError, few
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import image_spec, open_train_data, resolve_augment, resolve_input
@@ -39,6 +42,7 @@ class Classification(Task[ClassificationConfig]):
     train_data: LabelledImages
     val_data: LabelledImages
     evaluator: ClassificationEvaluator
+    _kept: Kept | None = None
 
     @classmethod
     def resolve_settings(cls, config: ClassificationConfig) -> ClassificationConfig:
@@ -70,24 +74,65 @@ class Classification(Task[ClassificationConfig]):
     def _mixup(self) -> Mixup | None:
         return build_mixup(self.config.loss, self.config.augment, len(self.classes))
 
+    def recall(self, folder: Path) -> None:
+        """Take the division of the images that the run made when it began.
+
+        Raises:
+            ValueError: another one is asked for.
+        """
+        config, kept = self.config, read_kept(folder)
+        if kept is None:
+            return
+        for name, given, made in (
+            ("val_share", config.val_share, kept.val_share),
+            ("split_seed", config.split_seed, kept.seed),
+        ):
+            if given not in (None, made):
+                raise ValueError(
+                    f"{name} is {given}, but the run has its images divided by {made} ({SPLIT_FILE}); "
+                    "leave it out, or train anew"
+                )
+        # The data may have moved; the names of the images count from its folder.
+        self._kept = replace(kept, data=os.path.realpath(config.data))
+
+    def keep(self, folder: Path) -> None:
+        """Write which images are on which side, where they were divided."""
+        if self._kept:
+            self._kept.write(folder)
+
     def open_train_data(self) -> LabelledImages:
         """Training images, augmented."""
         config = self.config
+        share, seed = config.val_share, config.split_seed
+        asked = Division(
+            Division.val_share if share is None else share, Division.seed if seed is None else seed
+        )
         return open_train_data(
             config.data,
             Path(config.data_dir),
             self._spec,
             config.augment,
+            self._kept or asked,
             allow_outside=config.allow_outside,
         )
 
     def make_evaluator(self) -> ClassificationEvaluator:
-        """How the classifier will be evaluated."""
-        return ClassificationEvaluator(self.classes, self._spec)
+        """How the classifier will be evaluated: on the images that are left to validate on."""
+        if isinstance(self.train_data, SideImages):
+            self._kept = self.train_data.kept
+        return ClassificationEvaluator(self.classes, self._spec, self._kept)
+
+    @property
+    def notes(self) -> list[str]:
+        """How the images were divided."""
+        return self.train_data.notes
 
     def check_data(self, warn: Callable[[str], None]) -> None:
         """See that two classes have images, and name those that have none."""
         train_data, val_data = self.train_data, self.val_data
+        asked = [name for name in ("val_share", "split_seed") if getattr(self.config, name) is not None]
+        if asked and not self._kept:
+            warn(f"{asked[0]} is not used: {self.config.data} has validation images of its own")
         unlearned, unmeasured = train_data.empty_classes(), val_data.empty_classes()
         if len(self.classes) - len(unlearned) < 2:
             raise DataError(f"data: {train_data.source} has images of less than two classes, expected 2")

@@ -26,7 +26,7 @@ from v2m.tasks.detection.config import DetectionConfig, HeadConfig, InputConfig
 from v2m.tasks.detection.data import image_size
 from v2m.tasks.evaluation import Autocast
 from v2m.tasks.feature_backbone import FeatureBackbone, OnBackbone
-from v2m.tasks.timm_models import TIMM
+from v2m.tasks.names import TIMM
 
 RATIOS = (0.5, 1.0, 2.0)
 BOX_CELLS, MASK_CELLS = 7, 14

@@ -19,7 +19,7 @@ class InputConfig:
         std: Standard deviation likewise.
         ignore_index: Label of pixels that have none.
         label_map: Labels of values in the mask files, such as {0: 255, 7: 0}; other values stay. By default
-            ADE20K's for ADE20K, else none.
+            ADE20K's and CamVid's for these, else none.
     """
 
     crop_size: int | tuple[int, int] = 512
@@ -172,8 +172,8 @@ class SegmentationConfig(TrainConfig):
     """Train a model for semantic segmentation.
 
     Attributes:
-        data: A folder with images/train and masks/train, images/val and masks/val, and classes.txt; or
-            ADE20K's, as it is unpacked.
+        data: A folder with images/train and masks/train, images/val and masks/val, and classes.txt; ADE20K's,
+            as it is unpacked; or camvid.
         input: What images and masks are turned into.
         augment: Augmentation of training images.
         head: The decoder.

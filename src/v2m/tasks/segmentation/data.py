@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,17 +36,17 @@ def resolve_input(config: InputConfig, model: str) -> InputConfig:
 
 
 def open_train_data(
-    source: str, config: InputConfig, augment: AugmentConfig, short_side: int | None
+    source: str, data_dir: Path, config: InputConfig, augment: AugmentConfig, short_side: int | None
 ) -> MaskedImages:
     """Training images with augmentation (resolved): crops of one size."""
-    data = open_masks(source, "train", None, config.ignore_index, config.label_map)
+    data = open_masks(source, "train", None, config.ignore_index, config.label_map, data_dir=data_dir)
     data.transform = NamedStep("augment", TrainTransform(config, augment, short_side))
     return data
 
 
-def open_val_data(source: str, config: InputConfig, classes: list[str]) -> MaskedImages:
+def open_val_data(source: str, data_dir: Path, config: InputConfig, classes: list[str]) -> MaskedImages:
     """Validation images of these classes, of their own sizes."""
-    data = open_masks(source, "val", classes, config.ignore_index, config.label_map)
+    data = open_masks(source, "val", classes, config.ignore_index, config.label_map, data_dir=data_dir)
     data.transform = EvalTransform(config)
     return data
 

@@ -33,7 +33,7 @@ class SegmentationEvaluator(Evaluator):
 
     def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> MaskedImages:
         """Validation images of their own sizes, and their labels. No file names images elsewhere."""
-        return open_val_data(source, self.input, self.classes)
+        return open_val_data(source, data_dir, self.input, self.classes)
 
     def with_options(self, options: EvaluationOptions) -> "SegmentationEvaluator":
         """This evaluator with other settings of inference."""

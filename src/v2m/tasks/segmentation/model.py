@@ -10,9 +10,9 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from v2m.system.extras import how_to_install, missing
 from v2m.tasks.feature_backbone import FeatureBackbone, OnBackbone
+from v2m.tasks.names import TIMM
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, SegmentationConfig
 from v2m.tasks.segmentation.data import base_scale
-from v2m.tasks.timm_models import TIMM
 
 STRIDE = 32
 DECODERS = "segmentation_models_pytorch"

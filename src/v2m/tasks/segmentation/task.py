@@ -43,7 +43,9 @@ class Segmentation(Task[SegmentationConfig]):
     def open_train_data(self) -> MaskedImages:
         """Training images, augmented, and their labels."""
         config = self.config
-        return open_train_data(config.data, config.input, config.augment, config.inference.short_side)
+        return open_train_data(
+            config.data, Path(config.data_dir), config.input, config.augment, config.inference.short_side
+        )
 
     def make_evaluator(self) -> SegmentationEvaluator:
         """How the model will be evaluated."""
