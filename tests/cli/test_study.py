@@ -77,7 +77,7 @@ def test_a_failed_run_is_reported_and_the_others_are_in_the_table(tiny, output, 
     (occupied.folder.path / "precious").write_text("data")
     assert main(["study", "tiny", "--only", "wide", "--output", str(output)]) == 1
     out, error = capsys.readouterr()
-    message = f"output: {occupied.folder.path} is not empty"
+    message = f"--output: {occupied.folder.path} is not empty"
     assert out.startswith("Widths: 2 runs, ")
     assert f"wide-seed1  failed: {message}" in out
     assert error.startswith(f"v2m: error: wide-seed1: {message}")
