@@ -77,15 +77,16 @@ def same_detections(one, other):
 
 
 def scores_line(text):
-    return next(line for line in text.splitlines() if line.startswith("test "))
+    return next(line for line in text.splitlines() if line.startswith("validation "))
 
 
 @each_task
 def test_train_reports_and_leaves_its_files(trained, task):
     folder, lines = trained[task]
     lines = [line for line in lines if not line.startswith("warning: ")]  # of classes that so few scenes lack
-    assert [line.split()[:2] for line in lines[:2]] == [["epoch", "1/2"], ["epoch", "2/2"]]
-    assert "  |  val " in lines[0]
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert [line.split()[:2] for line in epochs] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert "  |  val " in epochs[0]
     line = scores_line("\n".join(lines))
     assert line.startswith(SCORES[task])
     assert line.endswith(", 5 images)")
@@ -123,7 +124,7 @@ def test_eval_gives_what_the_last_epoch_gave(trained, run, task, capsys):
     assert scores_line(out) == scores_line("\n".join(trained[task][1]))
     main_score = last["val_miou" if task == "segmentation" else "val_mask_ap"]
     assert f"{main_score:.{2 if task == 'segmentation' else 1}%}" in scores_line(out)
-    assert {line.split()[0] for line in out.splitlines() if line.startswith(" ")} >= {"class", *CLASSES}
+    assert {line.split()[0] for line in out.splitlines() if line.strip()} >= {"class", *CLASSES}
     if task == "detection":
         same_detections(json.loads(files["results.json"]), json.loads((run / "results.json").read_text()))
     assert {path.name for path in run.iterdir()} == FILES | PICTURES[task]
@@ -371,20 +372,24 @@ def test_masks_must_be_there_for_mask_rcnn_and_for_segmentation(scenes, tmp_path
         (
             "train --task=detetcion --data={data}",
             1,
-            "task: 'detetcion' is no task, expected one of classification, ",
+            "--task: 'detetcion' is no task, did you mean 'detection'?",
         ),
-        ("train --task=detection", 2, "required: train.data"),
-        ("train --task=detection --data=digits", 1, "data: digits is not a folder"),
+        ("train --task=detection", 2, "--data is required"),
+        (
+            "train --task=detection --data=digits",
+            1,
+            "--data: digits is for classification, not for detection",
+        ),
         (
             "train --task=segmentation --data=digits",
             1,
-            "data: 'digits' is no folder, expected one with images/train",
+            "--data: digits is for classification, not for segmentation",
         ),
-        ("train --task=detection --data=/no/where", 1, "data: /no/where is not a folder"),
+        ("train --task=detection --data=/no/where", 1, "--data: /no/where is not a folder"),
         (
             "train --task=segmentation --data=/no/where",
             1,
-            "data: '/no/where' is no folder, expected one with",
+            "--data: '/no/where' is neither a dataset (camvid) nor a folder, expected one with",
         ),
         ("train --task=classification --data={data}", 1, "images/train has masks in"),
         (
@@ -416,8 +421,12 @@ def test_masks_must_be_there_for_mask_rcnn_and_for_segmentation(scenes, tmp_path
         ("eval {detection} --window=32", 1, "window: models for segmentation alone have this option"),
         ("eval {detection} --flip=false", 1, "flip: models for segmentation alone have this option"),
         ("eval {segmentation} --scales 0", 2, "scales"),
-        ("eval {segmentation} --data=digits", 1, "data: 'digits' is no folder"),
-        ("eval {detection} --data=digits", 1, "data: digits is not a folder"),
+        (
+            "eval {segmentation} --data=digits",
+            1,
+            "--data: digits is for classification, not for segmentation",
+        ),
+        ("eval {detection} --data=digits", 1, "--data: digits is for classification, not for detection"),
         ("predict {detection} x.png --threshold=2", 2, "threshold"),
         ("embed {detection} digits --out {data}/x.npz", 1, "a model for detection, expected a classifier"),
         ("probe {segmentation} --data digits", 1, "a model for segmentation, expected a classifier"),
