@@ -1,4 +1,4 @@
-"""Several processes, by torchrun, with gloo: they train, score and go on as one process does."""
+"""Several processes with gloo, by torchrun or forked: they train, score and go on as one process does."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.conftest import make_image_folder
-from tests.engine.test_resume import SAME, assert_same, outcome, wait_for
+from tests.engine.test_resume import PLACE, SAME, assert_same, outcome, wait_for
 from v2m.cli import main
 from v2m.data import open_dataset
 from v2m.data.loading import EvalLoader
@@ -34,6 +34,7 @@ ARGUMENTS = [
     "--augment.color_jitter=0.4",
 ]
 ROUNDING = 1e-4
+TORCHRUN = ["torch.distributed.run", "--nproc_per_node=2"]
 CALLS = """
 import json
 import sys
@@ -48,10 +49,10 @@ for arguments, codes in json.loads(sys.argv[1]):
 """
 
 
-def torchrun(processes, *command):
+def launch(*command):
     """Start processes that find each other; what they print is one text."""
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", *command],
+        [sys.executable, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,8 +61,9 @@ def torchrun(processes, *command):
     )
 
 
-def train(*arguments):
-    return torchrun(2, "-m", "v2m", "train", *arguments)
+def fork(count, script, *arguments):
+    """Processes that run a script."""
+    return launch("-m", "tests.engine.launcher", str(count), str(script), *arguments)
 
 
 def text_of(process, code=0):
@@ -97,7 +99,7 @@ def pair(folder, tmp_path_factory):
     for name, more in (("whole", []), ("divided", ["--fsdp=true"])):
         arguments = ["train", "--data", str(folder), "--output", str(parent / name), *ARGUMENTS, *more]
         calls.append((arguments, [0]))
-    text_of(torchrun(2, str(parent / "calls.py"), json.dumps(calls)))
+    text_of(fork(2, parent / "calls.py", json.dumps(calls)))
     return parent
 
 
@@ -128,16 +130,18 @@ def test_weights_that_are_divided_train_as_whole_ones(pair, alone):
 def test_torchrun_asked_to_stop_saves_and_one_or_two_processes_go_on(folder, alone, together, tmp_path):
     output, copy = tmp_path / "run", tmp_path / "copy"
     arguments = ["--data", str(folder), *ARGUMENTS, "--resume=auto"]
-    process = train(*arguments, "--output", str(output))
+    process = launch("-m", *TORCHRUN, "-m", "v2m", "train", *arguments, "--output", str(output))
     assert wait_for((output / "metrics.jsonl").exists, process)
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     text = text_of(process, code=1)
     assert time.monotonic() - asked < 25.0  # torchrun kills after 30
-    assert len(re.findall(r"v2m: stopped and saved in epoch [23], step \d of 6", text)) == 1, text
+    assert len(re.findall(rf"v2m: stopped and saved {PLACE}", text)) == 1, text
     shutil.copytree(output, copy)
 
-    text = text_of(train(*arguments, "--output", str(output)))
+    (tmp_path / "calls.py").write_text(CALLS)
+    calls = [(["train", *arguments, "--output", str(output)], [0])]
+    text = text_of(fork(2, tmp_path / "calls.py", json.dumps(calls)))
     assert text.count("going on in epoch") == 1
     assert_same(outcome(output), together)
 
@@ -180,7 +184,7 @@ def test_four_processes_score_an_odd_number_of_images(folder, alone, tmp_path, m
     assert main(["train", "--data", str(folder), "--output", str(run), *ARGUMENTS, "--epochs=1"]) == 0
     script = tmp_path / "four.py"
     script.write_text(FOUR)
-    text_of(torchrun(4, str(script), str(run), str(folder), str(tmp_path / "found.pt")))
+    text_of(fork(4, script, str(run), str(folder), str(tmp_path / "found.pt")))
     found = torch.load(tmp_path / "found.pt")
     row = RunFolder(run).read_metrics()[-1]
     assert found["images"] == row["val_images"] == len(found["logits"]) == 10

@@ -33,6 +33,8 @@ ARGUMENTS = [
     "--augment.cutmix=1.0",
     "--checkpoint.minutes=1e-9",  # one after every step
 ]
+PLACE = r"(in epoch [23], step \d of 6|after epoch [12])"
+"""Where a run stops that is asked to as soon as its first epoch is written."""
 SAME = (
     "epoch",
     "lr",
@@ -95,6 +97,7 @@ def wait_for(condition, process, seconds=120.0):
         if condition():
             return True
         assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.002)  # leaves the processor to those that are waited for
     return False
 
 
@@ -132,13 +135,13 @@ def test_asked_to_stop_it_saves_and_goes_on(folder, uninterrupted, tmp_path):
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130, text
-    assert re.search(r"stopped and saved in epoch 2, step \d of 6; continue with: v2m train --resume", text)
+    assert re.search(rf"stopped and saved {PLACE}; continue with: v2m train --resume", text)
     command = [sys.executable, "-m", "v2m", "train", "--resume", str(output)]
     again = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert again.returncode == 0, again.stderr
-    assert re.match(r"going on in epoch 2, after step \d of 6", again.stdout)
+    assert re.match(r"going on in epoch [23], after step \d of 6", again.stdout)
     assert_same(outcome(output), uninterrupted)
 
 

@@ -1,11 +1,11 @@
-"""Two processes, by torchrun, with gloo: they detect and segment as one does."""
+"""Two processes, started as by torchrun, with gloo: they detect and segment as one does."""
 
 import json
 import re
 
 import pytest
 
-from tests.engine.test_parallel import CALLS, text_of, torchrun
+from tests.engine.test_parallel import CALLS, fork, text_of
 from tests.engine.test_tasks import SMOOTH, TIMES, distances, outcome
 from tests.scenes import TASKS, make_scenes, train_arguments
 from v2m.cli import main
@@ -49,7 +49,7 @@ def together(scenes, tmp_path_factory):
         evaluation = ["eval", str(parent / task), "--output", str(parent / f"{task}-eval")]
         calls.append((evaluation, [0, 1]))  # 1 in the main process, since an image is unreadable
     calls.append((train_arguments("detection", scenes, parent / "masks", *SMOOTH, "--batch_size=2"), [0]))
-    text = text_of(torchrun(2, str(parent / "calls.py"), json.dumps(calls)))
+    text = text_of(fork(2, parent / "calls.py", json.dumps(calls)))
     assert len(re.findall("^test (mIoU|box AP)", text, re.M)) == len(calls)
     return parent
 
