@@ -50,6 +50,9 @@ class TrainOptions(Options):
                 parser.error(str(error))
             raise
         _add_options(parser, start)
+        # Last, since jsonargparse would print what it has when it reads a file.
+        printing = [argument for argument in arguments if argument.startswith("--print_config")]
+        arguments = [*(argument for argument in arguments if argument not in printing), *printing]
         try:
             arguments = plain_arguments(with_brackets(arguments, type(start)))
             found = parser.parse_plain(arguments)
