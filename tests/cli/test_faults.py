@@ -175,13 +175,19 @@ def test_a_closed_output_is_no_error():
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
-def test_the_command_to_load_a_model_is_quoted_for_a_shell(image_folder, tmp_path, capsys):
+def test_the_commands_to_go_on_with_are_there_and_quoted_for_a_shell(
+    image_folder, tmp_path, capsys, monkeypatch
+):
     folder = tmp_path / 'a "run" $HOME'
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "a bin" / "python3"))  # with no v2m beside it
     assert main(["train", "--data", str(image_folder), "--output", str(folder), *QUICK, "--epochs=1"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert shlex.split(last)[-1] == (
-        f"import timm, v2m; timm.create_model({f'local-dir:{folder}'!r}, pretrained=True)"
-    )
+    out = capsys.readouterr().out
+    words = [shlex.split(line) for line in out.partition("Try next:\n")[2].splitlines()]
+    load = f"import timm, v2m; timm.create_model({f'local-dir:{folder}'!r}, pretrained=True)"
+    assert words[0] == ["a bin/python3", "-m", "v2m", "eval", str(folder)]
+    assert words[-2] == ["a bin/python3", "-m", "v2m", "predict", str(folder), "IMAGE_OR_FOLDER"]
+    assert words[-1] == ["a bin/python3", "-c", load]
 
 
 def test_names_of_any_bytes_can_be_checked(image_folder, tmp_path, monkeypatch):

@@ -101,8 +101,20 @@ def test_a_table_is_trained_and_evaluated(flat, capsys):
         True,
     )
     assert yaml.safe_load((flat.parent / "run" / "train.yaml").read_text())["data"] == str(table)
+    told = (
+        f"no validation images in {table}: of 30 images of 3 classes, 18 are to train on and 12 to validate"
+    )
     code, out = run(capsys, "eval", "run")
-    assert (code, "12 images" in out) == (0, True)
+    assert (code, "12 images" in out, told in out, "warning" in out) == (0, True, True, False)
+
+    # Features are of the images of the run, which are not those of the usual share.
+    code, out = run(capsys, "probe", "run", "--data", "flat/labels.csv", "--device=cpu")
+    assert (code, "12 validation images by 18 training images" in out, told in out) == (0, True, True)
+
+    # Without its list, the run cannot tell what it was trained on.
+    (flat.parent / "run" / "split.json").unlink()
+    code, out = run(capsys, "eval", "run")
+    assert (code, "has no split.json any more" in out, "all 30 are scored" in out) == (0, True, True)
 
 
 def test_the_other_commands_divide_a_folder_in_the_same_way(flat, capsys):

@@ -67,7 +67,10 @@ def test_a_command_runs(place, words, tmp_path, monkeypatch, kept):
 
 def shapes(text):
     """The kinds of lines of a text, each once, without numbers, spaces and places of programs."""
-    text = re.sub(r"\S*\b(v2m|python) ", r"\1 ", text)
+    text = re.sub(r"\S*\bpython -m v2m |\S*\bv2m (?=eval|predict)", "v2m ", text)
+    text = re.sub(r"\S*\bpython ", "python ", text)
+    # The best weights may be the last ones or not, threads may be one or several.
+    text = re.sub(r"(?m)^(of the last weights),.*|(?<=\w)/best$|(?<=thread)s\b", r"\1", text)
     text = re.sub(r"[\d.]+(e-\d+)?", "0", text.replace("%", ""))
     return list(dict.fromkeys(" ".join(line.split()) for line in text.splitlines() if line.strip()))
 

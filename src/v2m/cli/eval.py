@@ -28,11 +28,11 @@ class EvalOptions(ImageOptions, DeviceOptions):
     """Options of ``v2m eval``.
 
     Attributes:
-        model: Run folder, or the output of v2m convert.
+        model: Run folder, or another in hub format; hf-hub:OWNER/NAME for one on the Hugging Face Hub.
         data: Dataset by name or folder; by default the run's own.
         batch_size: Images at once; by default 64, of a detector 8.
         workers: Processes that read images.
-        output: Folder for the pictures; by default the model's.
+        output: Folder for the pictures; by default the model's, or runs/MODEL.
         of_tasks: Options that models for some task alone have, by name; None where one is not given.
     """
 
@@ -117,7 +117,7 @@ def run(options: EvalOptions) -> int:
         print_doing(out, "scoring", folder, device, source)
     view, saved = find_view(folder.task), find_task(folder.task).load(folder)
     evaluator = saved.evaluator.with_options(options_for(folder.task, options.of_tasks))
-    pictures = RunFolder(options.output or _eval_folder(folder.path, options.data))
+    pictures = RunFolder(options.output or _eval_folder(options.model, options.data))
 
     accelerator = parallel.start(options.device)
     # The first process of a machine downloads what is missing, the others wait and find it there.
@@ -132,8 +132,8 @@ def run(options: EvalOptions) -> int:
         processes=accelerator.num_processes,
         collate=evaluator.collate,
     )
-    for line in data.warnings:
-        out.print(f"warning: {line}")
+    for line in (*data.notes, *(f"warning: {line}" for line in data.warnings)):
+        out.print(line)
 
     # Every process evaluates its share; the main process shows what came out.
     with parallel.lost_processes(accelerator):
@@ -169,12 +169,14 @@ def own_data(folder: Path) -> str:
     return run.read_config()["data"]
 
 
-def _eval_folder(folder: Path, data: str | None) -> Path:
+def _eval_folder(model: str, data: str | None) -> Path:
     """The default folder for results: the run's own, or one in it that is named after other data."""
+    from v2m.cli.output import NAME_FOLDER, results_folder
+
+    folder = results_folder(model)
     if not data:
         return folder
     own = folder / safe_name(f"eval-{Path(data).resolve().name}")
-    from v2m.cli.output import NAME_FOLDER
 
     refuse_link(own, NAME_FOLDER)
     return own

@@ -16,7 +16,7 @@ from v2m.system.errors import DataError, shown
 from v2m.system.files import refuse_link
 from v2m.system.names import safe_name
 from v2m.system.tables import Column, Kind, TextTable
-from v2m.tasks.names import CONFIG, WEIGHTS
+from v2m.tasks.names import CONFIG, LOCAL_DIR, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -178,12 +178,24 @@ def renamed(image: ImageFile, picture: Path) -> str:
     return "" if picture.stem == image.stem else f"  ({shown(picture.name)})"
 
 
+def results_folder(model: str) -> Path:
+    """Where results of a model go by default: its folder, or one in ``runs`` where it is not there yet.
+
+    Args:
+        model: The model as it was named.
+    """
+    path = Path(model.removeprefix(LOCAL_DIR))
+    if not path.exists():
+        return Path("runs") / safe_name(model)
+    return path.parent if path.name == WEIGHTS else path
+
+
 class PredictionFiles:
     """Files of predictions in a folder, which is made: none is written twice or is one of the inputs.
 
     Args:
-        output: The folder; None for one beside the model.
-        model: The model's folder, or the weights file in one.
+        output: The folder; None for one in ``results_folder``.
+        model: The model as it was named.
         inputs: Images that are read.
 
     Attributes:
@@ -192,8 +204,7 @@ class PredictionFiles:
     """
 
     def __init__(self, output: str | None, model: str, inputs: Sequence[ImageFile]) -> None:
-        path = Path(model)
-        self.folder = Path(output or (path.parent if path.name == WEIGHTS else path) / PREDICTIONS)
+        self.folder = Path(output or results_folder(model) / PREDICTIONS)
         if not output:
             refuse_link(self.folder, NAME_FOLDER)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ class PredictOptions(DeviceOptions):
     """Options of ``v2m predict``.
 
     Attributes:
-        model: Run folder, or the output of v2m convert.
+        model: Run folder, or another in hub format; hf-hub:OWNER/NAME, or timm/NAME for timm's weights.
         images: Image files, or folders of them.
         top: Classes to show per image.
         threshold: Least score of objects to show.
@@ -49,18 +49,24 @@ class PredictOptions(DeviceOptions):
 def run(options: PredictOptions) -> int:
     """Apply a model to image files: 1 if one cannot be read."""
     from v2m.cli.output import console, print_doing
-    from v2m.cli.trained import open_folder
+    from v2m.cli.trained import find_model
     from v2m.cli.views.view import find_view
-    from v2m.engine.device import find_device
+    from v2m.engine.device import describe_device, find_device
     from v2m.system.names import shortened
     from v2m.tasks import find_task
+    from v2m.tasks.saved_config import CLASSIFICATION
+    from v2m.tasks.trained import load
 
     out, errors = console(), console(stderr=True)
     device = find_device(options.device)  # an error now, not once the model is loaded
-    folder = open_folder(options.model, errors)
-    view, what = find_view(folder.task), shortened(" ".join(options.images), LONGEST_WHAT)
-    print_doing(errors, view.Predictions.doing, folder, device, what)
-    saved = find_task(folder.task).load(folder)
+    folder, what = find_model(options.model, errors), shortened(" ".join(options.images), LONGEST_WHAT)
+    view = find_view(folder.task if folder else CLASSIFICATION)
+    if folder:
+        print_doing(errors, view.Predictions.doing, folder, device, what)
+        saved = find_task(folder.task).load(folder)
+    else:
+        errors.print(f"{view.Predictions.doing} {what} by {options.model} on {describe_device(device)}")
+        saved = load(options.model)
     return predict(options, saved, view, out, errors)
 
 

@@ -63,17 +63,19 @@ def report(out: Console, result: TrainResult, title: str) -> None:
 def _print_next_commands(out: Console, folders: Sequence[Path], is_timm_format: bool) -> None:
     """Print commands to paste into a shell as they are, for the folders with the run's weights."""
     out.print("Try next:")
+    python = Path(sys.executable)
+    script = python.with_name("v2m")  # which is not there where the package is only on the path of modules
+    program = _called(script) if script.exists() else f"{_called(python)} -m v2m"
     for folder in folders:
-        out.print(f"  {_program('v2m')} eval {shell_word(str(folder))}")
-    out.print(f"  {_program('v2m')} predict {shell_word(str(folders[0]))} IMAGE_OR_FOLDER")
+        out.print(f"  {program} eval {shell_word(str(folder))}")
+    out.print(f"  {program} predict {shell_word(str(folders[0]))} IMAGE_OR_FOLDER")
     if is_timm_format:
         load = f"import timm, v2m; timm.create_model({f'local-dir:{folders[0]}'!r}, pretrained=True)"
         quoted = shell_word(load) if re.search(r'["$`\\!]', load) else f'"{load}"'
-        out.print(f"  {_program('python')} -c {quoted}")
+        out.print(f"  {_called(python)} -c {quoted}")
 
 
-def _program(name: str) -> str:
-    """How to call a program of this environment: by name where it is on the path, else by its place."""
-    beside = Path(sys.executable).with_name(name)
-    found = shutil.which(name)
-    return name if found and Path(found) == beside else os.path.relpath(beside)
+def _called(program: Path) -> str:
+    """How to call a program: by name where that is the one on the path, else by its place."""
+    found = shutil.which(program.name)
+    return program.name if found and Path(found) == program else shell_word(os.path.relpath(program))

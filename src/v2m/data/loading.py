@@ -40,9 +40,11 @@ class OpenedImages(Images, Protocol):
 
     Attributes:
         warnings: A line for each kind of thing that is odd about it.
+        notes: A line for each thing to know of it that is not odd.
     """
 
     warnings: list[str]
+    notes: list[str]
 
 
 class Unreadable(NamedTuple):

@@ -20,7 +20,7 @@ from v2m.system.files import check_lock, clear_partial, read_file, refuse_link, 
 from v2m.system.names import shell_word
 from v2m.system.yaml_files import read_yaml
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.names import SAVING, WEIGHTS
+from v2m.tasks.names import SAVING, TRAINING, WEIGHTS
 
 LOCK = ".lock"
 
@@ -37,7 +37,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    config = property(lambda self: self.path / "train.yaml", doc="The resolved configuration.")
+    config = property(lambda self: self.path / TRAINING, doc="The resolved configuration.")
     metrics = property(lambda self: self.path / "metrics.jsonl", doc="One line per epoch.")
     unreadable = property(lambda self: self.path / "unreadable.jsonl", doc="One line per unreadable image.")
     best = property(lambda self: self.path / "best", doc="The weights with the highest score.")

@@ -23,7 +23,6 @@ from torch.utils.data import ConcatDataset, Subset
 
 from v2m import __version__
 from v2m.data import LabelledImages, Split, eval_transform, open_dataset
-from v2m.data.classes.division import Division
 from v2m.data.loading import Batch, EvalLoader
 from v2m.engine import parallel
 from v2m.engine.progress import print_line, track
@@ -96,7 +95,7 @@ def embed(
     check_output(output)
     data = absolute_source(data)
     dataset = open_dataset(
-        data, split, Path(config.data_dir), allow_outside=config.allow_outside, division=Division()
+        data, split, Path(config.data_dir), allow_outside=config.allow_outside, division=frozen.division
     )
     if state.is_main_process:
         for line in (*dataset.notes, *(f"warning: {line}" for line in dataset.warnings)):

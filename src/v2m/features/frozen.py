@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from v2m.data import ImageSpec
+from v2m.data.classes.division import Division, read_kept
 from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.model import build_classifier
@@ -29,6 +30,7 @@ class FrozenModel(NamedTuple):
         architecture: Its timm name.
         spec: The images that it takes.
         sha256: Hash of its configuration and weights.
+        division: How the images are divided where they have no splits: as the run of the model did.
     """
 
     model: nn.Module
@@ -36,6 +38,7 @@ class FrozenModel(NamedTuple):
     architecture: str
     spec: ImageSpec
     sha256: str
+    division: Division = Division()
 
 
 def open_frozen(source: str, data: str) -> FrozenModel:
@@ -64,7 +67,9 @@ def open_frozen(source: str, data: str) -> FrozenModel:
     model_folder = read_folder(folder)
     saved, path = load(model_folder), model_folder.path
     sha256 = _digest(saved.model, (path / CONFIG).read_text(encoding="utf-8"))
-    return FrozenModel(saved.model, str(path.resolve()), saved.name, saved.evaluator.spec, sha256)
+    kept = read_kept(path)
+    division = kept if kept and kept.is_of(data) else Division()
+    return FrozenModel(saved.model, str(path.resolve()), saved.name, saved.evaluator.spec, sha256, division)
 
 
 def _digest(model: nn.Module, about: str) -> str:

@@ -89,7 +89,7 @@ def test_one_file_of_two_images_is_told(content, tmp_path):
         "1 of 3 images have the file of another one, the first is 9.png; objects of the one are background "
         "in the other: give them one image_id"
     )
-    assert shared in str(data.notes)
+    assert shared in str(data.renamings)
 
 
 def test_nothing_outside_of_the_folder_is_read(content, tmp_path):

@@ -61,7 +61,8 @@ def run(options: CheckOptions) -> int:
     workers = cores() if options.workers is None else options.workers
     settings = annotated.AnnotatedSettings(title, output, workers, options.tiny)
     out, errors = console(), console(stderr=True)
-    errors.print(f"checking {options.source}, with {workers} processes that read images")
+    readers = f", with {workers} processes that read images" if workers > 1 else ""
+    errors.print(f"checking {options.source}{readers}")
     objects = find_object_checks(options.source, allow_outside=options.allow_outside)
     labels = InputConfig(ignore_index=options.input.ignore_index, label_map=options.input.label_map)
     masks = find_mask_checks(

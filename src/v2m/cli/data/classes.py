@@ -48,9 +48,10 @@ def check(options: CheckOptions, settings: AnnotatedSettings, out: Console, erro
     out.print(_summary_table(summaries))
     out.print()
     out.print(problem_table(problems, list(summaries)) if problems else "no problems found")
-    for split in splits:
-        for line in (*split.data.notes, *(f"warning: {line}" for line in split.data.warnings)):
-            out.print(line)
+    notes = [line for split in splits for line in split.data.notes]  # both sides tell how they were divided
+    warnings = [f"warning: {line}" for split in splits for line in split.data.warnings]
+    for line in (*dict.fromkeys(notes), *warnings):
+        out.print(line)
     out.print()
     out.print(f"list: {output / PROBLEMS}")
     out.print(f"picture: {output / PICTURE}")

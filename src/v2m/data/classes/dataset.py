@@ -26,6 +26,7 @@ class LabelledImages(VisionDataset):
         declared: Whether the classes were listed apart from the images, so that some may have none.
         warnings: A line for each kind of thing that is odd about them.
         notes: A line for each thing to know of them that is not odd.
+        is_whole: Whether these are all images of a dataset that has no splits.
         transform: What ``[]`` applies to an image; None for nothing.
     """
 
@@ -36,6 +37,7 @@ class LabelledImages(VisionDataset):
         self.source, self.declared = source, declared
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.is_whole = False
         self.classes, self.targets = [same_name(name) for name in classes], list(targets)
 
     def __len__(self) -> int:

@@ -71,14 +71,19 @@ class Kept(Division):
         return self.data == os.path.realpath(data)
 
 
+def run_of(folder: Path) -> Path:
+    """The folder of the run whose model, or best model, is in a folder."""
+    folder = folder.resolve()
+    return folder.parent if folder.name == BEST else folder
+
+
 def read_kept(folder: Path) -> Kept | None:
     """What a run keeps of its division, from its folder or that of its best weights; None where it made none.
 
     Raises:
         DataError: the file is damaged.
     """
-    folder = folder.resolve()
-    path = (folder.parent if folder.name == BEST else folder) / FILE
+    path = run_of(folder) / FILE
     if not path.is_file():
         return None
     values = read_json(path, MOST_BYTES)
@@ -132,7 +137,14 @@ def _open_side(whole: Opener, data: str, division: Division, split: Split) -> La
         raise DataError(f"data: {images.source} has no validation images")
     keys = image_keys(images, data)
     kept = division if isinstance(division, Kept) else _divide(images, keys, data, division)
-    return _train_side(images, keys, kept) if split == "train" else _val_side(images, keys, kept)
+    side = _train_side(images, keys, kept) if split == "train" else _val_side(images, keys, kept)
+    val = len(side) if split == "val" else len(images) - len(side)
+    side.notes = [
+        f"no validation images in {kept.data}: of {len(images):,} images of {len(images.classes):,} classes, "
+        f"{len(images) - val:,} are to train on and {val:,} to validate on "
+        f"(val_share {kept.val_share:g}, split_seed {kept.seed})"
+    ]
+    return side
 
 
 def _train_side(images: EncodedImages, keys: Sequence[str], kept: Kept) -> SideImages:
@@ -151,11 +163,6 @@ def _train_side(images: EncodedImages, keys: Sequence[str], kept: Kept) -> SideI
         side.warnings.append(f"{images.source}: {_count(added)} new since the split was made, to train on")
     if gone:
         side.warnings.append(f"{images.source}: {gone:,} of {len(known):,} training images are gone")
-    side.notes = [
-        f"no validation images in {kept.data}: of {len(images):,} images of {len(images.classes):,} classes, "
-        f"{len(chosen):,} are to train on and {len(images) - len(chosen):,} to validate on "
-        f"(val_share {kept.val_share:g}, split_seed {kept.seed})"
-    ]
     return side
 
 

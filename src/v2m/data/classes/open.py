@@ -108,7 +108,7 @@ def find_splits(
         )
     if ALL in found:  # of no split
         whole = found.pop(ALL)
-        return divided(whole, source, division) if division else {"val": whole}
+        return divided(whole, source, division) if division else {"val": partial(_open_whole, whole)}
     if division and set(found) == {"train"}:
         return divided(found["train"], source, division)
     return found
@@ -136,6 +136,12 @@ def _find_in_folder(root: Path, data_dir: Path, allow_outside: bool) -> dict[str
     if not found and (whole := find_table_in(root, allow_outside) or find_flat(root)):
         return {ALL: whole}
     return found
+
+
+def _open_whole(opener: Opener) -> LabelledImages:
+    images = opener()
+    images.is_whole = True
+    return images
 
 
 def _is_bare(opener: Opener, folder: Path) -> bool:

@@ -62,7 +62,7 @@ class ObjectsCheck:
         data, name = self.data, self.name
         problems = [
             Problem(name, None, kind, line.removeprefix(f"{data.source}: "))
-            for kind, lines in (("names", data.notes), ("doubtful", data.doubts))
+            for kind, lines in (("names", data.renamings), ("doubtful", data.doubts))
             for line in lines
         ]
         for fault in data.faults:

@@ -71,9 +71,10 @@ class CocoImages(Dataset[Any]):
         left_over: Image files in the folder that are of no image, by their paths in it.
         absent: A line on them, if there are any.
         faults: What is wrong with annotations.
-        notes: A line for each kind of name that was taken for another.
+        renamings: A line for each kind of name that was taken for another.
         doubts: A line for each kind of annotation that can hardly be meant as it is.
         warnings: These lines, and one for each kind of thing that was mended or left out.
+        notes: A line for each thing to know of it that is not odd.
         has_masks: Whether objects come with masks.
         transform: What ``[]`` makes of an image and its objects; None for the two themselves.
 
@@ -96,7 +97,7 @@ class CocoImages(Dataset[Any]):
         self.transform: Callable[[Image.Image, Objects], Any] | None = None
 
         # Categories become classes first: annotations are read as labels of these.
-        self.notes = name_classes_apart(records)
+        self.renamings = name_classes_apart(records)
         self.classes, self.category_ids = match_classes(records, classes)
         self.image_ids: list[int | str] = [image["id"] for image in records.images]
         self._sizes = np.array([(image["height"], image["width"]) for image in records.images])
@@ -112,14 +113,15 @@ class CocoImages(Dataset[Any]):
         self._names, self.missing, self.left_over = files.names, files.missing, files.left_over
 
         # What is told, from what was done about names to what is only doubtful.
-        self.notes += [*describe_repeated_ids(records), *describe_renamed(path, folder, files)]
+        self.renamings += [*describe_repeated_ids(records), *describe_renamed(path, folder, files)]
         self.absent = describe_missing(path, folder, files)
         self.doubts = describe_repeated(self.source, self._table)
         if self.has_masks:
             self.doubts += describe_misfits(self.source, self._table, self._sizes)
         turns = tell_hidden_turns(self.source, len(self), self.name)
         faults = describe_faults(records, self.faults)
-        self.warnings = [*self.notes, *faults, *self.absent, *self.doubts, *turns]
+        self.warnings = [*self.renamings, *faults, *self.absent, *self.doubts, *turns]
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -40,6 +40,7 @@ class MaskedImages:
         source: As given.
         classes: As given.
         warnings: A line for each kind of thing that is odd about them.
+        notes: A line for each thing to know of them that is not odd.
         ignore_index: As given.
         transform: What ``[]`` applies to an image and its labels; None for nothing.
     """
@@ -54,6 +55,7 @@ class MaskedImages:
     ) -> None:
         self.source, self.classes = source, list(classes)
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.transform: MaskTransform | None = None
         self.ignore_index = ignore_index
         self._pairs = list(pairs)

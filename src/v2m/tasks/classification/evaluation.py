@@ -1,5 +1,6 @@
 """How classifiers are evaluated, and applied to image files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from v2m.data import ImageSpec, LabelledImages, eval_transform
-from v2m.data.classes.division import Kept, read_kept
+from v2m.data.classes.division import FILE, Kept, read_kept, run_of
 from v2m.data.loading import Images
 from v2m.system.errors import DataError
+from v2m.system.yaml_files import read_yaml
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.metrics import ClassificationResults
 from v2m.tasks.evaluation import Evaluator
+from v2m.tasks.names import TRAINING
 from v2m.tasks.predictions import ClassificationPrediction
 
 
@@ -36,7 +39,13 @@ class ClassificationEvaluator(Evaluator):
     def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> LabelledImages:
         """Validation images, labelled by their place in the classes."""
         kept = read_kept(self._run) if self._run else self._kept
-        return open_val_data(source, data_dir, self.spec, self.classes, kept, allow_outside=allow_outside)
+        data = open_val_data(source, data_dir, self.spec, self.classes, kept, allow_outside=allow_outside)
+        if data.is_whole and self._run and not kept and _is_own(self._run, source):
+            data.warnings.append(
+                f"{self._run} was trained on images of {source}, but has no {FILE} any more that says on "
+                f"which: all {len(data):,} are scored, and scores are too high"
+            )
+        return data
 
     def results(self, data: Images) -> ClassificationResults:
         """Where class scores go."""
@@ -65,3 +74,12 @@ class ClassificationEvaluator(Evaluator):
         names = [self.classes[place] for place in places.tolist()]
         probabilities = dict(zip(names, values.tolist(), strict=True))
         return ClassificationPrediction(names[0], probabilities[names[0]], probabilities)
+
+
+def _is_own(run: Path, source: str) -> bool:
+    """Whether the model in a folder was trained on these data, as far as the folder says."""
+    try:
+        own = read_yaml(run_of(run) / TRAINING).get("data")
+    except (OSError, ValueError):
+        return False
+    return isinstance(own, str) and os.path.realpath(own) == os.path.realpath(source)
