@@ -14,6 +14,7 @@ from v2m.system.errors import DataError
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.metrics import ClassificationResults
 from v2m.tasks.evaluation import Evaluator
+from v2m.tasks.names import run_of
 from v2m.tasks.predictions import ClassificationPrediction
 
 
@@ -24,18 +25,19 @@ class ClassificationEvaluator(Evaluator):
         classes: Names of the classes.
         spec: The images.
         kept: What the run has kept of how it divided its images; None where it did not divide them.
-        run: The folder of the run, where that is read once it is needed; None in training.
+        folder: The folder of the model, whose run is asked for what it has kept once that is needed; None in
+            training.
     """
 
     def __init__(
-        self, classes: list[str], spec: ImageSpec, kept: Kept | None = None, run: Path | None = None
+        self, classes: list[str], spec: ImageSpec, kept: Kept | None = None, folder: Path | None = None
     ) -> None:
-        self.classes, self.spec, self._kept, self._run = classes, spec, kept, run
+        self.classes, self.spec, self._kept, self._folder = classes, spec, kept, folder
         self._transform = eval_transform(spec)
 
     def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> LabelledImages:
         """Validation images, labelled by their place in the classes."""
-        kept = read_kept(self._run) if self._run else self._kept
+        kept = read_kept(run_of(self._folder.resolve())) if self._folder else self._kept
         return open_val_data(source, data_dir, self.spec, self.classes, kept, allow_outside=allow_outside)
 
     def results(self, data: Images) -> ClassificationResults:
