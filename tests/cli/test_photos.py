@@ -64,6 +64,14 @@ def test_a_folder_of_classes_is_divided_trained_resumed_and_evaluated_on_the_sam
     assert (code, "val_share is 0.5, but the run has its images divided by 0.2" in out) == (1, True)
 
 
+def test_the_best_weights_and_a_run_called_best_have_the_images_of_their_run(flat, capsys):
+    for output in ("run", "best"):
+        assert run(capsys, "train", "--data", flat, "--output", output, *QUICK)[0] == 0
+    for model in ("run/best", "best", "best/best"):
+        code, out = run(capsys, "eval", model, "--output", "scores")
+        assert (code, "6 images" in out) == (0, True), out
+
+
 def test_all_images_of_another_folder_are_evaluated(flat, capsys):
     assert run(capsys, "train", "--data", flat, "--output", "run", *QUICK)[0] == 0
     flat.rename(flat.parent / "moved")

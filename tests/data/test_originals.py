@@ -2,11 +2,12 @@
 
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 
 import pytest
+from filelock import FileLock
 
 from tests.data.originals import served, write_camvid, write_tiny_imagenet
 from tests.data.servers import file_server
@@ -104,6 +105,20 @@ def test_those_that_come_meanwhile_wait_for_the_download(archive, tmp_path):
             found = list(pool.map(partial(find_original, original), [tmp_path / "new"] * 4))
     assert set(found) == {tmp_path / "new" / "tiny-imagenet-200"}
     assert ranges == [None]
+
+
+def test_waiting_is_said_and_what_a_killed_process_left_goes(archive, tmp_path, capsys):
+    data_dir = tmp_path / "mine"
+    for name in (".unpacking-tiny-imagenet-x", ".unpacking-other-x"):
+        (data_dir / name / "half").mkdir(parents=True)
+    shutil.move(archive, data_dir)
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(data_dir / "tiny-imagenet.lock"):
+            found = pool.submit(find_original, tiny_imagenet.ORIGINAL, data_dir)
+            assert wait([found], timeout=2).not_done
+        assert found.result() == data_dir / "tiny-imagenet-200"
+    assert f"tiny-imagenet: waiting for another process, which has {data_dir}" in capsys.readouterr().err
+    assert [path.name for path in data_dir.glob(".*")] == [".unpacking-other-x"]
 
 
 def test_a_link_for_the_lock_is_refused(archive, tmp_path):

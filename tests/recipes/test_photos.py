@@ -17,7 +17,6 @@ def make(root, size, classes=2, images=4):
         (root / f"class{label}").mkdir(parents=True)
         for i in range(images):
             Image.new("RGB", size, (label, i, 0)).save(root / f"class{label}" / f"{i}.png")
-    survey.cache_clear()
     return str(root)
 
 
@@ -105,8 +104,15 @@ def test_only_headers_of_a_sample_are_read(tmp_path, monkeypatch):
     assert not looked
     for path in (tmp_path / "flat").rglob("*.png"):
         path.write_bytes(b"")
-    survey.cache_clear()
     assert survey(data) is None
+
+
+def test_images_that_were_added_are_seen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "flat", (9, 7))
+    before = survey("flat")
+    Image.new("RGB", (9, 7)).save(tmp_path / "flat" / "class0" / "new.png")
+    assert (before.images, survey("flat").images) == (8, 9)
 
 
 def test_a_study_gives_what_would_else_be_chosen(tmp_path):

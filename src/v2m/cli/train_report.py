@@ -11,7 +11,7 @@ from rich.console import Console
 
 from v2m.cli.output import print_unreadable
 from v2m.cli.views.view import find_view
-from v2m.data.classes.division import FILE as SPLIT_FILE
+from v2m.data.classes.division import SPLIT_FILE
 from v2m.engine.run_folder import RunFolder, best_row
 from v2m.engine.train import TrainResult
 from v2m.pictures import plot_learning_curve

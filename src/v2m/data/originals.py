@@ -4,18 +4,22 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from v2m.system.archives import unpack
 from v2m.system.downloads import WebFile, check_file, download
 from v2m.system.errors import DataError
 from v2m.system.files import check_lock, read_file
+
+SECONDS_BEFORE_WORD = 1.0
+"""How long another process is waited for before that is said."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,27 @@ def find_original(original: Original, data_dir: Path) -> Path:
         return folder
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        lock = data_dir / f"{original.name}.lock"
-        check_lock(lock)
-        # Other processes wait, and then find the dataset.
-        with FileLock(lock):
+        with _locked(original, data_dir):
             return _find_unpacked(original, data_dir) or _unpack(original, data_dir)
     except OSError as error:
         raise DataError(f"data: {original.name} cannot be kept in {data_dir} ({error})") from None
+
+
+@contextmanager
+def _locked(original: Original, data_dir: Path) -> Iterator[None]:
+    """Let one process at a time download and unpack a dataset. The others wait, and then find it."""
+    path = data_dir / f"{original.name}.lock"
+    check_lock(path)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=SECONDS_BEFORE_WORD)
+    except Timeout:
+        _say(f"{original.name}: waiting for another process, which has {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _find_unpacked(original: Original, data_dir: Path) -> Path | None:
@@ -76,7 +94,11 @@ def _unpack(original: Original, data_dir: Path) -> Path:
     else:
         archive = _download(original, data_dir)
     _say(f"{original.name}: unpacking to {data_dir / original.folder}")
-    work = Path(mkdtemp(dir=data_dir, prefix=".unpacking-"))
+    # Others of this name were left by processes that were killed: this one has the lock.
+    start = f".unpacking-{original.name}-"
+    for left in data_dir.glob(f"{start}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(mkdtemp(dir=data_dir, prefix=start))
     try:
         unpack(archive, original.folder, work / original.folder, original.unpacked)
         for folder, expected in original.trees.items():

@@ -20,7 +20,7 @@ from v2m.system.files import check_lock, clear_partial, read_file, refuse_link, 
 from v2m.system.names import shell_word
 from v2m.system.yaml_files import read_yaml
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.names import SAVING, TRAINING, WEIGHTS
+from v2m.tasks.names import BEST, RUN_CONFIG, SAVING, WEIGHTS, run_of
 
 LOCK = ".lock"
 
@@ -37,19 +37,17 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    config = property(lambda self: self.path / TRAINING, doc="The resolved configuration.")
+    config = property(lambda self: self.path / RUN_CONFIG, doc="The resolved configuration.")
     metrics = property(lambda self: self.path / "metrics.jsonl", doc="One line per epoch.")
     unreadable = property(lambda self: self.path / "unreadable.jsonl", doc="One line per unreadable image.")
-    best = property(lambda self: self.path / "best", doc="The weights with the highest score.")
+    best = property(lambda self: self.path / BEST, doc="The weights with the highest score.")
     checkpoints = property(lambda self: self.path / "checkpoints", doc="What resuming needs.")
     learning_curve = property(lambda self: self.path / "learning_curve.png", doc="Picture of the metrics.")
 
     @classmethod
     def of_model(cls, folder: Path) -> "RunFolder":
         """The run that the model in a folder is of: the folder itself, or the one whose ``best`` it is."""
-        run, above = cls(folder), cls(folder.absolute().parent if folder.parent == Path() else folder.parent)
-        is_best = folder.name == above.best.name and above.config.is_file() and not run.config.is_file()
-        return above if is_best else run
+        return cls(run_of(folder))
 
     def describe_weights(self, folder: Path, metrics: Sequence[str]) -> str:
         """Which weights of the run are in a folder, and where the others are; empty where it does not say.

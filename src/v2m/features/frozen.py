@@ -13,7 +13,7 @@ from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.classification.saved import load
 from v2m.tasks.model_folder import CONFIG, read_folder
-from v2m.tasks.names import TIMM
+from v2m.tasks.names import TIMM, run_of
 from v2m.tasks.timm_models import model_defaults
 from v2m.tasks.trained import find_folder
 
@@ -67,7 +67,7 @@ def open_frozen(source: str, data: str) -> FrozenModel:
     model_folder = read_folder(folder)
     saved, path = load(model_folder), model_folder.path
     sha256 = _digest(saved.model, (path / CONFIG).read_text(encoding="utf-8"))
-    kept = read_kept(path)
+    kept = read_kept(run_of(path.resolve()))
     division = kept if kept and kept.is_of(data) else Division()
     return FrozenModel(saved.model, str(path.resolve()), saved.name, saved.evaluator.spec, sha256, division)
 

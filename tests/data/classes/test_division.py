@@ -132,8 +132,6 @@ def test_hostile_names_are_divided(tmp_path):
     kept.write(tmp_path)
     again = read_kept(tmp_path)
     assert again == kept
-    (tmp_path / "best").mkdir()
-    assert read_kept(tmp_path / "best") == kept
     assert read_kept(tmp_path / "flat") is None
     data = open_dataset(str(root), "val", root, division=again)
     assert [os.path.relpath(data.name(i), root) for i in range(len(data))] == val

@@ -75,6 +75,13 @@ def test_labels_that_are_numbers_are_names_in_order_or_count_in_a_list(folder):
         assert (data.classes[9], data.targets) == ("j", [0, 10, 9, 0])
 
 
+def test_labels_of_too_many_digits_are_names(folder):
+    labels = ["9" * 5000, "8" * 19, "1", "2"]
+    rows = "".join(f"{name},{label}\n" for name, label in zip(IMAGES, labels, strict=True))
+    data = find_splits(str(write(folder / "l.csv", f"image,label\n{rows}")), folder)["val"]()
+    assert data.classes == sorted(labels)
+
+
 def test_a_column_of_splits_counts_and_else_a_split_is_made(folder):
     names = dict(zip(IMAGES, ("train", "TRAIN", "Validation", "validation"), strict=True))
     rows = "".join(f"{name},{label},{names[name]}\n" for name, label in IMAGES.items())

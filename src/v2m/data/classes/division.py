@@ -24,10 +24,8 @@ from v2m.system.errors import DataError, few, same_name
 from v2m.system.files import open_file, read_json, replace_file
 from v2m.system.open_files import is_limit
 
-FILE = "split.json"
+SPLIT_FILE = "split.json"
 """The file of a run with the images of both sides."""
-BEST = "best"
-"""The folder in a run that has its best weights."""
 MOST_BYTES = 2**29
 """The largest ``split.json`` that is read: a hundred bytes for each of five million images."""
 TAIL = 2**12
@@ -64,26 +62,20 @@ class Kept(Division):
     def write(self, folder: Path) -> None:
         """Write it as ``split.json`` into a folder."""
         text = json.dumps(asdict(self), indent=1) + "\n"
-        replace_file(folder / FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        replace_file(folder / SPLIT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
     def is_of(self, data: str) -> bool:
         """Whether it was made of this folder or table."""
         return self.data == os.path.realpath(data)
 
 
-def run_of(folder: Path) -> Path:
-    """The folder of the run whose model, or best model, is in a folder."""
-    folder = folder.resolve()
-    return folder.parent if folder.name == BEST else folder
-
-
 def read_kept(folder: Path) -> Kept | None:
-    """What a run keeps of its division, from its folder or that of its best weights; None where it made none.
+    """What a run keeps of its division in its folder; None where it made none.
 
     Raises:
         DataError: the file is damaged.
     """
-    path = run_of(folder) / FILE
+    path = folder / SPLIT_FILE
     if not path.is_file():
         return None
     values = read_json(path, MOST_BYTES)
@@ -152,7 +144,9 @@ def _train_side(images: EncodedImages, keys: Sequence[str], kept: Kept) -> SideI
     val = set(kept.val)
     chosen = [i for i, key in enumerate(keys) if key not in val]
     if not chosen:
-        raise DataError(f"data: {images.source} has no images to train on: all are validated on ({FILE})")
+        raise DataError(
+            f"data: {images.source} has no images to train on: all are validated on ({SPLIT_FILE})"
+        )
     known = set(kept.train)
     added = [keys[i] for i in chosen if keys[i] not in known]
     gone = len(known.difference(keys))

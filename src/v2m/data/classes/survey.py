@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from statistics import median_low
@@ -44,7 +43,6 @@ class Survey:
     has_val: bool
 
 
-@lru_cache
 def survey(source: str, *, allow_outside: bool = False) -> Survey | None:
     """A quick look at images in class folders or a table; None for other formats and what cannot be opened.
 

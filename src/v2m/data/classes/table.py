@@ -18,6 +18,7 @@ from v2m.data.classes.dataset import EncodedImages
 from v2m.data.classes.labels import index_labels
 from v2m.data.classes.source import Opener, SplitSource
 from v2m.data.splits import ALL, SPLITS, usual_split
+from v2m.data.urls import is_url
 from v2m.system.errors import DataError, first_line, same_name
 from v2m.system.files import open_file
 
@@ -31,7 +32,8 @@ DELIMITERS = (",", ";", "\t")
 LONGEST_ROW = 2**16
 """Bytes of a row."""
 MOST_ROWS = 2**24
-ADDRESSES = ("http://", "https://", "s3://", "gs://", "ftp://", "data:")
+MOST_DIGITS = 18
+"""Digits of a label that may be an index."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _row(table: Path, number: int, values: dict[str, Any], allow_outside: bool) 
 
 def _place(table: Path, where: str, name: str, allow_outside: bool) -> str:
     """The path of an image, from the folder of its table."""
-    if name.lower().startswith(ADDRESSES):
+    if is_url(name) or name.lower().startswith("data:"):
         raise DataError(f"data: {where} names the address {name[:80]!r}, expected a file: download it first")
     folder = os.path.abspath(table.parent)
     path = os.path.normpath(os.path.join(folder, name))
@@ -207,13 +209,18 @@ def _as_indices(
 ) -> tuple[list[int | str], Sequence[str] | None]:
     """Labels and the list of their classes. Texts that are numbers are indices where there is such a list."""
     found = set(labels)
-    are_numbers = all(str(label).isdecimal() and str(int(label)) == str(label) for label in found)
+    are_numbers = all(map(_is_number, map(str, found)))
     if names is None:
         order = sorted(found, key=int) if are_numbers else sorted(map(str, found))
         return [str(label) for label in labels], [str(label) for label in order]
     if are_numbers and not found.issubset(names):
         return [int(label) for label in labels], names
     return labels, names
+
+
+def _is_number(label: str) -> bool:
+    """Whether a label is a whole number as Python writes it, so that no two labels are one number."""
+    return label.isdecimal() and len(label) <= MOST_DIGITS and str(int(label)) == label
 
 
 def _where(table: Path, number: int) -> str:

@@ -9,14 +9,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from v2m.data import ImageSpec, LabelledImages, eval_transform
-from v2m.data.classes.division import FILE, Kept, read_kept, run_of
+from v2m.data.classes.division import SPLIT_FILE, Kept, read_kept
 from v2m.data.loading import Images
 from v2m.system.errors import DataError
 from v2m.system.yaml_files import read_yaml
 from v2m.tasks.classification.data import open_val_data
 from v2m.tasks.classification.metrics import ClassificationResults
 from v2m.tasks.evaluation import Evaluator
-from v2m.tasks.names import TRAINING
+from v2m.tasks.names import RUN_CONFIG, run_of
 from v2m.tasks.predictions import ClassificationPrediction
 
 
@@ -27,22 +27,24 @@ class ClassificationEvaluator(Evaluator):
         classes: Names of the classes.
         spec: The images.
         kept: What the run has kept of how it divided its images; None where it did not divide them.
-        run: The folder of the run, where that is read once it is needed; None in training.
+        folder: The folder of the model, whose run is asked for what it has kept once that is needed; None in
+            training.
     """
 
     def __init__(
-        self, classes: list[str], spec: ImageSpec, kept: Kept | None = None, run: Path | None = None
+        self, classes: list[str], spec: ImageSpec, kept: Kept | None = None, folder: Path | None = None
     ) -> None:
-        self.classes, self.spec, self._kept, self._run = classes, spec, kept, run
+        self.classes, self.spec, self._kept, self._folder = classes, spec, kept, folder
         self._transform = eval_transform(spec)
 
     def open_data(self, source: str, data_dir: Path, *, allow_outside: bool = False) -> LabelledImages:
         """Validation images, labelled by their place in the classes."""
-        kept = read_kept(self._run) if self._run else self._kept
+        run = run_of(self._folder.resolve()) if self._folder else None
+        kept = read_kept(run) if run else self._kept
         data = open_val_data(source, data_dir, self.spec, self.classes, kept, allow_outside=allow_outside)
-        if data.is_whole and self._run and not kept and _is_own(self._run, source):
+        if data.is_whole and run and not kept and _is_own(run, source):
             data.warnings.append(
-                f"{self._run} was trained on images of {source}, but has no {FILE} any more that says on "
+                f"{run} was trained on images of {source}, but has no {SPLIT_FILE} any more that says on "
                 f"which: all {len(data):,} are scored, and scores are too high"
             )
         return data
@@ -79,7 +81,7 @@ class ClassificationEvaluator(Evaluator):
 def _is_own(run: Path, source: str) -> bool:
     """Whether the model in a folder was trained on these data, as far as the folder says."""
     try:
-        own = read_yaml(run_of(run) / TRAINING).get("data")
+        own = read_yaml(run / RUN_CONFIG).get("data")
     except (OSError, ValueError):
         return False
     return isinstance(own, str) and os.path.realpath(own) == os.path.realpath(source)

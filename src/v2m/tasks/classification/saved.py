@@ -66,5 +66,5 @@ def load(folder: ModelFolder) -> SavedModel[ClassificationEvaluator]:
         spec = ImageSpec(
             (height, width), channels, images.mean, images.std, images.crop_pct, images.interpolation
         )
-    evaluator = ClassificationEvaluator(classes, spec, run=folder.path)
+    evaluator = ClassificationEvaluator(classes, spec, folder=folder.path)
     return SavedModel(load_classifier(folder), evaluator, CLASSIFICATION, saved.architecture, folder.path)

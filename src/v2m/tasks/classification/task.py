@@ -11,8 +11,7 @@ from timm.task import TrainingTask
 from torch import Tensor, nn
 
 from v2m.data import ImageSpec, LabelledImages
-from v2m.data.classes.division import FILE as SPLIT_FILE
-from v2m.data.classes.division import Division, Kept, SideImages, read_kept
+from v2m.data.classes.division import SPLIT_FILE, Division, Kept, SideImages, read_kept
 from v2m.system.errors import DataError, few
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import image_spec, open_train_data, resolve_augment, resolve_input
