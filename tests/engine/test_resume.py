@@ -141,7 +141,8 @@ def test_asked_to_stop_it_saves_and_goes_on(folder, uninterrupted, tmp_path):
         command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert again.returncode == 0, again.stderr
-    assert re.match(r"going on in epoch [23], after step \d of 6", again.stdout)
+    assert again.stdout.startswith(f"resuming {output}: v2m_nano on ")
+    assert re.search(r"^going on in epoch [23], after step \d of 6$", again.stdout, re.M)
     assert_same(outcome(output), uninterrupted)
 
 

@@ -219,9 +219,9 @@ def test_lower_precision_loses_little(plain, task, tmp_path, console):
 @pytest.mark.parametrize(
     ("task", "backend"),
     [
-        ("segmentation", "aot_eager"),
-        pytest.param("detection", "aot_eager", marks=pytest.mark.slow),
-        *(pytest.param(task, "inductor", marks=pytest.mark.slow) for task in TASKS),
+        pytest.param(task, backend, marks=pytest.mark.slow)  # by default, test_train.py compiles a classifier
+        for task in TASKS
+        for backend in ("aot_eager", "inductor")
     ],
 )
 @pytest.mark.skipif(not has_compiler, reason="torch.compile needs a compiler")

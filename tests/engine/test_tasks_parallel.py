@@ -50,7 +50,7 @@ def together(scenes, tmp_path_factory):
         calls.append((evaluation, [0, 1]))  # 1 in the main process, since an image is unreadable
     calls.append((train_arguments("detection", scenes, parent / "masks", *SMOOTH, "--batch_size=2"), [0]))
     text = text_of(fork(2, parent / "calls.py", json.dumps(calls)))
-    assert len(re.findall("^test (mIoU|box AP)", text, re.M)) == len(calls)
+    assert len(re.findall("^validation (mIoU|box AP)", text, re.M)) == len(calls)
     return parent
 
 
