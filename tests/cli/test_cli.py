@@ -59,7 +59,7 @@ def test_train_reports_and_leaves_pictures(image_folder, tmp_path, capsys):
     assert lines[0] == f"training v2m_nano on {image_folder}"
     assert lines[1:3] == [
         "images of 14x10 pixels (median), 24 images, 3 classes",
-        "epochs 2 of 3 steps, batch_size 8, learning rate 0.004: about 24 images to train on",
+        "epochs 2 of 3 steps, batch_size 8, learning rate 0.001: about 24 images to train on",
     ]
     lines[1:3] = []
     facts = dict(line.split(maxsplit=1) for line in lines[1:6])
@@ -68,7 +68,7 @@ def test_train_reports_and_leaves_pictures(image_folder, tmp_path, capsys):
     assert facts["data"] == f"24 training and 12 validation images of 3 classes, in {image_folder}"
     assert facts["model"].startswith("v2m_nano, ")
     assert facts["model"].endswith(" parameters, images of 8x12 pixels")
-    assert facts["steps"] == "2 epochs of 3 steps of 8 images, adamw, lr 0.004"
+    assert facts["steps"] == "2 epochs of 3 steps of 8 images, adamw, lr 0.001"
     assert facts["folder"] == str(folder)
     assert [line.split()[:2] for line in lines[6:8]] == [["epoch", "1/2"], ["epoch", "2/2"]]
     assert any(line.startswith("validation accuracy") and "12 images" in line for line in lines)

@@ -67,6 +67,7 @@ class TrainOptions(Options):
 
 def _add_options(parser: Parser, start: TrainConfig) -> None:
     help = descriptions(TrainOptions)
+    parser.usage = f"{parser.prog} --data DATA [--OPTION VALUE ...]"  # all of them would fill a screen
     parser.add_argument("--config", action=ConfigFile, help=help["config"])
     parser.add_argument("--recipe", type=str | None, metavar="NAME", help=help["recipe"])
     parser.add_class_arguments(type(start), None)
