@@ -171,10 +171,10 @@ def own_data(folder: Path) -> str:
 
 def _eval_folder(folder: Path, data: str | None) -> Path:
     """The default folder for results: the run's own, or one in it that is named after other data."""
+    from v2m.cli.output import NAME_FOLDER
+
     if not data:
         return folder
     own = folder / safe_name(f"eval-{Path(data).resolve().name}")
-    from v2m.cli.output import NAME_FOLDER
-
     refuse_link(own, NAME_FOLDER)
     return own

@@ -17,13 +17,11 @@ from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.model import build_classifier
-from v2m.tasks.model_folder import CONFIG, WEIGHTS
-from v2m.tasks.names import TIMM
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.names import CLASSIFICATION, CONFIG, TIMM, WEIGHTS
 from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.timm_models import has_timm_weights, imagenet_classes, model_defaults
 
-HUB, FOLDER = "hf-hub:", "local-dir:"
+HUB, LOCAL = "hf-hub:", "local-dir:"
 """What timm puts before the name of a repository, and of a folder."""
 
 
@@ -58,11 +56,11 @@ def find_folder(source: str | os.PathLike[str]) -> Path | None:
         return Path(source)
     if source.startswith(HUB):
         return _download(source.removeprefix(HUB))
-    path = Path(source.removeprefix(FOLDER))
+    path = Path(source.removeprefix(LOCAL))
     kind, _, name = source.partition("/")
     if kind == TIMM and name:
         return None
-    if path.exists() or source.startswith(FOLDER):
+    if path.exists() or source.startswith(LOCAL):
         return path
     if timm.is_model(source):
         return None
