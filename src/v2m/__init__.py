@@ -55,7 +55,7 @@ else:
             "v2m.recipes.run": ["train"],
             "v2m.tasks.trained": ["load"],
         },
-        library="timm",
+        before=("timm", "v2m.ops", "v2m.layers"),
     )
 
 __version__ = "0.1.0.dev0"

@@ -95,7 +95,7 @@ def write_tiny_imagenet(data_dir, monkeypatch):
     (root / "wnids.txt").write_text("".join(f"{identifier}\n" for identifier in WORDS))
     words = WORDS | {"n00": "entity"}
     (root / "words.txt").write_text("".join(f"{key}\t{value}\n" for key, value in words.items()))
-    monkeypatch.setattr(tiny_imagenet, "IMAGES", dict(train=6, val=3))
+    monkeypatch.setattr(tiny_imagenet, "COUNTS", dict(train=6, val=3))
     return root
 
 
@@ -114,7 +114,7 @@ def write_camvid(data_dir, monkeypatch, size=(48, 36)):
             Image.fromarray(np.stack([values * 20] * 3, -1)).save(root / split / f"{place}.png")
         (root / f"{split}.txt").write_text("/SegNet/CamVid/...\n")
     trees = {folder: git_tree(root / folder) for folder in camvid.ORIGINAL.trees}
-    monkeypatch.setattr(camvid, "IMAGES", images)
+    monkeypatch.setattr(camvid, "COUNTS", images)
     monkeypatch.setattr(camvid, "ORIGINAL", replace(camvid.ORIGINAL, trees=trees))
     return root
 

@@ -121,7 +121,7 @@ assert found.keys() == set(v2m.__all__) <= set(dir(v2m))
 assert v2m.layers.V2MMixer is v2m.V2MMixer is v2m.layers.mixers.v2m.V2MMixer
 assert v2m.models.plain.V2M is v2m.V2M is pickle.loads(pickle.dumps(v2m.V2M))
 assert v2m.models.V2MConfig is v2m.V2MConfig
-assert v2m.tasks.find_task("classification").config_type is v2m.tasks.TASKS["classification"].config_type
+assert v2m.tasks.find_task("classification") is v2m.tasks.classification.task.Classification
 assert v2m.data.AugmentConfig is v2m.data.augment.AugmentConfig
 assert dict(inspect.getmembers(v2m))["create_model"] is v2m.create_model
 assert not hasattr(v2m, "modles") and not hasattr(v2m, "__wrapped__")

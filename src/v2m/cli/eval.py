@@ -177,6 +177,5 @@ def _eval_folder(model: str, data: str | None) -> Path:
     if not data:
         return folder
     own = folder / safe_name(f"eval-{Path(data).resolve().name}")
-
     refuse_link(own, NAME_FOLDER)
     return own

@@ -7,7 +7,6 @@ recipe, or of the data set's own recipe, or from general ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from v2m.cli.options import Options, Parser, descriptions
 from v2m.cli.plain import ConfigFile, ConfigFileError, check_given, plain_arguments
@@ -83,13 +82,14 @@ def _add_options(parser: Parser, start: TrainConfig) -> None:
 def run(options: TrainOptions) -> int:
     """Train, and tell what came out and where it is."""
     from v2m.cli.output import console, note_unchecked
-    from v2m.cli.train_report import draw_curve, last_words, report
+    from v2m.cli.train_report import last_words, report
     from v2m.cli.views.view import find_view
     from v2m.engine import processes
     from v2m.engine.progress import print_line
     from v2m.engine.stopping import when_stopped
     from v2m.engine.train import train
     from v2m.recipes.photos import describe
+    from v2m.recipes.run import draw_curve, title_of
     from v2m.tasks import find_task
 
     config = options.training
@@ -98,18 +98,19 @@ def run(options: TrainOptions) -> int:
     if processes.is_main():
         start = "training" if options.resume is None else f"resuming {options.resume}:"
         out.print(f"{start} {config.model} on {config.data}")
-    task, title = find_task(config.task), f"{config.model} on {Path(config.data).resolve().name}"
+    task = find_task(config.task)
     if options.resume is None and processes.is_main():
         note_unchecked(console(stderr=True), *task.trained_models(config))
-    on_epoch = partial(draw_curve, title=title, metrics=dict(task.val_metrics))
     if options.resume is None and not options.recipe and processes.is_main():
         for line in describe(config):
             print_line(out, line)
-    result = train(config, out, resume=options.resume is not None, on_epoch=on_epoch)
+    result = train(
+        config, out, resume=options.resume is not None, on_epoch=partial(draw_curve, config=config)
+    )
     if not result.is_main:
         return 0
     out.print()
     find_view(task.name).print_scores(out, result.evaluation)
     with when_stopped(partial(last_words, result.run)):
-        report(out, result, title)
+        report(out, result, title_of(config))
     return 0

@@ -1,10 +1,10 @@
-"""What ``v2m train`` tells and draws: the curve after each epoch, and at the end what came out."""
+"""What ``v2m train`` tells and draws at the end."""
 
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +14,8 @@ from v2m.cli.views.view import find_view
 from v2m.data.classes.division import SPLIT_FILE
 from v2m.engine.run_folder import RunFolder, best_row
 from v2m.engine.train import TrainResult
-from v2m.pictures import plot_learning_curve
 from v2m.system.names import shell_word
 from v2m.tasks.names import CONFIG, WEIGHTS
-
-
-def draw_curve(run: RunFolder, title: str, metrics: Mapping[str, str]) -> None:
-    """Draw the learning curve of a run."""
-    plot_learning_curve(run.read_metrics(), run.learning_curve, title, dict(metrics))
 
 
 def last_words(run: RunFolder) -> str:

@@ -1,11 +1,9 @@
 """The datasets that come by name, and what a model must know of each."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from v2m.system.errors import DataError
-
-Kind: TypeAlias = Literal["classification", "segmentation"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class DatasetInfo:
     std: tuple[float, ...]
     crop_scale: tuple[float, float]
     hflip: float
-    task: Kind = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
 
 
 DATASETS = {

@@ -12,8 +12,8 @@ from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.model import build_classifier
 from v2m.tasks.classification.saved import load
-from v2m.tasks.model_folder import CONFIG, read_folder
-from v2m.tasks.names import TIMM, run_of
+from v2m.tasks.model_folder import read_folder
+from v2m.tasks.names import CONFIG, TIMM, run_of
 from v2m.tasks.timm_models import model_defaults
 from v2m.tasks.trained import find_folder
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -9,6 +10,7 @@ from typing import Any, get_type_hints
 from rich.console import Console
 
 from v2m.engine import train as engine
+from v2m.engine.processes import is_main
 from v2m.engine.progress import print_line
 from v2m.engine.run_folder import RunFolder
 from v2m.pictures import plot_learning_curve
@@ -62,18 +64,23 @@ def train(
         NonFiniteLossError: losses or gradients stayed NaN or infinite.
     """
     config = configure(config, recipe, changed)
-    title = f"{config.model} on {Path(config.data).resolve().name}"
-
-    def draw_curve(run: RunFolder) -> None:
-        metrics = dict(find_task(config.task).val_metrics)
-        plot_learning_curve(run.read_metrics(), run.learning_curve, title, metrics)
-
     console = Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if recipe is None:
+    if recipe is None and is_main():
         for line in describe(config):
             print_line(console, line)
-    result = engine.train(config, console, on_epoch=draw_curve)
+    result = engine.train(config, console, on_epoch=partial(draw_curve, config=config))
     return TrainedRun(result.run.path, result.evaluation.scores.metrics, result.run.read_metrics())
+
+
+def title_of(config: TrainConfig) -> str:
+    """What is trained on what: the title of a run's pictures."""
+    return f"{config.model} on {Path(config.data).resolve().name}"
+
+
+def draw_curve(run: RunFolder, config: TrainConfig) -> None:
+    """Draw the learning curve of a run."""
+    metrics = dict(find_task(config.task).val_metrics)
+    plot_learning_curve(run.read_metrics(), run.learning_curve, title_of(config), metrics)
 
 
 def configure(config: TrainConfig | None, recipe: str | None, changed: Mapping[str, Any]) -> TrainConfig:

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def lazy_names(
-    package: str, places: Mapping[str, Sequence[str]], library: str | None = None
+    package: str, places: Mapping[str, Sequence[str]], before: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` (PEP 562) of a package whose names are imported when they are used.
 
@@ -20,15 +20,16 @@ def lazy_names(
     Args:
         package: The package's ``__name__``.
         places: The names that each module gives to the package, by the module's full name.
-        library: What is imported before any of them: a library whose import calls this package's modules.
-            Two threads that begin at different ends of such a circle would get half-imported modules.
+        before: What is imported before any of them, in this order: a library whose import calls this
+            package's modules, and packages that import their own modules. Two threads that begin at
+            different ends of such a circle would get half-imported modules, or a deadlock.
     """
     place_of = {name: place for place, names in places.items() for name in names}
 
     def get(name: str) -> Any:
         if name in place_of:
-            if library:
-                import_module(library)
+            for first in before:
+                import_module(first)
             value = getattr(import_module(place_of[name]), name)
             setattr(sys.modules[package], name, value)  # so that Python finds it by itself next time
             return value

@@ -18,8 +18,8 @@ from v2m.models.pyramid import STRIDES, SimpleFeaturePyramid
 from v2m.system.errors import short
 from v2m.system.network import DOWNLOAD, bounded
 from v2m.tasks.model_folder import ModelFolder, load_classifier, read_folder, read_weights
-from v2m.tasks.names import TIMM
-from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
+from v2m.tasks.names import CLASSIFICATION, TIMM
+from v2m.tasks.saved_config import check_model_args
 from v2m.tasks.timm_models import has_timm_weights, image_args
 
 PYRAMID = "model.scales."

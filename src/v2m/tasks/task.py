@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from v2m.data.loading import Images, OpenedImages, collate_tensors
 from v2m.system.errors import DataError, few
 from v2m.tasks.config import TrainConfig
-from v2m.tasks.evaluation import EvaluationOptions, Evaluator
+from v2m.tasks.evaluation import Evaluator
 from v2m.tasks.model_folder import ModelFolder, resolve_model_args
 from v2m.tasks.saved_model import SavedModel
 
@@ -56,8 +56,6 @@ class Task(ABC, Generic[C]):
         val_data: Validation images.
         evaluator: How the model is evaluated.
         name: What the task is called on the command line and in ``config.json``.
-        config_type: The class of its configurations.
-        options_type: The options of ``v2m eval`` that only this task has.
         least_classes: The least number of classes that can be learned.
         train_metric: The score of training batches, by ``count_right``; None for tasks without one.
         val_metrics: The scores that are shown after an evaluation. Some may not be measured, such as those of
@@ -68,8 +66,6 @@ class Task(ABC, Generic[C]):
     """
 
     name: ClassVar[str]
-    config_type: ClassVar[type[TrainConfig]]
-    options_type: ClassVar[type[EvaluationOptions]] = EvaluationOptions
     least_classes: ClassVar[int] = 1
     train_metric: ClassVar[Metric | None] = None
     val_metrics: ClassVar[tuple[Metric, ...]]

@@ -17,9 +17,7 @@ from v2m.tasks.classification.config import InputConfig
 from v2m.tasks.classification.data import resolve_image_spec
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
 from v2m.tasks.classification.model import build_classifier
-from v2m.tasks.model_folder import CONFIG, WEIGHTS
-from v2m.tasks.names import HUB, LOCAL_DIR, TIMM
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.names import CLASSIFICATION, CONFIG, HUB, LOCAL_DIR, TIMM, WEIGHTS
 from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.timm_models import has_timm_weights, imagenet_classes, model_defaults
 

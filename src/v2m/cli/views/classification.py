@@ -17,7 +17,7 @@ from v2m.pictures import plot_confusion_matrix, plot_predictions
 from v2m.system.errors import shown
 from v2m.system.tables import Column, Kind, TextTable
 from v2m.tasks.classification.metrics import ClassificationScores
-from v2m.tasks.task import SavedModel
+from v2m.tasks.saved_model import SavedModel
 
 SHEET_IMAGES = 40
 CONFUSION, PREDICTIONS = "confusion_matrix.png", "predictions.png"

@@ -18,7 +18,7 @@ from v2m.system.files import replace_file
 from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.metrics import DetectionResults, DetectionScores, to_entries
 from v2m.tasks.detection.model import Detections
-from v2m.tasks.task import SavedModel
+from v2m.tasks.saved_model import SavedModel
 
 PREDICTIONS, CLASSES, RESULTS = "predictions.png", "classes.png", "results.json"
 FILES: tuple[tuple[str, str], ...] = (

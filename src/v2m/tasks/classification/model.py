@@ -14,8 +14,8 @@ from v2m.system.network import DOWNLOAD, bounded
 from v2m.tasks.classification.config import ClassificationConfig
 from v2m.tasks.classification.data import image_spec
 from v2m.tasks.model_folder import ModelFolder, check_task, load_classifier, read_folder
-from v2m.tasks.names import TIMM
-from v2m.tasks.saved_config import CLASSIFICATION, check_model_args
+from v2m.tasks.names import CLASSIFICATION, TIMM
+from v2m.tasks.saved_config import check_model_args
 from v2m.tasks.timm_models import has_timm_weights, image_args, model_defaults
 
 

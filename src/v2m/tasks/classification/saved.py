@@ -10,8 +10,8 @@ from torch import nn
 from v2m.data import ImageSpec
 from v2m.models.former_words import todays_words
 from v2m.tasks.classification.evaluation import ClassificationEvaluator
-from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_classifier, loading, write_folder
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.model_folder import ModelFolder, check_task, load_classifier, loading, write_folder
+from v2m.tasks.names import CLASSIFICATION, CONFIG
 from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.timm_models import imagenet_classes
 

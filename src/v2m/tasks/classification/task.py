@@ -21,7 +21,7 @@ from v2m.tasks.classification.model import build
 from v2m.tasks.classification.saved import load, save
 from v2m.tasks.config import TrainConfig
 from v2m.tasks.model_folder import ModelFolder
-from v2m.tasks.saved_config import CLASSIFICATION
+from v2m.tasks.names import CLASSIFICATION
 from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.task import Metric, Task
 from v2m.tasks.timm_models import model_defaults
@@ -31,7 +31,6 @@ class Classification(Task[ClassificationConfig]):
     """Image classification in one training run."""
 
     name = CLASSIFICATION
-    config_type = ClassificationConfig
     least_classes = 2
     train_metric = Metric("top1", "accuracy")
     val_metrics = (Metric("top1", "accuracy"),)

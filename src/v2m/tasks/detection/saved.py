@@ -10,8 +10,8 @@ from v2m.tasks.detection.config import HeadConfig, InputConfig
 from v2m.tasks.detection.evaluation import DetectionEvaluator
 from v2m.tasks.detection.metrics import check_installed
 from v2m.tasks.detection.model import Detector
-from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_state, loading, save_state
-from v2m.tasks.names import DETECTION
+from v2m.tasks.model_folder import ModelFolder, check_task, load_state, loading, save_state
+from v2m.tasks.names import CONFIG, DETECTION
 from v2m.tasks.saved_config import LARGEST_RESIZED
 from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.typed import brief, typed

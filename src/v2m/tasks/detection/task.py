@@ -24,7 +24,6 @@ class Detection(Task[DetectionConfig]):
     """Detection in one training run."""
 
     name = DETECTION
-    config_type = DetectionConfig
     val_metrics = (Metric("mask_ap", "mask AP"), Metric("box_ap", "box AP"))
     collate = staticmethod(collate_lists)
     check_installed = staticmethod(check_installed)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
-from v2m.tasks.model_folder import CONFIG, ModelFolder, check_task, load_state, loading, save_state
-from v2m.tasks.names import SEGMENTATION
+from v2m.tasks.model_folder import ModelFolder, check_task, load_state, loading, save_state
+from v2m.tasks.names import CONFIG, SEGMENTATION
 from v2m.tasks.saved_config import LARGEST_RESIZED
 from v2m.tasks.saved_model import SavedModel
 from v2m.tasks.segmentation.config import HeadConfig, InferenceConfig, InputConfig

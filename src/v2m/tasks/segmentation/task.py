@@ -11,7 +11,7 @@ from v2m.data.masks.dataset import MaskedImages
 from v2m.data.masks.learnable import check_labels
 from v2m.tasks.model_folder import ModelFolder
 from v2m.tasks.saved_model import SavedModel
-from v2m.tasks.segmentation.config import SegmentationConfig, SegmentationOptions
+from v2m.tasks.segmentation.config import SegmentationConfig
 from v2m.tasks.segmentation.data import open_train_data, resolve_input
 from v2m.tasks.segmentation.evaluation import SegmentationEvaluator
 from v2m.tasks.segmentation.loss import SegmentationObjective
@@ -24,8 +24,6 @@ class Segmentation(Task[SegmentationConfig]):
     """Semantic segmentation in one training run."""
 
     name = SEGMENTATION
-    config_type = SegmentationConfig
-    options_type = SegmentationOptions
     least_classes = 2
     train_metric = Metric("pixel_accuracy", "accuracy")
     val_metrics = (Metric("miou", "mIoU"), Metric("pixel_accuracy", "accuracy"))
