@@ -76,4 +76,6 @@ def _program(name: str) -> str:
     """How to call a program of this environment: by name where it is on the path, else by its place."""
     beside = Path(sys.executable).with_name(name)
     found = shutil.which(name)
-    return name if found and Path(found) == beside else os.path.relpath(beside)
+    if found and Path(found) == beside:
+        return name
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
