@@ -72,4 +72,7 @@ def _print_next_commands(out: Console, folders: Sequence[Path], is_timm_format: 
 def _called(program: Path) -> str:
     """How to call a program: by name where that is the one on the path, else by its place."""
     found = shutil.which(program.name)
-    return program.name if found and Path(found) == program else shell_word(os.path.relpath(program))
+    if found and Path(found) == program:
+        return program.name
+    is_below = program.is_relative_to(Path.cwd())
+    return shell_word(os.path.relpath(program) if is_below else str(program))

@@ -233,7 +233,7 @@ class RunFolder:
 
 
 def best_row(rows: Sequence[Metrics], metrics: Sequence[str]) -> Metrics:
-    """The metrics of the epoch with the highest score, the first of them where several are equal.
+    """The metrics of the epoch with the highest score, where several are equal the one with the lowest loss.
 
     Args:
         rows: The metrics of every epoch, at least one.
@@ -243,9 +243,10 @@ def best_row(rows: Sequence[Metrics], metrics: Sequence[str]) -> Metrics:
     return max(rows, key=partial(_score, key))
 
 
-def _score(key: str, row: Metrics) -> float:
-    value = row.get(key, -math.inf)
-    return -math.inf if math.isnan(value) else value
+def _score(key: str, row: Metrics) -> tuple[float, float]:
+    # Few images are soon all right; the loss still tells the epochs apart.
+    score, loss = row.get(key, -math.inf), row.get("val_loss", math.inf)
+    return (-math.inf if math.isnan(score) else score), (-math.inf if math.isnan(loss) else -loss)
 
 
 def _lock(file: IO[str]) -> bool:

@@ -1,12 +1,12 @@
 """What a folder or table of images holds, from a quick look: images, classes and sizes."""
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from statistics import median_low
 
 from v2m.data.classes.folders import FolderImages
 from v2m.data.classes.open import find_splits
@@ -31,8 +31,8 @@ class Survey:
     Attributes:
         images: Images to train on and those to be divided from them; at most ``MOST_COUNTED`` are counted.
         classes: Classes that they are of.
-        width: Median width in pixels, of a sample.
-        height: Median height likewise.
+        width: Width in pixels of the image of median area, of a sample.
+        height: Height of the same image.
         has_val: Whether there are validation images besides.
     """
 
@@ -90,5 +90,6 @@ def _survey(count: int, classes: int, paths: Sequence[str], has_val: bool) -> Su
             sizes.append(image.size)
     if not sizes:
         return None
-    width, height = (median_low(sides) for sides in zip(*sizes, strict=True))
+    # Sides of one image: a median of each side alone is the size of no photo where some stand upright.
+    width, height = sorted(sizes, key=math.prod)[(len(sizes) - 1) // 2]
     return Survey(min(count, MOST_COUNTED), classes, width, height, has_val)
