@@ -161,15 +161,15 @@ def test_settings_follow_from_the_images_and_are_said_with_the_reason(flat, caps
         "--model_args={embed_dim: [8, 8, 16, 16], depths: [1, 1, 1, 1]}",
     )  # fmt: skip
     assert code == 0
-    assert out.splitlines()[:5] == [
+    assert out.splitlines()[1:5] == [
         "model v2m_lite_nano at 128x128 pixels: photos of 120x90 pixels (median), 30 images, 3 classes",
         "epochs 1 of 6 steps, batch_size 4, learning rate 0.00071: about 24 images to train on",
         "24 photos are few to train a model from nothing: expect little more than what colours tell "
         "(guessing is right in 33%)",
         "to start from trained weights: --model resnet18 --pretrained timm (timm's, downloaded), "
         "or --pretrained RUN for a run of yours",
-        f"no validation images in {flat}: {MADE}",
     ]
+    assert f"no validation images in {flat}: {MADE}" in out.splitlines()
     written = yaml.safe_load((flat.parent / "run" / "train.yaml").read_text())
     assert (written["model"], written["input"]["img_size"], written["batch_size"]) == (
         "v2m_lite_nano",

@@ -37,7 +37,7 @@ from v2m.tasks.config import TrainConfig
 from v2m.tasks.detection.config import DetectionConfig
 from v2m.tasks.segmentation.config import SegmentationConfig
 
-LONGEST_LINE = 3000
+LONGEST_LINE, ERROR = 3000, "v2m: error: "
 FORMATS = dict(png="PNG", jpg="JPEG", gif="GIF", tif="TIFF", webp="WEBP", bmp="BMP", ppm="PPM")
 TINY_CLASSIFIER = dict(embed_dim=16, depth=2)
 
@@ -81,8 +81,10 @@ def command(*arguments: object) -> None:
     check_harmless(out.getvalue() + said)
     if code == 0:
         return
-    lines = [line for line in said.splitlines() if not line.startswith(("warning: ", "note: "))]
-    if not said or len(lines) > 1 or len(said) > LONGEST_LINE:
+    # Before the error there may be lines that say what was being done, and notes.
+    *before, last = said.splitlines() or [""]
+    is_line = last.startswith(ERROR) and not any(line.startswith((ERROR, "Traceback")) for line in before)
+    if not is_line or len(said) > LONGEST_LINE:
         raise BadRefusalError(f"exit code {code}: {said[-LONGEST_LINE:]!r}")
     raise RefusedError(said)
 

@@ -50,7 +50,7 @@ def test_a_recipe_tells_command_score_hardware_and_time(name):
     assert ("--data FOLDER" in recipe.commands[-1]) == (
         recipe.config.data == FOLDER and recipe.images != "scenes"
     )
-    assert recipe.source == "run by us" or recipe.source.endswith(", not run by us")
+    assert recipe.source.startswith("run by us") or recipe.source.endswith(", not run by us")
     assert recipe.expected in ("unknown", NOT_MEASURED) or recipe.expected[0].isdigit()
     for text in (recipe.title, recipe.details, recipe.score_details):
         assert text.endswith(".") or not text

@@ -5,7 +5,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from tests.data.formats import FORMATS, as_tars, contents, write_tar
-from v2m.data import LabelledImages, find_splits, open_dataset
+from v2m.data import DATASETS, LabelledImages, find_splits, open_dataset
 from v2m.data.errors import UnreadableImageError
 from v2m.system.errors import DataError
 
@@ -163,7 +163,7 @@ def test_compressed_tars_are_to_be_unpacked(image_folder, tmp_path):
 
 
 def test_trouble_is_named(image_folder, tmp_path):
-    place = "neither a dataset (digits, fashion-mnist, fashion-relations) nor a folder"
+    place = f"neither a dataset ({', '.join(DATASETS)}) nor a folder"
     assert place in message("/no/such/place", "train", tmp_path)
     assert message("digitz", "train", tmp_path).endswith("; did you mean digits?")
     (image_folder / "train").rename(image_folder / "trian")

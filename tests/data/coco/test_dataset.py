@@ -78,7 +78,7 @@ def test_masks_are_left_out_on_request_and_need_a_library(content, tmp_path, mon
     for name in [name for name in sys.modules if name.startswith("faster_coco_eval")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    with pytest.raises(ValueError, match=r"^masks need .*: pip install 'v2m\[detection\]'$"):
+    with pytest.raises(ValueError, match=r"^masks need faster-coco-eval: pip install faster-coco-eval$"):
         data.objects(2)
     data.has_masks = False
     assert (data.objects(2).masks, len(data.objects(2).boxes)) == (None, 2)
