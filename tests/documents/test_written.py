@@ -28,7 +28,7 @@ def test_what_is_around_the_marks_stays():
         "<!-- result: digits_probe -->\nold\n<!-- end -->\n"
     )
     new = written(old)
-    assert re.match(r"before <!-- result: digits -->98\.\d\d %<!-- end --> after\n", new)
+    assert re.match(r"before <!-- result: digits -->\d\d\.\d\d %<!-- end --> after\n", new)
     assert "-->\n\n| model | features |" in new
     assert new.endswith(" |\n\n<!-- end -->\n")
     assert "12 %" not in new

@@ -108,7 +108,7 @@ def find_splits(
         )
     if ALL in found:  # of no split
         whole = found.pop(ALL)
-        return divided(whole, source, division) if division else {"val": partial(_open_whole, whole)}
+        return divided(whole, source, division) if division else {"val": partial(open_whole, whole)}
     if division and set(found) == {"train"}:
         return divided(found["train"], source, division)
     return found
@@ -138,7 +138,8 @@ def _find_in_folder(root: Path, data_dir: Path, allow_outside: bool) -> dict[str
     return found
 
 
-def _open_whole(opener: Opener) -> LabelledImages:
+def open_whole(opener: Opener) -> LabelledImages:
+    """Open all images of a dataset that has no splits, marked as such."""
     images = opener()
     images.is_whole = True
     return images

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from v2m.data.classes.folders import FolderImages
-from v2m.data.classes.open import find_splits
+from v2m.data.classes.open import find_splits, open_whole
 from v2m.data.classes.table import TableImages, open_metadata
 from v2m.data.errors import UnreadableImageError
 from v2m.data.image_files import is_image, subfolders, walk_files
@@ -59,6 +59,8 @@ def survey(source: str, *, allow_outside: bool = False) -> Survey | None:
         name = "train" if "train" in splits else "val"
         opener = splits.get(name)
         has_val = name == "train" and any(split in splits for split in VAL_SPLITS)
+        if getattr(opener, "func", None) is open_whole:
+            (opener,) = opener.args  # type: ignore[union-attr]
         if getattr(opener, "func", None) is FolderImages:
             root, *names = opener.args  # type: ignore[union-attr]
             return _survey_folders(root, names[0] if names else subfolders(root), has_val)
