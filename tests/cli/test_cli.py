@@ -112,6 +112,9 @@ def test_resume_takes_the_runs_configuration_and_overrides(run, capsys):
     assert main(["train", "--resume", str(run), "--epochs", "3"]) == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
+    code, error = fails(capsys, "train", "--resume", str(run), "--epochs", "2")
+    assert (code, error) == (1, "v2m: error: --epochs is 2, but 3 are done, expected 3 or more\n")
+    assert "epochs: 3" in (run / "train.yaml").read_text()
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(image_folder, tmp_path):

@@ -35,5 +35,6 @@ def about_model(task: Task[Any], model: nn.Module, pretrained: str | None) -> st
 
 def about_steps(config: TrainConfig, batches: TrainLoader) -> str:
     """How long the run is, and how it learns."""
-    steps = f"{config.epochs} epochs of {batches.steps:,} steps of {batches.batch_size} images"
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    steps = f"{epochs} of {batches.steps:,} steps of {batches.batch_size} images"
     return f"{steps}, {config.optimizer.name}, lr {config.optimizer.lr:g}"

@@ -421,6 +421,9 @@ class _Trainer:
         if before != now:
             raise DataError(f"resume: {changed_classes(before, now)}")
         self.epoch, self.history = state["epoch"], state["history"]
+        if len(self.history) > self.config.epochs:
+            done = len(self.history)
+            raise ValueError(f"epochs is {self.config.epochs}, but {done} are done, expected {done} or more")
         if state["images"] != self.images:
             self._warn(
                 f"data: {self.images:,} training images now, {state['images']:,} before: another order"
