@@ -123,7 +123,7 @@ def test_one_study_at_a_time_in_a_folder(tiny, output, capsys):
     with FileLock(output / ".lock"):
         assert fails(capsys, "study", "tiny", "--output", str(output)) == (
             1,
-            f"v2m: error: output: another v2m study is at work in {output}\n",
+            f"v2m: error: --output: another v2m study is at work in {output}\n",
         )
 
 

@@ -62,7 +62,7 @@ def no_pictures(monkeypatch):
     """Draw nothing, which would take most of the time."""
     for view in (detection, segmentation):
         monkeypatch.setattr(view, "draw", lambda *parts: None)
-    monkeypatch.setattr("v2m.cli.train_report.plot_learning_curve", lambda *parts: None)
+    monkeypatch.setattr("v2m.recipes.run.plot_learning_curve", lambda *parts: None)
 
 
 def same_detections(one, other):

@@ -80,6 +80,12 @@ def run_page(blocks):
     for block in blocks:
         if missing := missing_packages(block.text):
             left_out.append(f"{block} needs {', '.join(missing)}")
-        else:
+            continue
+        try:
             run_block(block.text, str(block), namespace)
+        except NameError:
+            # What defines the name may be in a block that was left out.
+            if not left_out:
+                raise
+            left_out.append(f"{block} needs what was left out")
     return left_out

@@ -2,6 +2,7 @@ import gc
 import os
 import re
 
+import psutil
 import pytest
 import torch
 
@@ -15,10 +16,8 @@ def needs_cuda(test):
 
 def test_memory_is_what_the_process_takes():
     gc.collect()  # what other tests have left must not go meanwhile
-    before = memory_mb(torch.device("cpu"))
-    block = torch.ones(100, 1000, 1000, dtype=torch.uint8)
-    assert 90 < memory_mb(torch.device("cpu")) - before < 130
-    del block
+    # A difference of before and after would be none where a block goes into memory that was freed before.
+    assert memory_mb(torch.device("cpu")) == pytest.approx(psutil.Process().memory_info().rss / 1e6, rel=0.02)
 
 
 def test_a_device_is_found_by_its_name():

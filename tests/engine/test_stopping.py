@@ -40,6 +40,8 @@ def start(*command, merged=False):
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs the tests in the background has its commands ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert process.stdout is not None

@@ -4,6 +4,7 @@ They are a start that two cores of a CPU train in minutes (tens of images) to ho
 the user gives wins, and the rest follows from it.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def suit(config: ClassificationConfig, data: str, given: Given) -> Classificatio
 def look_at(data: str, allow_outside: bool = False) -> "Survey | None":
     """What a folder or table holds; None for data by name and for formats that take long to open."""
     # A set on the hub would be asked for by its name.
-    if data in DATASETS or not Path(data).exists():
+    if data in DATASETS or not os.path.exists(data):
         return None
     from v2m.data.classes.survey import survey
 
