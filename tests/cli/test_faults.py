@@ -164,7 +164,8 @@ def test_a_hub_that_is_not_there_is_one_line(tmp_path):
         [sys.executable, "-m", "v2m", *arguments], env=here, stderr=subprocess.PIPE, text=True
     )
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    *told, line = done.stderr.splitlines()
+    assert [text.split()[0] for text in told] == ["embedding"]
     assert line.startswith("v2m: error: pretrained: timm's weights of resnet18 cannot be loaded (")
 
 

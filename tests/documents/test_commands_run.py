@@ -16,6 +16,7 @@ NOT_RUN = {
     r"torchrun |--nnodes": "several processes; tests/engine/test_parallel.py has them",
     r"imagenet|finetune-384|ade20k|coco-mask": "images to download; tests/recipes/test_smoke.py trains them",
     r"cifar|tiny-imagenet|camvid": "images to download",
+    r"--pretrained timm": "weights to download",
     r"fashion-mnist|scenes|garments": "Fashion-MNIST; tests/recipes/test_smoke.py trains on it",
     r"v2m study ": "many runs; tests/studies/ has them",
     r"v2m bench ": "minutes; tests/benchmark/ has it",
@@ -27,6 +28,7 @@ NOT_RUN = {
 """Commands that are only parsed, by what is in them, and why."""
 INSTEAD = {
     # The run of things.py knows the digits, and a teacher has the classes of its student.
+    "v2m eval runs/RUN --data OTHER": "v2m eval RUN --data digits",
     "v2m train --data FOLDER --distill.teacher runs/RUN": "v2m train --data digits --distill.teacher RUN",
     # These recipes name a run themselves.
     "v2m train --recipe digits-finetune": "v2m train --recipe digits-finetune --pretrained RUN",

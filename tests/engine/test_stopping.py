@@ -160,5 +160,6 @@ def test_other_commands_stop_wherever_they_are(images, trained, tmp_path, comman
         said = process.communicate(timeout=60)[0]
         assert time.monotonic() - pressed < TWO_SECONDS, said
         assert "Traceback" not in said
-        assert process.returncode in (0, 130), said  # or it was done
+        # Or it was done; at its very end, Python has given the signal back to the system.
+        assert process.returncode in (0, 130, -signal.SIGINT), said
         assert process.returncode == 0 or "v2m: stopped" in said
