@@ -162,4 +162,4 @@ def test_other_commands_stop_wherever_they_are(images, trained, tmp_path, comman
         assert "Traceback" not in said
         # Or it was done; at its very end, Python has given the signal back to the system.
         assert process.returncode in (0, 130, -signal.SIGINT), said
-        assert process.returncode == 0 or "v2m: stopped" in said
+        assert process.returncode != 130 or "v2m: stopped" in said
