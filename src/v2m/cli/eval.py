@@ -99,7 +99,7 @@ def run(options: EvalOptions) -> int:
     from rich.console import Console
 
     from v2m.cli.output import console, print_doing, print_unreadable
-    from v2m.cli.trained import open_folder
+    from v2m.cli.trained import open_folder, own_data
     from v2m.cli.views.view import find_view
     from v2m.data.loading import EvalLoader
     from v2m.engine import parallel
@@ -153,20 +153,6 @@ def run(options: EvalOptions) -> int:
     pictures.write_unreadable(("val", *item) for item in found.unreadable)
     out.print("written: " + ", ".join(str(pictures.path / file) for file, _ in view.FILES))
     return 1 if found.unreadable else 0
-
-
-def own_data(folder: Path) -> str:
-    """What the run of a model was trained on.
-
-    Raises:
-        ValueError: the folder does not say.
-    """
-    from v2m.engine.run_folder import RunFolder
-
-    run = RunFolder.of_model(folder)
-    if not run.config.is_file():
-        raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
-    return run.read_config()["data"]
 
 
 def _eval_folder(model: str, data: str | None) -> Path:

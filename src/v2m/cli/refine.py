@@ -36,9 +36,8 @@ def run(options: RefineOptions) -> int:
     """Measure the sweeps, print a table and draw it."""
     from torch.utils.data import Subset
 
-    from v2m.cli.eval import own_data
     from v2m.cli.output import console, number_table
-    from v2m.cli.trained import open_folder
+    from v2m.cli.trained import open_folder, own_data
     from v2m.data.loading import EvalLoader
     from v2m.engine.device import find_device
     from v2m.engine.progress import track

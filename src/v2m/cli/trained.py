@@ -6,6 +6,7 @@ from rich.console import Console
 
 from v2m.cli.output import note_if_unchecked
 from v2m.data import DATASETS
+from v2m.engine.run_folder import RunFolder
 from v2m.system.errors import DataError
 from v2m.tasks.model_folder import ModelFolder, read_folder
 from v2m.tasks.names import HUB
@@ -38,3 +39,15 @@ def find_model(model: str, errors: Console) -> ModelFolder | None:
     folder = read_folder(path)
     note_if_unchecked(errors, model, folder)
     return folder
+
+
+def own_data(folder: Path) -> str:
+    """What the run of a model was trained on.
+
+    Raises:
+        ValueError: the folder does not say.
+    """
+    run = RunFolder.of_model(folder)
+    if not run.config.is_file():
+        raise ValueError(f"data: {folder} does not say what it was trained on, name a dataset with --data")
+    return run.read_config()["data"]

@@ -1,5 +1,7 @@
-"""Lists of the names of classes, which lie beside the data."""
+"""Names of classes: their lists beside the data, and those that several classes share."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from v2m.system.errors import DataError
@@ -23,3 +25,12 @@ def read_class_names(root: Path) -> list[str] | None:
         if first.setdefault(name, line) < line:
             raise DataError(f"{path}, line {line} has {name} twice, as line {first[name]} has it")
     return names
+
+
+def told_apart(names: Sequence[str], identifiers: Sequence[str]) -> list[str]:
+    """The names of classes, those of several with their identifier: a crane is a bird and a machine."""
+    count = Counter(names)
+    return [
+        f"{name} ({identifier})" if count[name] > 1 else name
+        for name, identifier in zip(names, identifiers, strict=True)
+    ]

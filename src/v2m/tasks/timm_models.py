@@ -1,12 +1,12 @@
 """What timm knows of a model by its name: its settings, whether there are weights, and its arguments."""
 
-from collections import Counter
 from typing import Any
 
 import timm
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_pretrained_cfg
 
+from v2m.data.class_names import told_apart
 from v2m.models import MODELS
 from v2m.models.create import nearest_models
 
@@ -44,8 +44,4 @@ def imagenet_classes(num_classes: int) -> list[str] | None:
     if subset is None:
         return None
     info = ImageNetInfo(subset)
-    names = info.label_descriptions()
-    # A crane is a bird and a machine: such names need their synset to be told apart.
-    count = Counter(names)
-    synsets = info.label_names()
-    return [f"{name} ({id})" if count[name] > 1 else name for name, id in zip(names, synsets, strict=True)]
+    return told_apart(info.label_descriptions(), info.label_names())

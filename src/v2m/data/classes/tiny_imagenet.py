@@ -1,8 +1,8 @@
 """Tiny ImageNet (Stanford's CS231n, 2015): 200 of ImageNet's classes, 500 and 50 images of each."""
 
-from collections import Counter
 from pathlib import Path
 
+from v2m.data.class_names import told_apart
 from v2m.data.classes.dataset import LabelledImages
 from v2m.data.classes.folders import FolderImages, ListedImages
 from v2m.data.originals import Original, find_original
@@ -40,13 +40,12 @@ def open_tiny_imagenet(split: Split, data_dir: Path) -> LabelledImages:
             f"data: {folder} has {len(data):,} images, tiny-imagenet has {COUNTS[split]:,}; give the folder "
             f"as --data {root} to use what is there, or delete it to have it anew"
         )
-    names = _names(root / WORDS, data.classes)
-    data.classes = [names[identifier] for identifier in data.classes]
+    data.classes = _names(root / WORDS, data.classes)
     return data
 
 
-def _names(words: Path, identifiers: list[str]) -> dict[str, str]:
-    """The first name of each class by its id, with the id where several classes have the name.
+def _names(words: Path, identifiers: list[str]) -> list[str]:
+    """The first name of each class, with the id where several classes have the name.
 
     Raises:
         DataError: a class has no name.
@@ -56,8 +55,4 @@ def _names(words: Path, identifiers: list[str]) -> dict[str, str]:
     nameless = [identifier for identifier in identifiers if not names.get(identifier)]
     if nameless:
         raise DataError(f"data: {words} has no name of the class {nameless[0]}")
-    times = Counter(names[identifier] for identifier in identifiers)
-    return {
-        identifier: f"{name} ({identifier})" if times[name := names[identifier]] > 1 else name
-        for identifier in identifiers
-    }
+    return told_apart([names[identifier] for identifier in identifiers], identifiers)
