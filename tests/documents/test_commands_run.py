@@ -73,7 +73,7 @@ def shapes(text):
     text = re.sub(r"\S*\bpython ", "python ", text)
     # The best weights may be the last ones or not, threads may be one or several.
     text = re.sub(r"(?m)^(of the last weights),.*|(?<=\w)/best$|(?<=thread)s\b", r"\1", text)
-    text = re.sub(r"[\d.]+(e-\d+)?", "0", text.replace("%", ""))
+    text = re.sub(r"\d[\d,.]*(e-\d+)?", "0", text.replace("%", ""))
     return list(dict.fromkeys(" ".join(line.split()) for line in text.splitlines() if line.strip()))
 
 

@@ -22,7 +22,11 @@ from v2m.engine.stopping import answer_interrupts, stop_requests, when_stopped
 
 def compute():
     print("busy", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # Python hears of nothing meanwhile
+    while True:  # Ctrl-C may come before the long call, which Python would stop by itself
+        try:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # Python hears of nothing meanwhile
+        except KeyboardInterrupt:
+            pass
 
 answer_interrupts()
 if sys.argv[1] == "asked":
