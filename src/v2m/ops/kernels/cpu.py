@@ -42,6 +42,7 @@ class _ScanArguments(Structure):
         ("direction", _Direction),
         ("softplus", c_int32),
         ("has_low_rank", c_int32),
+        ("is_geometric", c_int32),
         ("channels", c_int64),
         ("states", c_int64),
         ("rank", c_int64),
@@ -240,6 +241,7 @@ def _shared_arguments(call: _Call, x: ScanInputs | PassInputs) -> dict[str, Any]
     """The arguments that a scan and a pass take alike."""
     return dict(
         has_low_rank=x.delta_weight is not None,
+        is_geometric=x.A.dim() == 1,
         states=x.A.shape[1],
         rank=0 if x.delta_weight is None else x.delta_weight.shape[1],
         gate=call.map(x.gate),
