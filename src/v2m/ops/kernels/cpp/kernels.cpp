@@ -326,10 +326,12 @@ void project_tile(const vfloat* s, int64_t step, const vfloat* weight, int64_t v
 }
 
 void project(const PackedPass& q, const vfloat* s, int64_t blocks, int64_t channels, int64_t cells, vfloat* out) {
+    constexpr int MOST_CELLS = LANES == 16 ? 7 : 6;  // as registers allow
     for (int64_t v = 0; v < q.vectors; v += 2) {
         int64_t t = 0;
-        for (; t + 6 <= cells; t += 6)
-            project_tile<6>(s + t * blocks, blocks, &q.projection[v], q.vectors, channels, out + t * q.vectors + v);
+        for (; t + MOST_CELLS <= cells; t += MOST_CELLS)
+            project_tile<MOST_CELLS>(s + t * blocks, blocks, &q.projection[v], q.vectors, channels,
+                                     out + t * q.vectors + v);
         for (; t + 2 <= cells; t += 2)
             project_tile<2>(s + t * blocks, blocks, &q.projection[v], q.vectors, channels, out + t * q.vectors + v);
         if (t < cells)

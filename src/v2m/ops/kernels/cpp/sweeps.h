@@ -26,9 +26,6 @@ struct SweepBackArguments {
     vfloat *dB, *dC;                // per lane, [cells, CHUNK]
 };
 
-// How the decays of a block come about; LARGE: exponents may be out of the range of exp4_product.
-enum Decay { FREE, LARGE, GEOMETRIC };
-
 // The loops for one CHUNK and for whether B and C are given.
 struct Loops {
     // Runs over cells [begin, end) and updates h [CHUNK]. By Decay.

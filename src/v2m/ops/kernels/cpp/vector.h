@@ -199,11 +199,10 @@ INLINE vfloat sigmoid(vfloat x) {
     return (x < 0 ? e : splat(1.0f)) / (1.0f + e);
 }
 
-// As PyTorch has it: 0 where e^-x is infinite.
-INLINE vfloat silu(vfloat x) { return x / (1.0f + exp4(x * -LOG4_E)); }
+// x sigmoid(x), given the sigmoid. As PyTorch has it: 0 where e^-x is infinite.
+INLINE vfloat silu(vfloat x, vfloat g) { return x * (x * -LOG4_E >= 64 ? vfloat{} : g); }
 
-// The same, given g = sigmoid(x).
-INLINE vfloat silu(vfloat x, vfloat g) { return x * -LOG4_E >= 64 ? vfloat{} : x * g; }
+INLINE vfloat silu(vfloat x) { return silu(x, sigmoid(x)); }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e), e = decline(x), and log(1 + e) = 2 artanh(s / 2), s = e / (1 + e / 2).
 INLINE vfloat softplus(vfloat x, vfloat s) {
@@ -225,6 +224,10 @@ INLINE vfloat softplus(vfloat x, vfloat* slope) {
     *slope = (x < 0 ? e : splat(1.0f)) * (half * inverse);
     return softplus(x, e * (one * inverse));
 }
+
+// How the decays exp(dt A) of a channel come about: each by exp4_product, by exp4 where exponents may be out of its range,
+// or as powers of the first one where rates are geometric.
+enum Decay { FREE, LARGE, GEOMETRIC };
 
 // A channel-last map [B, H, W, channels]; strides in elements, channels side by side.
 struct Map {
