@@ -43,6 +43,7 @@ class _ScanArguments(Structure):
         ("direction", _Direction),
         ("softplus", c_int32),
         ("has_low_rank", c_int32),
+        ("is_geometric", c_int32),
         ("channels", c_int64),
         ("states", c_int64),
         ("rank", c_int64),
@@ -156,7 +157,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
     dx, dgate = _empty(p.x), _empty(p.gate)
     # All gradients of parameters side by side, in the order in which the C++ writes them.
     (channels, taps), (outputs, _), (_, rank) = p.conv_weight.shape, p.proj_weight.shape, p.delta_weight.shape
-    widths = (p.states, 1, taps, 1, outputs, rank, 1)
+    widths = (p.A.numel() // channels, 1, taps, 1, outputs, rank, 1)
     sums = torch.empty(call.strips, channels * sum(widths))
     arguments.dx, arguments.scan.dgate = call.map(dx), call.map(dgate)
     arguments.scan.grad, arguments.scan.sums = call.map(grad), call.pointer(sums)
@@ -172,7 +173,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
         proj_weight=dproj_weight.view(channels, outputs).T,
         delta_weight=ddelta_weight.view(channels, rank),
         delta_bias=ddelta_bias,
-        A=gradient_of_rates(dA.view(channels, p.states), p.A),
+        A=dA.view(p.A.shape),
         D=dD,
     )
 
@@ -205,18 +206,18 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     arguments = _scan_arguments(call, s)
     du, ddelta = _empty(s.u), _empty(s.u)
     dB, dC, dgate = (None if tensor is None else _empty(tensor) for tensor in (s.B, s.C, s.gate))
-    channels, states = s.u.shape[3], s.states
-    sums = torch.empty(call.strips, channels * (states + 1))
+    rates, channels = s.A.numel(), s.u.shape[3]
+    sums = torch.empty(call.strips, rates + channels)
     arguments.grad, arguments.dgate = call.map(grad), call.map(dgate)
     arguments.du, arguments.ddelta = call.map(du), call.map(ddelta)
     arguments.dB, arguments.dC = call.map(dB), call.map(dC)
     arguments.sums = call.pointer(sums)
     library().v2m_scan_backward(byref(arguments))
-    dA, dD = (part.clone() for part in sums.sum(0).split([channels * states, channels]))
+    dA, dD = (part.clone() for part in sums.sum(0).split([rates, channels]))
     return s._replace(
         u=du,
         delta=ddelta,
-        A=gradient_of_rates(dA.view(channels, states), s.A),
+        A=dA.view(s.A.shape),
         B=dB,
         C=dC,
         D=None if s.D is None else dD,
@@ -241,10 +242,11 @@ def _shared_arguments(call: _Call, x: ScanInputs | PassInputs) -> dict[str, Any]
     """The arguments that a scan and a pass take alike."""
     return dict(
         has_low_rank=x.delta_weight is not None,
+        is_geometric=x.A.dim() == 1,
         states=x.states,
         rank=0 if x.delta_weight is None else x.delta_weight.shape[1],
         gate=call.map(x.gate),
-        A=call.pointer(rates_of_states(x.A.float(), x.states)),
+        A=call.pointer(x.A),
         D=call.pointer(x.D),
         delta_weight=call.pointer(x.delta_weight),
         delta_bias=call.pointer(x.delta_bias),

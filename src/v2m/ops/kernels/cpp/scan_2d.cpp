@@ -145,6 +145,12 @@ bool find_steps(const Block& b, int64_t i, Step* steps) {
 
 INLINE vfloat mix(vfloat own, vfloat other, float share) { return own - own * share + other * share; }
 
+// Where exponents are large, exp4_product does not take them.
+template <bool IS_LARGE>
+INLINE vfloat decay(vfloat rate, vfloat dt) {
+    return IS_LARGE ? exp4(rate * dt) : exp4_product(rate, dt);
+}
+
 // States of one row, given those of the row above, in buffers [1 + W, N, L] that begin with a cell left of the map;
 // both may be one. Writes the outputs, or with KEEP the decays instead.
 template <bool IS_COUPLED, bool IS_LARGE, bool KEEP>

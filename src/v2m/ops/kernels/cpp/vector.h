@@ -33,20 +33,32 @@ typedef int32_t vint __attribute__((vector_size(LANES * 4)));
 
 INLINE vfloat splat(float x) { return x - vfloat{}; }
 
-INLINE vfloat load(const float* p, int64_t lanes) {
-    vfloat v{};
-    if (lanes >= LANES)
-        std::memcpy(&v, p, sizeof v);
-    else
-        std::memcpy(&v, p, lanes * sizeof(float));
+INLINE vfloat load(const float* p) {
+    vfloat v;
+    std::memcpy(&v, p, sizeof v);
     return v;
 }
 
+INLINE void store(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
+
+// Calls of their own, so that the vectors of the loops around them stay in registers.
+__attribute__((noinline)) inline vfloat load_part(const float* p, int64_t lanes) {
+    vfloat v{};
+    std::memcpy(&v, p, lanes * sizeof(float));
+    return v;
+}
+
+__attribute__((noinline)) inline void store_part(float* p, vfloat v, int64_t lanes) {
+    std::memcpy(p, &v, lanes * sizeof(float));
+}
+
+INLINE vfloat load(const float* p, int64_t lanes) { return lanes >= LANES ? load(p) : load_part(p, lanes); }
+
 INLINE void store(float* p, vfloat v, int64_t lanes) {
     if (lanes >= LANES)
-        std::memcpy(p, &v, sizeof v);
+        store(p, v);
     else
-        std::memcpy(p, &v, lanes * sizeof(float));
+        store_part(p, v, lanes);
 }
 
 // y where either is NaN.
@@ -181,18 +193,20 @@ INLINE vfloat decline(vfloat x) {
     return squared(maximum(splat(-2 * LARGEST_EXPONENT), exponent));
 }
 
-// Not 1 / (1 + e^-x), which is 0 where what is left may still be multiplied by something large.
-INLINE vfloat sigmoid(vfloat x) {
-    vfloat e = decline(x);
-    return (x < 0 ? e : splat(1.0f)) / (1.0f + e);
-}
+// Of x, given e = decline(x). Not 1 / (1 + e^-x), which is 0 where what is left may still be multiplied by something
+// large.
+INLINE vfloat sigmoid(vfloat x, vfloat e) { return (x < 0 ? e : splat(1.0f)) / (1.0f + e); }
+
+INLINE vfloat sigmoid(vfloat x) { return sigmoid(x, decline(x)); }
 
 // As PyTorch has it: 0 where e^-x is infinite.
 INLINE vfloat silu(vfloat x) { return x / (1.0f + exp4(x * -LOG4_E)); }
 
-// log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|, and log(1 + e) = 2 artanh(e / (2 + e)).
-INLINE vfloat softplus(vfloat x) {
-    vfloat e = decline(x);
+// The same, given g = sigmoid(x).
+INLINE vfloat silu(vfloat x, vfloat g) { return x * -LOG4_E >= 64 ? vfloat{} : x * g; }
+
+// log(1 + e^x) = max(x, 0) + log(1 + e), e = decline(x), and log(1 + e) = 2 artanh(e / (2 + e)).
+INLINE vfloat softplus(vfloat x, vfloat e) {
     vfloat s = e / (1.0f + 0.5f * e), s2 = s * s;
     vfloat p = s2 * (0.14006149768829346f / 256) + 0.14000874757766724f / 64;
     p = s2 * p + 0.2001076489686966f / 16;
@@ -200,11 +214,7 @@ INLINE vfloat softplus(vfloat x) {
     return maximum(x, vfloat{}) + (s + s * s2 * p);
 }
 
-// Where exponents are large, exp4_product does not take them.
-template <bool IS_LARGE>
-INLINE vfloat decay(vfloat rate, vfloat dt) {
-    return IS_LARGE ? exp4(rate * dt) : exp4_product(rate, dt);
-}
+INLINE vfloat softplus(vfloat x) { return softplus(x, decline(x)); }
 
 // A channel-last map [B, H, W, channels]; strides in elements, channels side by side.
 struct Map {
@@ -220,12 +230,14 @@ struct Line {
     INLINE Line from(int64_t t) const { return {first ? at(t) : nullptr, step}; }
 };
 
-// Asks for cells that are needed soon; long lines are left to the processor.
-INLINE void prefetch(Line line, int64_t cells, int64_t channels) {
-    constexpr int64_t CACHE_LINE = 16, MOST_CELLS = 64;
-    if (!line.first || cells > MOST_CELLS) return;
-    for (int64_t t = 0; t < cells; ++t)
-        for (int64_t c = 0; c < channels; c += CACHE_LINE) __builtin_prefetch(line.at(t) + c);
+// Asks for a cell of a block of channels that is needed soon: one that comes later in the line, or at its end one of the
+// next block. Processors do not foresee steps as long as those of a column.
+template <bool IS_WRITTEN>
+INLINE void prefetch_ahead(Line line, int64_t t, int64_t cells, int64_t channel) {
+    constexpr int64_t AHEAD = 16;
+    const int64_t next = t + std::min(AHEAD, cells);
+    const float* p = next < cells ? line.at(next) + channel : line.at(next - cells) + channel + LANES;
+    __builtin_prefetch(p, IS_WRITTEN);
 }
 
 struct Direction {
