@@ -181,13 +181,8 @@ Decay find_steps(const ScanArguments& s, const Packed& p, int64_t block, Line u,
     }
     vfloat longest{};
     for (int64_t t = 0; t < cells; ++t) {
-        const vfloat x = raw[t];
-        vfloat step = x;
-        if (s.softplus) {
-            const vfloat e = decline(x);
-            step = softplus(x, e);
-            if (KEEP_SLOPE) raw[t] = sigmoid(x, e);
-        }
+        vfloat step = raw[t];
+        if (s.softplus) step = KEEP_SLOPE ? softplus(step, &raw[t]) : softplus(step);
         dt[t] = step;
         drive[t] = step * load(u.at(t) + c, lanes);
         longest = maximum(magnitude(step), longest);  // leaves out NaN, which exp4_product hands on
@@ -283,30 +278,30 @@ void scan_line(const ScanArguments& s, const Packed& p, int64_t index) {
         forward_cells(s, p, lines.from(t), std::min(STRETCH, d.length() - t), h, memory);
 }
 
-// The parameters of a pass besides those of its scan: taps by block, and the projection both as [D, outputs padded] and
-// by block.
+// The parameters of a pass besides those of its scan: taps by block, and the projection as [D, outputs padded], for the
+// backward also by block.
 struct PackedPass {
     int64_t vectors, outputs;
     std::vector<vfloat> taps, bias, projection, by_block;
 
-    PackedPass(const PassArguments& a, const Packed& p)
+    PackedPass(const PassArguments& a, const Packed& p, bool is_backward)
         : vectors((a.scan.rank + a.scan.states + 2 * LANES - 1) / (2 * LANES) * 2),
           outputs(a.scan.rank + a.scan.states),
           taps(p.blocks * a.taps),
           bias(p.blocks),
           projection(p.blocks * LANES * vectors),
-          by_block(p.blocks * outputs) {
+          by_block(is_backward ? p.blocks * outputs : 0) {
         const int64_t channels = a.scan.channels;
         for (int64_t d = 0; d < channels; ++d) {
             for (int64_t k = 0; k < a.taps; ++k)
                 taps[d / LANES * a.taps + k][d % LANES] = a.conv_weight[d * a.taps + k];
             bias[d / LANES][d % LANES] = a.conv_bias[d];
         }
-        for (int64_t i = 0; i < outputs; ++i)
-            for (int64_t d = 0; d < channels; ++d) {
+        for (int64_t d = 0; d < channels; ++d)
+            for (int64_t i = 0; i < outputs; ++i) {
                 const float value = a.proj_weight[i * channels + d];
                 projection[d * vectors + i / LANES][i % LANES] = value;
-                by_block[d / LANES * outputs + i][d % LANES] = value;
+                if (is_backward) by_block[d / LANES * outputs + i][d % LANES] = value;
             }
     }
 };
@@ -429,8 +424,8 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
                 slope *= load(line.gate.at(t) + c, lanes);
             }
             dy[t] = slope;
+            y[t] = ddt[t] = ddrive[t] = vfloat{};
         }
-        std::fill(y, ddrive + length, vfloat{});
         for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
             const int64_t at = chunk * length * p.chunk, states = chunk * p.chunk;
             if (chunk && p.is_geometric) raise_lowest(steps, length, p.chunk);
@@ -650,13 +645,13 @@ EXPORT void v2m_scan_backward(const ScanArguments* s) {
 EXPORT void v2m_pass_forward(const PassArguments* a) {
     const ScanArguments& s = a->scan;
     const Packed p(s, a->projects_B, !a->projects_B);
-    const PackedPass q(*a, p);
+    const PackedPass q(*a, p, false);
     run({s.parallel, s.threads}, s.direction.lines(), 2 * cost(s, p), [&](int64_t i) { pass_line(*a, p, q, i); });
 }
 
 EXPORT void v2m_pass_backward(const PassArguments* a) {
     const ScanArguments& s = a->scan;
     const Packed p(s, a->projects_B, !a->projects_B);
-    const PackedPass q(*a, p);
+    const PackedPass q(*a, p, true);
     run({s.parallel, s.threads}, s.strips, 4 * cost(s, p), [&](int64_t i) { pass_backward_strip(*a, p, q, i); });
 }

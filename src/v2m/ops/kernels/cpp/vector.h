@@ -193,11 +193,11 @@ INLINE vfloat decline(vfloat x) {
     return squared(maximum(splat(-2 * LARGEST_EXPONENT), exponent));
 }
 
-// Of x, given e = decline(x). Not 1 / (1 + e^-x), which is 0 where what is left may still be multiplied by something
-// large.
-INLINE vfloat sigmoid(vfloat x, vfloat e) { return (x < 0 ? e : splat(1.0f)) / (1.0f + e); }
-
-INLINE vfloat sigmoid(vfloat x) { return sigmoid(x, decline(x)); }
+// Not 1 / (1 + e^-x), which is 0 where what is left may still be multiplied by something large.
+INLINE vfloat sigmoid(vfloat x) {
+    vfloat e = decline(x);
+    return (x < 0 ? e : splat(1.0f)) / (1.0f + e);
+}
 
 // As PyTorch has it: 0 where e^-x is infinite.
 INLINE vfloat silu(vfloat x) { return x / (1.0f + exp4(x * -LOG4_E)); }
@@ -205,16 +205,26 @@ INLINE vfloat silu(vfloat x) { return x / (1.0f + exp4(x * -LOG4_E)); }
 // The same, given g = sigmoid(x).
 INLINE vfloat silu(vfloat x, vfloat g) { return x * -LOG4_E >= 64 ? vfloat{} : x * g; }
 
-// log(1 + e^x) = max(x, 0) + log(1 + e), e = decline(x), and log(1 + e) = 2 artanh(e / (2 + e)).
-INLINE vfloat softplus(vfloat x, vfloat e) {
-    vfloat s = e / (1.0f + 0.5f * e), s2 = s * s;
+// log(1 + e^x) = max(x, 0) + log(1 + e), e = decline(x), and log(1 + e) = 2 artanh(s / 2), s = e / (1 + e / 2).
+INLINE vfloat softplus(vfloat x, vfloat s) {
+    vfloat s2 = s * s;
     vfloat p = s2 * (0.14006149768829346f / 256) + 0.14000874757766724f / 64;
     p = s2 * p + 0.2001076489686966f / 16;
     p = s2 * p + 0.3333320915699005f / 4;
     return maximum(x, vfloat{}) + (s + s * s2 * p);
 }
 
-INLINE vfloat softplus(vfloat x) { return softplus(x, decline(x)); }
+INLINE vfloat softplus(vfloat x) {
+    vfloat e = decline(x);
+    return softplus(x, e / (1.0f + 0.5f * e));
+}
+
+// Both softplus and its slope, the sigmoid, by one exponential and one division.
+INLINE vfloat softplus(vfloat x, vfloat* slope) {
+    vfloat e = decline(x), half = 1.0f + 0.5f * e, one = 1.0f + e, inverse = 1.0f / (half * one);
+    *slope = (x < 0 ? e : splat(1.0f)) * (half * inverse);
+    return softplus(x, e * (one * inverse));
+}
 
 // A channel-last map [B, H, W, channels]; strides in elements, channels side by side.
 struct Map {
@@ -263,8 +273,12 @@ template <class Use>
 INLINE void convolve_cells(Line x, int64_t begin, int64_t cells, int64_t channel, int64_t lanes, const vfloat* weight,
                            int64_t taps, vfloat bias, vfloat* window, const Use& use) {
     const int64_t past = taps - 1;
-    for (int64_t i = 0; i < cells + past; ++i)
+    for (int64_t i = 0; i < past; ++i)
         window[i] = begin + i < past ? vfloat{} : load(x.at(begin + i - past) + channel, lanes);
+    for (int64_t t = 0; t < cells; ++t) {
+        prefetch_ahead<false>(x.from(begin), t, cells, channel);
+        window[past + t] = load(x.at(begin + t) + channel, lanes);
+    }
     for (int64_t t = 0; t < cells; ++t) {
         vfloat v = bias;
         for (int64_t k = 0; k < taps; ++k) v += weight[k] * window[t + k];
