@@ -54,7 +54,7 @@ struct Packed {
           padded(chunks * chunk),
           has_B(is_B_given || !is_C_given),
           has_C(is_C_given || !is_B_given),
-          is_geometric(s.is_geometric && s.states > 1),
+          is_geometric(s.is_geometric && s.states != 1),
           loops(loops_for(s.states, has_B, has_C)),
           A(blocks * rates_per_channel()),
           rates(A.size()),
