@@ -11,7 +11,6 @@ from torch import Tensor
 
 from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.build import library
-from v2m.ops.rates import gradient_of_rates, rates_of_states
 from v2m.ops.scan.arguments import ScanInputs
 from v2m.ops.scan_2d.arguments import Scan2dInputs
 
@@ -77,7 +76,10 @@ class _Scan2dArguments(Structure):
 
     _fields_ = (
         *((name, c_int64) for name in ("batch", "height", "width", "channels", "states", "levels")),
-        *((name, c_int32) for name in ("is_coupled", "softplus", "reverse_row", "reverse_col")),
+        *(
+            (name, c_int32)
+            for name in ("is_coupled", "softplus", "reverse_row", "reverse_col", "is_geometric")
+        ),
         ("u", _Map),
         *((name, _Map * 2) for name in ("delta", "B", "C", "coupling")),
         ("A", c_void_p * 2),
@@ -266,27 +268,26 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
 
 def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     """The gradients of the tensors, given that of the output."""
-    (batch, height, width, channels), states = s.u.shape, s.states
+    batch, height, width, _ = s.u.shape
     strips = min(MOST_STRIPS, batch)
     pointers = _Pointers()
     arguments = _scan_2d_arguments(pointers, s)
     du, ddelta_row, ddelta_col = (_empty(s.u) for _ in range(3))
-    map_sums = torch.empty(arguments.groups, batch, height, width, states, 6)
-    rate_sums = torch.empty(strips, 2, channels, states)
+    map_sums = torch.empty(arguments.groups, batch, height, width, s.states, 6)
+    rate_sums = torch.empty(strips, 2, *s.A_row.shape)
     arguments.strips = strips
     arguments.grad, arguments.du = pointers.map(grad), pointers.map(du)
     arguments.ddelta = pointers.both(ddelta_row, ddelta_col)
     arguments.map_sums, arguments.rate_sums = pointers.pointer(map_sums), pointers.pointer(rate_sums)
     library().v2m_scan_2d_backward(byref(arguments))
     # Copies, for PyTorch wants each gradient in memory of its own.
-    of_rates = (gradient_of_rates(x, s.A_row).clone() for x in rate_sums.sum(0))
+    of_rates = (x.clone() for x in rate_sums.sum(0))
     of_states = (x.clone() for x in map_sums.sum(0).unbind(-1))
     return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments:
     batch, height, width, channels = s.u.shape
-    rates = [rates_of_states(A.float(), s.states) for A in (s.A_row, s.A_col)]
     return _Scan2dArguments(
         batch=batch,
         height=height,
@@ -298,12 +299,13 @@ def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments
         softplus=s.delta_softplus,
         reverse_row=s.reverse_row,
         reverse_col=s.reverse_col,
+        is_geometric=s.A_row.dim() == 1,
         u=pointers.map(s.u),
         delta=pointers.both(s.delta_row, s.delta_col),
         B=pointers.both(s.B_row, s.B_col),
         C=pointers.both(s.C_row, s.C_col),
         coupling=pointers.both(s.coupling_row, s.coupling_col),
-        A=(c_void_p * 2)(*map(pointers.pointer, rates)),
+        A=(c_void_p * 2)(pointers.pointer(s.A_row), pointers.pointer(s.A_col)),
         groups=min(-(-channels // CHANNELS_PER_GROUP), -(-FEWEST_PARTS // max(1, batch))),
         parallel=openmp_parallel(),
         threads=torch.get_num_threads(),
