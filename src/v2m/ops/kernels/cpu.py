@@ -268,12 +268,12 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
 
 def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     """The gradients of the tensors, given that of the output."""
-    (batch, height, width, _), states = s.u.shape, s.states
+    batch, height, width, _ = s.u.shape
     strips = min(MOST_STRIPS, batch)
     pointers = _Pointers()
     arguments = _scan_2d_arguments(pointers, s)
     du, ddelta_row, ddelta_col = (_empty(s.u) for _ in range(3))
-    map_sums = torch.empty(arguments.groups, batch, height, width, states, 6)
+    map_sums = torch.empty(arguments.groups, batch, height, width, s.states, 6)
     rate_sums = torch.empty(strips, 2, *s.A_row.shape)
     arguments.strips = strips
     arguments.grad, arguments.du = pointers.map(grad), pointers.map(du)

@@ -35,7 +35,7 @@ def selective_scan(
         h[t]   = exp(dt[t] * A) * h[t-1] + dt[t] * B[t] * u[t]      h before the first cell is 0
         y[t]   = (<C[t], h[t]> + D * u[t]) * silu(z[t])
 
-    Rates ``A`` of shape ``[D]`` are geometric: those of the states are its multiples, ``(n + 1) * A[d]`` for n
+    Rates ``A`` of shape ``[D]`` are geometric: those of the states are multiples, ``(n + 1) * A[d]`` for n
     from 0, so the decays of a channel are the powers of one exponential, ``exp(dt * A[d]) ** (n + 1)``.
 
     Lines are independent, of any length and number. States and decays are float32 (float64 if ``u`` is),
@@ -67,9 +67,9 @@ def selective_scan(
     Raises:
         TypeError: an argument is no dense floating point tensor, a flag is no bool, or ``gate`` and ``z`` are
             both given.
-        ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong, or ``A`` is ``[D]`` and neither
-            ``B`` nor ``C`` is given, which have N; the message names the argument, what it got and what was
-            expected.
+        ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong, or ``A`` is ``[D]`` and
+            neither ``B`` nor ``C``, which have N, is given; the message names the argument, what it got
+            and what was expected.
 
     Example:
         >>> import torch
