@@ -16,13 +16,18 @@ def grid(lines, length, axis):
     return (lines, length) if axis == "row" else (length, lines)
 
 
-def scan_arguments(height, width, batch=2, channels=3, states=2, dtype=torch.float64):
+def rates(channels, states, is_geometric):
+    """Those of every state, or of every channel, of which states have the multiples."""
+    return -torch.rand(*(channels,) if is_geometric else (channels, states)) * 2 - 0.05
+
+
+def scan_arguments(height, width, batch=2, channels=3, states=2, dtype=torch.float64, is_geometric=False):
     """Every tensor of a selective scan, with moderate positive steps."""
     shape = (batch, height, width)
     tensors = dict(
         u=torch.randn(*shape, channels),
         delta=torch.rand(*shape, channels) + 0.05,
-        A=-torch.rand(channels, states) * 2 - 0.05,
+        A=rates(channels, states, is_geometric),
         B=torch.randn(*shape, states),
         C=torch.randn(*shape, states),
         D=torch.randn(channels),
@@ -32,7 +37,9 @@ def scan_arguments(height, width, batch=2, channels=3, states=2, dtype=torch.flo
     return {name: value.to(dtype) for name, value in tensors.items()}
 
 
-def pass_arguments(height, width, batch=2, channels=3, states=2, rank=2, taps=3, dtype=torch.float64):
+def pass_arguments(
+    height, width, batch=2, channels=3, states=2, rank=2, taps=3, dtype=torch.float64, is_geometric=False
+):
     """Every tensor of a directional pass."""
     shape = (batch, height, width)
     tensors = dict(
@@ -43,21 +50,21 @@ def pass_arguments(height, width, batch=2, channels=3, states=2, rank=2, taps=3,
         proj_weight=torch.randn(rank + states, channels) / channels**0.5,
         delta_weight=torch.randn(channels, rank) / rank**0.5,
         delta_bias=torch.randn(channels) - 1.0,
-        A=-torch.rand(channels, states) * 2 - 0.05,
+        A=rates(channels, states, is_geometric),
         D=torch.randn(channels),
     )
     return {name: value.to(dtype) for name, value in tensors.items()}
 
 
-def scan_2d_arguments(height, width, batch=2, channels=3, states=2, dtype=torch.float64):
+def scan_2d_arguments(height, width, batch=2, channels=3, states=2, dtype=torch.float64, is_geometric=False):
     """Every tensor of a two-dimensional scan, with moderate positive steps and any coupling in [0, 1]."""
     shape = (batch, height, width)
     tensors = dict(
         u=torch.randn(*shape, channels),
         delta_row=torch.rand(*shape, channels) + 0.05,
         delta_col=torch.rand(*shape, channels) + 0.05,
-        A_row=-torch.rand(channels, states) * 2 - 0.05,
-        A_col=-torch.rand(channels, states) * 2 - 0.05,
+        A_row=rates(channels, states, is_geometric),
+        A_col=rates(channels, states, is_geometric),
         B_row=torch.randn(*shape, states),
         B_col=torch.randn(*shape, states),
         C_row=torch.randn(*shape, states),

@@ -239,7 +239,8 @@ def test_arguments_are_left_alone():
         ("A", (4, 2), "A has shape [4, 2], expected [3, 2] ([D, N])"),
         ("D", (), "D has shape [], expected [3] ([D])"),
         *((name, (), f"{name} has shape []") for name in ("conv_weight", "delta_weight", "A")),
-        ("A", (3,), "A has shape [3], expected [D, N]"),
+        ("A", (3, 2, 1), "A has shape [3, 2, 1], expected [D, N] or [D] with D = 3 as in x"),
+        ("A", (4,), "A has shape [4], expected [3] ([D]) with D = 3 as in x"),
     ],
 )
 def test_wrong_shape(name, shape, message):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -23,10 +24,13 @@ EXTREMES = [sign * value for value in MAGNITUDES for sign in (1, -1)]
 OPERATORS = {
     "scan": (selective_scan, scan_arguments, dict(delta_softplus=True)),
     "scan, raw steps": (selective_scan, scan_arguments, dict(reverse=True)),
+    "geometric scan": (selective_scan, partial(scan_arguments, is_geometric=True), dict(axis="col")),
+    "geometric pass": (directional_pass, partial(pass_arguments, is_geometric=True), dict(selects="C")),
     "pass of B": (directional_pass, pass_arguments, dict(selects="B")),
     "pass of C": (directional_pass, pass_arguments, dict(selects="C", axis="col")),
     "coupled": (selective_scan_2d, scan_2d_arguments, dict(delta_softplus=True)),
     "swept": (selective_scan_2d, scan_2d_arguments, dict(sweeps=2, reverse_row=True)),
+    "geometric coupled": (selective_scan_2d, partial(scan_2d_arguments, is_geometric=True), {}),
 }
 EACH = pytest.mark.parametrize("implementation", FAST)
 
@@ -118,7 +122,7 @@ def test_rates_that_are_no_numbers_give_none(case, rate, implementation):
     tensors = arguments(2, 3, channels=3, states=2, dtype=torch.float32)
     for name in set(tensors) & {"A", "A_row", "A_col"}:
         changed = tensors[name].clone()
-        changed[1, 1] = rate
+        changed[1] = rate
         results = [
             operator(**tensors | {name: changed}, **options, implementation=i)
             for i in ("reference", implementation)

@@ -1,6 +1,7 @@
 """The operators as PyTorch sees them: registration, compilation, autocast, memory, threads."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -25,26 +26,35 @@ OPS = torch.ops.v2m
 OPERATORS = [
     pytest.param(selective_scan, scan_arguments, dict(delta_softplus=True), id="scan"),
     pytest.param(directional_pass, pass_arguments, dict(selects="B"), id="pass"),
+    pytest.param(
+        selective_scan, partial(scan_arguments, is_geometric=True), dict(axis="col"), id="scan geometric"
+    ),
+    pytest.param(
+        directional_pass, partial(pass_arguments, is_geometric=True), dict(selects="C"), id="pass geometric"
+    ),
     pytest.param(selective_scan_2d, scan_2d_arguments, dict(delta_softplus=True), id="scan_2d"),
     pytest.param(selective_scan_2d, scan_2d_arguments, dict(sweeps=2), id="scan_2d swept"),
+    pytest.param(
+        selective_scan_2d, partial(scan_2d_arguments, is_geometric=True), {}, id="scan_2d geometric"
+    ),
 ]
 EACH = pytest.mark.parametrize(("operator", "arguments", "options"), OPERATORS)
-ALONG_AN_AXIS = pytest.mark.parametrize(("operator", "arguments", "options"), OPERATORS[:2])
+ALONG_AN_AXIS = pytest.mark.parametrize(("operator", "arguments", "options"), OPERATORS[:4])
 
 
-def registered_scan_arguments(left_out, axis, reverse, implementation, dtype=torch.float32):
-    tensors = scan_arguments(3, 4, states=3, dtype=dtype)
+def registered_scan_arguments(left_out, axis, reverse, implementation, **kind):
+    tensors = scan_arguments(3, 4, states=3, **{"dtype": torch.float32} | kind)
     values = (None if name in left_out else value for name, value in tensors.items())
     return (*values, True, axis, reverse, implementation)
 
 
-def registered_pass_arguments(selects, axis, reverse, implementation, dtype=torch.float32):
-    tensors = pass_arguments(3, 4, states=3, dtype=dtype)
+def registered_pass_arguments(selects, axis, reverse, implementation, **kind):
+    tensors = pass_arguments(3, 4, states=3, **{"dtype": torch.float32} | kind)
     return (*tensors.values(), selects, axis, reverse, implementation)
 
 
-def registered_scan_2d_arguments(corner, sweeps, implementation, dtype=torch.float32):
-    tensors = scan_2d_arguments(3, 4, states=3, dtype=dtype)
+def registered_scan_2d_arguments(corner, sweeps, implementation, **kind):
+    tensors = scan_2d_arguments(3, 4, states=3, **{"dtype": torch.float32} | kind)
     values = (value for name, value in tensors.items() if name not in "Dz")
     return (*values, True, *corner, sweeps, implementation)
 
@@ -54,21 +64,25 @@ SCANS = [
     (("B",), "col", True, None),
     (("C", "D"), "col", False, "pytorch"),
     (("B", "C", "D", "z", "delta_bias"), "row", True, "pytorch"),
-    ((), "row", False, None, torch.bfloat16),
+    ((), "row", False, None, dict(dtype=torch.bfloat16)),
+    (("B",), "row", False, None, dict(is_geometric=True)),
 ]
 PASSES = [
     ("B", "row", False, None),
     ("C", "col", True, None),
     ("B", "col", True, "pytorch"),
     ("C", "row", False, "pytorch"),
-    ("C", "row", False, None, torch.bfloat16),
+    ("C", "row", False, None, dict(dtype=torch.bfloat16)),
+    ("B", "col", False, None, dict(is_geometric=True)),
+    ("C", "row", True, "pytorch", dict(is_geometric=True)),
 ]
 SCANS_2D = [
     ((False, False), None, None),
     ((True, False), 2, None),
     ((False, True), None, "pytorch"),
     ((True, True), 0, "pytorch"),
-    ((False, False), None, None, torch.bfloat16),
+    ((False, False), None, None, dict(dtype=torch.bfloat16)),
+    ((False, True), None, None, dict(is_geometric=True)),
 ]
 CALLS = [
     *(pytest.param(OPS.selective_scan, registered_scan_arguments, call, id=f"scan {call}") for call in SCANS),
@@ -89,7 +103,8 @@ BACKWARD = {
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(("operator", "arguments", "call"), CALLS)
 def test_forward_is_registered_well(operator, arguments, call):
-    inputs = arguments(*call)
+    *options, kind = call if isinstance(call[-1], dict) else (*call, {})
+    inputs = arguments(*options, **kind)
     opcheck(operator.default, inputs)
     leaves = [value.requires_grad_() if isinstance(value, torch.Tensor) else value for value in inputs]
     opcheck(operator.default, tuple(leaves))
@@ -98,7 +113,8 @@ def test_forward_is_registered_well(operator, arguments, call):
 
 @pytest.mark.parametrize(("operator", "arguments", "call"), CALLS)
 def test_backward_is_registered_well(operator, arguments, call):
-    inputs = arguments(*call)
+    *options, kind = call if isinstance(call[-1], dict) else (*call, {})
+    inputs = arguments(*options, **kind)
     opcheck(BACKWARD[operator].default, (torch.randn_like(inputs[0]), *inputs))
 
 

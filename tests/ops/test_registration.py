@@ -13,7 +13,7 @@ from torch import Tensor
 
 from v2m import ops
 from v2m.ops import dispatch
-from v2m.ops.arguments import Argument, arguments_of, check
+from v2m.ops.arguments import arguments_of, check
 from v2m.ops.kernels import cpu, pytorch
 from v2m.ops.registration import OPERATORS
 from v2m.ops.scan.interface import SCAN
@@ -79,15 +79,16 @@ class Record(NamedTuple):
 
 
 def test_arguments_follow_from_the_record():
-    assert arguments_of(Record) == (
-        Argument("u", "Tensor", "B, H, W, D", defines=dict(B=0, H=1, W=2, D=3)),
-        Argument("both", "Tensor", "D + N, K"),
-        Argument("A", "Tensor", "D, N", defines=dict(N=1)),
-        Argument("taps", "Tensor?", "D, K"),
-        Argument("kernel", "Tensor", "K", defines=dict(K=0)),
-        Argument("times", "int?"),
-        Argument("flag", "bool"),
-    )
+    found = [(x.name, x.type, x.shape, dict(x.main.defines)) for x in arguments_of(Record)]
+    assert found == [
+        ("u", "Tensor", "B, H, W, D", dict(B=0, H=1, W=2, D=3)),
+        ("both", "Tensor", "D + N, K", {}),
+        ("A", "Tensor", "D, N", dict(N=1)),
+        ("taps", "Tensor?", "D, K", {}),
+        ("kernel", "Tensor", "K", dict(K=0)),
+        ("times", "int?", "", {}),
+        ("flag", "bool", "", {}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,46 @@ def test_errors_follow_from_the_record(name, value, message):
     check("op", arguments_of(Record), right[:-1])
     with pytest.raises((TypeError, ValueError)) as error:
         check("op", arguments_of(Record), right._replace(**{name: value})[:-1])
+    assert str(error.value) == f"op: {message}"
+
+
+class TwoShapes(NamedTuple):
+    u: Annotated[Tensor, "B, D"]
+    A: Annotated[Tensor, "D, N or D"]
+    A_2: Annotated[Tensor, "D, N or D"]
+    C: Annotated[Tensor | None, "B, N"]
+    both: Annotated[Tensor | None, "D + N"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (([4, 5], [5, 2], [5, 2], None, None), None),
+        (([4, 5], [5, 2], [5, 2], [4, 2], [7]), None),
+        (([4, 5], [5], [5], [4, 3], None), None),
+        (([4, 5], [5], [5], None, [8]), None),
+        (([4, 5], [5], [5], [4, 0], [5]), None),
+        (([4, 5], [5], [5], [4, 3], [7]), "both has shape [7], expected [8] ([D + N]) with D = 5 as in u, "
+         "N = 3 as in C"),
+        (([4, 5], [5], [5], None, [4]), "both has shape [4], expected [D + N] with D = 5 as in u"),
+        (([4, 5], [5], [5], [3], None), "C has shape [3], expected [B, N] with B = 4 as in u"),
+        (([4, 5], [5], [5], None, None), "A has shape [5] and neither C nor both is given, expected one of "
+         "them, or A of shape [D, N]"),
+        (([4, 5], [6], [6], [4, 3], None), "A has shape [6], expected [5] ([D]) with D = 5 as in u"),
+        (([4, 5], [6, 2], [6, 2], None, None), "A has shape [6, 2], expected [5, 2] ([D, N]) with D = 5 as "
+         "in u"),
+        (([4, 5], [], [5], [4, 3], None), "A has shape [], expected [D, N] or [D] with D = 5 as in u"),
+        (([4, 5], [5], [5, 3], [4, 3], None), "A_2 has shape [5, 3], expected [5] (as A)"),
+        (([4, 5], [5, 3], [5], [4, 3], None), "A_2 has shape [5], expected [5, 3] (as A)"),
+        (([4, 5], [5, 3], [5, 4], [4, 3], None), "A_2 has shape [5, 4], expected [5, 3] (as A)"),
+    ],
+)  # fmt: skip
+def test_a_tensor_may_have_one_of_two_shapes(shapes, message):
+    values = [None if shape is None else torch.ones(shape) for shape in shapes]
+    if message is None:
+        return check("op", arguments_of(TwoShapes), values)
+    with pytest.raises(ValueError, match=r"^op: ") as error:
+        check("op", arguments_of(TwoShapes), values)
     assert str(error.value) == f"op: {message}"
 
 

@@ -3,6 +3,8 @@
 What is right is what PyTorch's own reverse mode makes of the oracle in float64.
 """
 
+from functools import partial
+
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -21,8 +23,10 @@ OPERATORS = {
     "scan by columns": (selective_scan, scan_arguments, dict(axis="col", reverse=True, delta_softplus=True)),
     "pass": (directional_pass, pass_arguments, dict(selects="B")),
     "pass by columns": (directional_pass, pass_arguments, dict(selects="C", axis="col", reverse=True)),
+    "geometric pass": (directional_pass, partial(pass_arguments, is_geometric=True), dict(selects="C")),
     "scan 2d": (selective_scan_2d, scan_2d_arguments, dict(reverse_col=True)),
     "sweeps": (selective_scan_2d, scan_2d_arguments, dict(sweeps=1)),
+    "geometric scan 2d": (selective_scan_2d, partial(scan_2d_arguments, is_geometric=True), {}),
 }
 
 

@@ -28,11 +28,16 @@ class PassInputs(NamedTuple):
     proj_weight: Annotated[Tensor, "R + N, D"]
     delta_weight: Annotated[Tensor, "D, R"]
     delta_bias: Annotated[Tensor, "D"]
-    A: Annotated[Tensor, "D, N"]
+    A: Annotated[Tensor, "D, N or D"]
     D: Annotated[Tensor, "D"]
     selects: Selects
     axis: Axis
     reverse: bool
+
+    @property
+    def states(self) -> int:
+        """The state size N."""
+        return self.proj_weight.shape[0] - self.delta_weight.shape[1]
 
     def scan_inputs(self, s: Tensor, projected: Tensor) -> ScanInputs:
         """The scan of ``s``, the convolved input, with what was projected from it ``[B, H, W, R + N]``."""
@@ -58,4 +63,4 @@ def pass_flops(p: Any) -> Flops:
     """Operations of a pass of ``PassInputs``, with shapes in place of tensors."""
     tokens = prod(p.x[:-1])
     layers = prod(p.conv_weight) + prod(p.proj_weight) + prod(p.delta_weight)
-    return Flops(tokens * layers, PER_UPDATE * tokens * prod(p.A))
+    return Flops(tokens * layers, PER_UPDATE * prod(p.x) * (p.proj_weight[0] - p.delta_weight[1]))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.build import library
+from v2m.ops.rates import gradient_of_rates, rates_of_states
 from v2m.ops.scan.arguments import ScanInputs
 from v2m.ops.scan_2d.arguments import Scan2dInputs
 
@@ -155,7 +156,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
     dx, dgate = _empty(p.x), _empty(p.gate)
     # All gradients of parameters side by side, in the order in which the C++ writes them.
     (channels, taps), (outputs, _), (_, rank) = p.conv_weight.shape, p.proj_weight.shape, p.delta_weight.shape
-    widths = (p.A.shape[1], 1, taps, 1, outputs, rank, 1)
+    widths = (p.states, 1, taps, 1, outputs, rank, 1)
     sums = torch.empty(call.strips, channels * sum(widths))
     arguments.dx, arguments.scan.dgate = call.map(dx), call.map(dgate)
     arguments.scan.grad, arguments.scan.sums = call.map(grad), call.pointer(sums)
@@ -171,7 +172,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
         proj_weight=dproj_weight.view(channels, outputs).T,
         delta_weight=ddelta_weight.view(channels, rank),
         delta_bias=ddelta_bias,
-        A=dA.view(channels, -1),
+        A=gradient_of_rates(dA.view(channels, p.states), p.A),
         D=dD,
     )
 
@@ -204,7 +205,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     arguments = _scan_arguments(call, s)
     du, ddelta = _empty(s.u), _empty(s.u)
     dB, dC, dgate = (None if tensor is None else _empty(tensor) for tensor in (s.B, s.C, s.gate))
-    channels, states = s.A.shape
+    channels, states = s.u.shape[3], s.states
     sums = torch.empty(call.strips, channels * (states + 1))
     arguments.grad, arguments.dgate = call.map(grad), call.map(dgate)
     arguments.du, arguments.ddelta = call.map(du), call.map(ddelta)
@@ -215,7 +216,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     return s._replace(
         u=du,
         delta=ddelta,
-        A=dA.view(channels, states),
+        A=gradient_of_rates(dA.view(channels, states), s.A),
         B=dB,
         C=dC,
         D=None if s.D is None else dD,
@@ -240,10 +241,10 @@ def _shared_arguments(call: _Call, x: ScanInputs | PassInputs) -> dict[str, Any]
     """The arguments that a scan and a pass take alike."""
     return dict(
         has_low_rank=x.delta_weight is not None,
-        states=x.A.shape[1],
+        states=x.states,
         rank=0 if x.delta_weight is None else x.delta_weight.shape[1],
         gate=call.map(x.gate),
-        A=call.pointer(x.A),
+        A=call.pointer(rates_of_states(x.A.float(), x.states)),
         D=call.pointer(x.D),
         delta_weight=call.pointer(x.delta_weight),
         delta_bias=call.pointer(x.delta_bias),
@@ -263,7 +264,7 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
 
 def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     """The gradients of the tensors, given that of the output."""
-    (batch, height, width, channels), states = s.u.shape, s.A_row.shape[1]
+    (batch, height, width, channels), states = s.u.shape, s.states
     strips = min(MOST_STRIPS, batch)
     pointers = _Pointers()
     arguments = _scan_2d_arguments(pointers, s)
@@ -276,19 +277,20 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     arguments.map_sums, arguments.rate_sums = pointers.pointer(map_sums), pointers.pointer(rate_sums)
     library().v2m_scan_2d_backward(byref(arguments))
     # Copies, for PyTorch wants each gradient in memory of its own.
-    of_rates = (x.clone() for x in rate_sums.sum(0))
+    of_rates = (gradient_of_rates(x, s.A_row).clone() for x in rate_sums.sum(0))
     of_states = (x.clone() for x in map_sums.sum(0).unbind(-1))
     return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments:
     batch, height, width, channels = s.u.shape
+    rates = [rates_of_states(A.float(), s.states) for A in (s.A_row, s.A_col)]
     return _Scan2dArguments(
         batch=batch,
         height=height,
         width=width,
         channels=channels,
-        states=s.A_row.shape[1],
+        states=s.states,
         levels=s.levels,
         is_coupled=s.sweeps is None,
         softplus=s.delta_softplus,
@@ -299,7 +301,7 @@ def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments
         B=pointers.both(s.B_row, s.B_col),
         C=pointers.both(s.C_row, s.C_col),
         coupling=pointers.both(s.coupling_row, s.coupling_col),
-        A=(c_void_p * 2)(pointers.pointer(s.A_row), pointers.pointer(s.A_col)),
+        A=(c_void_p * 2)(*map(pointers.pointer, rates)),
         groups=min(-(-channels // CHANNELS_PER_GROUP), -(-FEWEST_PARTS // max(1, batch))),
         parallel=openmp_parallel(),
         threads=torch.get_num_threads(),

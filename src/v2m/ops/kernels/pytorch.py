@@ -16,6 +16,7 @@ from v2m.ops.kernels.composed import compose_backward, compose_forward
 from v2m.ops.kernels.products import outer, over_channels, over_states
 from v2m.ops.kernels.wavefront import scan_2d_backward as scan_2d_backward
 from v2m.ops.kernels.wavefront import scan_2d_forward as scan_2d_forward
+from v2m.ops.rates import multiples, rates_of_states
 from v2m.ops.scan.arguments import ScanInputs
 from v2m.ops.softplus import softplus, softplus_backward
 
@@ -55,7 +56,7 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     line = _Line(s)
     dy_map = grad.float() if s.gate is None else grad.float() * s.gate.float()
     dy = line.cells(dy_map)
-    dA, carry = torch.zeros_like(line.A), torch.zeros_like(line.start)
+    dA, carry = torch.zeros_like(s.A, dtype=torch.float32), torch.zeros_like(line.start)
     ys: list[Tensor] = []
     ddts, ddrives, dBs, dCs = ([dy[0]] * line.length for _ in range(4))
     # Forward once for the states between segments; then from the last segment to the first, computing the
@@ -77,8 +78,14 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
             # In this order: a large decay times a state of 0, before the first cell, is 0.
             slope = dh * before * segment.decays[i]
             carry = dh * segment.decays[i]
-            ddts[t] = (slope * line.A).sum(-1)
-            dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
+            if s.A.dim() == 1:
+                # The slope of what all states of a channel share, dt * A of the first state.
+                shared = slope @ line.multiples
+                ddts[t] = shared * s.A.float()
+                dA += (shared * line.dts[t]).flatten(0, -2).sum(0)
+            else:
+                ddts[t] = (slope * line.A).sum(-1)
+                dA += (slope * line.dts[t].unsqueeze(-1)).flatten(0, -3).sum(0)
 
     # What belongs to cells, on whole maps: the drive dt * u, the skip, and the step size through softplus.
     x, y, ddrive = s.u.float(), line.to_map(ys), line.to_map(ddrives)
@@ -125,7 +132,8 @@ class _Line:
             self.raw = self.raw + s.delta_bias.float()
         self.dt = softplus(self.raw) if s.delta_softplus else self.raw
         self.dts, self.drives = self.cells(self.dt), self.cells(self.dt * s.u.float())
-        self.A = s.A.float()
+        # One exponential per state even where one per channel would do: PyTorch's powers take as long.
+        self.A, self.multiples = rates_of_states(s.A.float(), s.states), multiples(self.dt, s.states)
         self.B = None if s.B is None else self.cells(s.B.float())
         self.C = None if s.C is None else self.cells(s.C.float())
         self.length = len(self.dts)

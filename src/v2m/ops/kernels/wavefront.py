@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from v2m.ops.kernels.products import outer, over_channels, over_states
+from v2m.ops.rates import gradient_of_rates, rates_of_states
 from v2m.ops.scan_2d.arguments import Scan2dInputs
 from v2m.ops.softplus import softplus, softplus_backward
 
@@ -74,7 +75,7 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     maps = ((ddrive * front.dt).sum(0), *ddelta, *dB, *dC, *dcoupling)
     du, ddelta_row, ddelta_col, *of_states = map(front.turn, maps)
     # Copies, for PyTorch wants each gradient in memory of its own.
-    of_rates = (x.clone() for x in dA[:, 0, 0])
+    of_rates = (gradient_of_rates(x, s.A_row).clone() for x in dA[:, 0, 0])
     return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
@@ -99,7 +100,8 @@ class _Front:
         self.dt = softplus(self.raw) if s.delta_softplus else self.raw
         self.u = self.turn(s.u.float())
         self.drive = self.dt * self.u
-        self.A = torch.stack([s.A_row, s.A_col]).float()[:, None, None]
+        rates = [rates_of_states(A.float(), s.states) for A in (s.A_row, s.A_col)]
+        self.A = torch.stack(rates)[:, None, None]
         self.B, self.C = self._maps(s.B_row, s.B_col), self._maps(s.C_row, s.C_col)
         self.coupling = self._maps(s.coupling_row, s.coupling_col)
         self._levels = s.levels

@@ -3,6 +3,7 @@
 Shapes: B batch, H grid height, W grid width, D channels, N state size, R rank of the step size.
 """
 
+from collections.abc import Sequence
 from math import prod
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -22,7 +23,7 @@ class ScanInputs(NamedTuple):
     Attributes:
         u: Input map.
         delta: Step sizes before bias and softplus; with ``delta_weight`` ``[B, H, W, R]``.
-        A: Rates.
+        A: Rates; of shape ``[D]`` those of the first state, the multiples of which the others have.
         B: Input weights.
         C: Output weights.
         D: Skip weight.
@@ -39,7 +40,7 @@ class ScanInputs(NamedTuple):
 
     u: Annotated[Tensor, "B, H, W, D"]
     delta: Annotated[Tensor, "B, H, W, D"]
-    A: Annotated[Tensor, "D, N"]
+    A: Annotated[Tensor, "D, N or D"]
     B: Annotated[Tensor | None, "B, H, W, N"]
     C: Annotated[Tensor | None, "B, H, W, N"]
     D: Annotated[Tensor | None, "D"]
@@ -50,7 +51,22 @@ class ScanInputs(NamedTuple):
     reverse: bool
     delta_weight: Tensor | None = None
 
+    @property
+    def states(self) -> int:
+        """The state size N."""
+        B, C = (None if x is None else x.shape for x in (self.B, self.C))
+        return scan_states(self.A.shape, B, C)
+
+
+def scan_states(A: Sequence[int], B: Sequence[int] | None, C: Sequence[int] | None) -> int:
+    """The state size N, from the shapes of rates and weights."""
+    if len(A) == 2:
+        return A[1]
+    given = C if B is None else B
+    assert given is not None
+    return given[-1]
+
 
 def scan_flops(s: Any) -> Flops:
     """Operations of a scan of ``ScanInputs``, with shapes in place of tensors."""
-    return Flops(layers=0, scans=PER_UPDATE * prod(s.u[:-1]) * prod(s.A))
+    return Flops(layers=0, scans=PER_UPDATE * prod(s.u) * scan_states(s.A, s.B, s.C))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from v2m.ops.rates import rates_of_states
 from v2m.ops.scan.arguments import ScanInputs
 from v2m.ops.softplus import softplus
 
@@ -17,7 +18,7 @@ def selective_scan_reference(s: ScanInputs) -> Tensor:
     dim = 2 if s.axis == "row" else 1
     order = slice(None, None, -1) if s.reverse else slice(None)
 
-    x, dt, A = s.u.to(dtype), s.delta.to(dtype), s.A.to(dtype)
+    x, dt, A = s.u.to(dtype), s.delta.to(dtype), rates_of_states(s.A.to(dtype), s.states)
     if s.delta_bias is not None:
         dt = dt + s.delta_bias.to(dtype)
     if s.delta_softplus:

@@ -20,8 +20,8 @@ class Scan2dInputs(NamedTuple):
         u: Input map.
         delta_row: Step sizes along W, before softplus.
         delta_col: Step sizes along H likewise.
-        A_row: Rates of the row states.
-        A_col: Rates of the column states.
+        A_row: Rates of the row states; of shape ``[D]`` as in ``ScanInputs``.
+        A_col: Rates of the column states, of the same shape.
         B_row: Input weights of the row states.
         B_col: Input weights of the column states.
         C_row: Output weights of the row states.
@@ -37,8 +37,8 @@ class Scan2dInputs(NamedTuple):
     u: Annotated[Tensor, "B, H, W, D"]
     delta_row: Annotated[Tensor, "B, H, W, D"]
     delta_col: Annotated[Tensor, "B, H, W, D"]
-    A_row: Annotated[Tensor, "D, N"]
-    A_col: Annotated[Tensor, "D, N"]
+    A_row: Annotated[Tensor, "D, N or D"]
+    A_col: Annotated[Tensor, "D, N or D"]
     B_row: Annotated[Tensor, "B, H, W, N"]
     B_col: Annotated[Tensor, "B, H, W, N"]
     C_row: Annotated[Tensor, "B, H, W, N"]
@@ -49,6 +49,11 @@ class Scan2dInputs(NamedTuple):
     reverse_row: bool
     reverse_col: bool
     sweeps: int | None
+
+    @property
+    def states(self) -> int:
+        """The state size N."""
+        return self.B_row.shape[-1]
 
     @property
     def levels(self) -> int:
@@ -66,4 +71,4 @@ class Scan2dInputs(NamedTuple):
 def scan_2d_flops(s: Any) -> Flops:
     """Operations of a scan of ``Scan2dInputs``, with shapes in place of tensors."""
     scans = 2 if s.sweeps is None else 2 * (1 + s.sweeps)
-    return Flops(layers=0, scans=scans * PER_UPDATE * prod(s.u[:-1]) * prod(s.A_row))
+    return Flops(layers=0, scans=scans * PER_UPDATE * prod(s.u) * s.B_row[-1])

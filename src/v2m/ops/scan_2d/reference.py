@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from v2m.ops.rates import rates_of_states
 from v2m.ops.scan_2d.arguments import Scan2dInputs
 from v2m.ops.softplus import softplus
 
@@ -21,7 +22,7 @@ def selective_scan_2d_reference(s: Scan2dInputs) -> Tensor:
     if s.delta_softplus:
         deltas = [softplus(delta) for delta in deltas]
     decays = [
-        torch.exp(delta.unsqueeze(-1) * A.to(dtype))
+        torch.exp(delta.unsqueeze(-1) * rates_of_states(A.to(dtype), s.states))
         for delta, A in zip(deltas, (s.A_row, s.A_col), strict=True)
     ]
     drives = [
