@@ -1,5 +1,7 @@
 """Geometric decay rates: one number for each channel, and the function of free rates in their proportions."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -124,6 +126,23 @@ def test_exported_with_any_size(kind):
     for size in ((1, 5, 2), (3, 1, 7)):
         x = torch.randn(*size, 8)
         assert_close(program(x), mixer(x), "compiled", str(size))
+
+
+@pytest.mark.parametrize(
+    "name", ["v2m", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv", "exact", "raster"))]
+)
+def test_exported_to_onnx(name, tmp_path):
+    from onnxruntime import InferenceSession
+
+    one_corner = {} if name == "raster" else dict(directions="one_corner")
+    mixer, x = SCANNING[name](8, d_state=3, decay="geometric", **one_corner).eval(), torch.randn(1, 2, 3, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(mixer, (x,), f=tmp_path / "mixer.onnx", dynamo=True, verbose=False)
+    session = InferenceSession(tmp_path / "mixer.onnx", providers=["CPUExecutionProvider"])
+    (argument,) = session.get_inputs()
+    (y,) = session.run(None, {argument.name: x.numpy()})
+    assert_close(torch.from_numpy(y), mixer(x), "compiled")
 
 
 @pytest.mark.parametrize("kind", SCANNING.values(), ids=SCANNING)
