@@ -128,9 +128,8 @@ def test_exported_with_any_size(kind):
         assert_close(program(x), mixer(x), "compiled", str(size))
 
 
-@pytest.mark.parametrize(
-    "name", ["v2m", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv", "exact", "raster"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCANNING)
 def test_exported_to_onnx(name, tmp_path):
     from onnxruntime import InferenceSession
 
