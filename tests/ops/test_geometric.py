@@ -64,7 +64,8 @@ def in_sense(operator, axis, reverse):
 def test_parity(states, axis, reverse, implementation):
     for operator, tensors, options in cases(*grid(3, 7, axis), states=states):
         options = options | in_sense(operator, axis, reverse) | dict(implementation=implementation)
-        assert_parity(operator, tensors, **options, what=f"{operator.__name__}, {options}")
+        rules = ("float32", "float32 powers gradient" if states > 16 else "float32 gradient")
+        assert_parity(operator, tensors, rules=rules, **options, what=f"{operator.__name__}, {options}")
 
 
 @EACH

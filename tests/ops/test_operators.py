@@ -301,11 +301,13 @@ def test_random_configurations(seed):
         channels=draw.choice([2, 5, 15, 16, 17, 33, 48]),
         states=draw.choice([1, 2, 4, 5, 8, 9, 16, 17, 33]),
         dtype=torch.float32,
+        is_geometric=draw.random() < 0.4,
     )
     options = dict(axis=draw.choice(["row", "col"]), reverse=draw.random() < 0.5, implementation="cpu")
     tensors = scan_arguments(**sizes)
     for name in ("B", "C", "D", "z", "delta_bias"):
-        if draw.random() < 0.4:
+        has_states = not sizes["is_geometric"] or name != "C" or "B" in tensors
+        if draw.random() < 0.4 and has_states:
             del tensors[name]
     softplus = draw.random() < 0.5
     assert_parity(selective_scan, tensors, **options, delta_softplus=softplus, what=f"{sizes}, {options}")

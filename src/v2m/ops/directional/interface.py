@@ -48,7 +48,8 @@ def directional_pass(
         proj_weight: ``[R + N, D]``.
         delta_weight: ``[D, R]``.
         delta_bias: ``[D]``.
-        A: Decay rates ``[D, N]``, negative, per grid cell.
+        A: Decay rates ``[D, N]``, or ``[D]`` for geometric ones, ``(n + 1) * A[d]`` for n from 0, where N
+            is what ``proj_weight`` has more rows than R; negative, per grid cell.
         D: Skip weight ``[D]``.
         gate: Factor of the output ``[B, H, W, D]``, taken as it is. Compute it once for several passes.
         z: The gate before its activation ``[B, H, W, D]``, in place of ``gate``: the factor is ``silu(z)``.

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.build import library
-from v2m.ops.rates import gradient_of_rates, rates_of_states
 from v2m.ops.scan.arguments import ScanInputs
 from v2m.ops.scan_2d.arguments import Scan2dInputs
 
@@ -43,6 +42,7 @@ class _ScanArguments(Structure):
         ("direction", _Direction),
         ("softplus", c_int32),
         ("has_low_rank", c_int32),
+        ("is_geometric", c_int32),
         ("channels", c_int64),
         ("states", c_int64),
         ("rank", c_int64),
@@ -76,7 +76,10 @@ class _Scan2dArguments(Structure):
 
     _fields_ = (
         *((name, c_int64) for name in ("batch", "height", "width", "channels", "states", "levels")),
-        *((name, c_int32) for name in ("is_coupled", "softplus", "reverse_row", "reverse_col")),
+        *(
+            (name, c_int32)
+            for name in ("is_coupled", "softplus", "reverse_row", "reverse_col", "is_geometric")
+        ),
         ("u", _Map),
         *((name, _Map * 2) for name in ("delta", "B", "C", "coupling")),
         ("A", c_void_p * 2),
@@ -156,7 +159,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
     dx, dgate = _empty(p.x), _empty(p.gate)
     # All gradients of parameters side by side, in the order in which the C++ writes them.
     (channels, taps), (outputs, _), (_, rank) = p.conv_weight.shape, p.proj_weight.shape, p.delta_weight.shape
-    widths = (p.states, 1, taps, 1, outputs, rank, 1)
+    widths = (p.A.numel() // channels, 1, taps, 1, outputs, rank, 1)
     sums = torch.empty(call.strips, channels * sum(widths))
     arguments.dx, arguments.scan.dgate = call.map(dx), call.map(dgate)
     arguments.scan.grad, arguments.scan.sums = call.map(grad), call.pointer(sums)
@@ -172,7 +175,7 @@ def pass_backward(grad: Tensor, p: PassInputs) -> PassInputs:
         proj_weight=dproj_weight.view(channels, outputs).T,
         delta_weight=ddelta_weight.view(channels, rank),
         delta_bias=ddelta_bias,
-        A=gradient_of_rates(dA.view(channels, p.states), p.A),
+        A=dA.view(p.A.shape),
         D=dD,
     )
 
@@ -205,18 +208,18 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     arguments = _scan_arguments(call, s)
     du, ddelta = _empty(s.u), _empty(s.u)
     dB, dC, dgate = (None if tensor is None else _empty(tensor) for tensor in (s.B, s.C, s.gate))
-    channels, states = s.u.shape[3], s.states
-    sums = torch.empty(call.strips, channels * (states + 1))
+    rates, channels = s.A.numel(), s.u.shape[3]
+    sums = torch.empty(call.strips, rates + channels)
     arguments.grad, arguments.dgate = call.map(grad), call.map(dgate)
     arguments.du, arguments.ddelta = call.map(du), call.map(ddelta)
     arguments.dB, arguments.dC = call.map(dB), call.map(dC)
     arguments.sums = call.pointer(sums)
     library().v2m_scan_backward(byref(arguments))
-    dA, dD = (part.clone() for part in sums.sum(0).split([channels * states, channels]))
+    dA, dD = (part.clone() for part in sums.sum(0).split([rates, channels]))
     return s._replace(
         u=du,
         delta=ddelta,
-        A=gradient_of_rates(dA.view(channels, states), s.A),
+        A=dA.view(s.A.shape),
         B=dB,
         C=dC,
         D=None if s.D is None else dD,
@@ -241,10 +244,11 @@ def _shared_arguments(call: _Call, x: ScanInputs | PassInputs) -> dict[str, Any]
     """The arguments that a scan and a pass take alike."""
     return dict(
         has_low_rank=x.delta_weight is not None,
+        is_geometric=x.A.dim() == 1,
         states=x.states,
         rank=0 if x.delta_weight is None else x.delta_weight.shape[1],
         gate=call.map(x.gate),
-        A=call.pointer(rates_of_states(x.A.float(), x.states)),
+        A=call.pointer(x.A),
         D=call.pointer(x.D),
         delta_weight=call.pointer(x.delta_weight),
         delta_bias=call.pointer(x.delta_bias),
@@ -264,27 +268,26 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
 
 def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     """The gradients of the tensors, given that of the output."""
-    (batch, height, width, channels), states = s.u.shape, s.states
+    batch, height, width, _ = s.u.shape
     strips = min(MOST_STRIPS, batch)
     pointers = _Pointers()
     arguments = _scan_2d_arguments(pointers, s)
     du, ddelta_row, ddelta_col = (_empty(s.u) for _ in range(3))
-    map_sums = torch.empty(arguments.groups, batch, height, width, states, 6)
-    rate_sums = torch.empty(strips, 2, channels, states)
+    map_sums = torch.empty(arguments.groups, batch, height, width, s.states, 6)
+    rate_sums = torch.empty(strips, 2, *s.A_row.shape)
     arguments.strips = strips
     arguments.grad, arguments.du = pointers.map(grad), pointers.map(du)
     arguments.ddelta = pointers.both(ddelta_row, ddelta_col)
     arguments.map_sums, arguments.rate_sums = pointers.pointer(map_sums), pointers.pointer(rate_sums)
     library().v2m_scan_2d_backward(byref(arguments))
     # Copies, for PyTorch wants each gradient in memory of its own.
-    of_rates = (gradient_of_rates(x, s.A_row).clone() for x in rate_sums.sum(0))
+    of_rates = (x.clone() for x in rate_sums.sum(0))
     of_states = (x.clone() for x in map_sums.sum(0).unbind(-1))
     return s.with_tensors(du, ddelta_row, ddelta_col, *of_rates, *of_states)
 
 
 def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments:
     batch, height, width, channels = s.u.shape
-    rates = [rates_of_states(A.float(), s.states) for A in (s.A_row, s.A_col)]
     return _Scan2dArguments(
         batch=batch,
         height=height,
@@ -296,12 +299,13 @@ def _scan_2d_arguments(pointers: _Pointers, s: Scan2dInputs) -> _Scan2dArguments
         softplus=s.delta_softplus,
         reverse_row=s.reverse_row,
         reverse_col=s.reverse_col,
+        is_geometric=s.A_row.dim() == 1,
         u=pointers.map(s.u),
         delta=pointers.both(s.delta_row, s.delta_col),
         B=pointers.both(s.B_row, s.B_col),
         C=pointers.both(s.C_row, s.C_col),
         coupling=pointers.both(s.coupling_row, s.coupling_col),
-        A=(c_void_p * 2)(*map(pointers.pointer, rates)),
+        A=(c_void_p * 2)(pointers.pointer(s.A_row), pointers.pointer(s.A_col)),
         groups=min(-(-channels // CHANNELS_PER_GROUP), -(-FEWEST_PARTS // max(1, batch))),
         parallel=openmp_parallel(),
         threads=torch.get_num_threads(),

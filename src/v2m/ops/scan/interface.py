@@ -35,6 +35,9 @@ def selective_scan(
         h[t]   = exp(dt[t] * A) * h[t-1] + dt[t] * B[t] * u[t]      h before the first cell is 0
         y[t]   = (<C[t], h[t]> + D * u[t]) * silu(z[t])
 
+    Rates ``A`` of shape ``[D]`` are geometric: those of the states are multiples, ``(n + 1) * A[d]`` for n
+    from 0, so the decays of a channel are the powers of one exponential, ``exp(dt * A[d]) ** (n + 1)``.
+
     Lines are independent, of any length and number. States and decays are float32 (float64 if ``u`` is),
     whatever the dtypes of the arguments. Where they cannot hold a result it is inf or NaN, and so it is where
     it depends on an argument that is. Of no images the result is empty; a map has a cell and a channel.
@@ -44,7 +47,7 @@ def selective_scan(
     Args:
         u: Input map ``[B, H, W, D]``; float32, float64, bfloat16 or float16.
         delta: Step sizes ``[B, H, W, D]``, in grid cells; positive after bias and softplus.
-        A: Continuous-time decay rates ``[D, N]``, negative, per grid cell.
+        A: Continuous-time decay rates ``[D, N]``, or ``[D]`` for geometric ones; negative, per grid cell.
         B: Input weights ``[B, H, W, N]``, shared by the channels; None for the constant 1.
         C: Output weights ``[B, H, W, N]``, shared by the channels; None for the constant 1.
         D: Skip weight ``[D]``; None for no skip.
@@ -64,8 +67,9 @@ def selective_scan(
     Raises:
         TypeError: an argument is no dense floating point tensor, a flag is no bool, or ``gate`` and ``z`` are
             both given.
-        ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong; the message names the
-            argument, what it got and what was expected.
+        ValueError: a shape, a device, ``axis`` or ``implementation`` is wrong, or ``A`` is ``[D]`` and
+            neither ``B`` nor ``C``, which have N, is given; the message names the argument, what it got
+            and what was expected.
 
     Example:
         >>> import torch

@@ -59,8 +59,9 @@ def selective_scan_2d(
         u: Input map ``[B, H, W, D]``; float32, float64, bfloat16 or float16.
         delta_row: Step sizes along W ``[B, H, W, D]``, in grid cells; positive after softplus.
         delta_col: Step sizes along H likewise.
-        A_row: Continuous-time decay rates of the row states ``[D, N]``, negative, per grid cell.
-        A_col: Those of the column states.
+        A_row: Continuous-time decay rates of the row states ``[D, N]``, or ``[D]`` for geometric ones,
+            ``(n + 1) * A_row[d]`` for n from 0; negative, per grid cell.
+        A_col: Those of the column states, of the same shape.
         B_row: Input weights of the row states ``[B, H, W, N]``, shared by the channels.
         B_col: Those of the column states.
         C_row: Output weights of the row states ``[B, H, W, N]``, shared by the channels.

@@ -14,12 +14,12 @@ constexpr int STATE_GRADS = 6;  // of B, C and the coupling, of both kinds
 
 struct Scan2dArguments {
     int64_t batch, height, width, channels, states, levels;
-    int32_t is_coupled, softplus, reverse_row, reverse_col;
+    int32_t is_coupled, softplus, reverse_row, reverse_col, is_geometric;
     Map u, delta[KINDS], B[KINDS], C[KINDS], coupling[KINDS];
-    float* A[KINDS];              // [D, N]
+    float* A[KINDS];              // [D, N], or [D] if is_geometric
     Map y;                        // output of the forward
     Map grad, du, ddelta[KINDS];  // argument and outputs of the backward
-    float *map_sums, *rate_sums;  // gradients, [groups of blocks, B, H, W, N, 6] and [strips of images, 2, D, N]
+    float *map_sums, *rate_sums;  // gradients, [groups of blocks, B, H, W, N, 6] and [strips of images, 2, (of A)]
     int64_t groups, strips;
     Parallel parallel;
     int64_t threads;
@@ -61,21 +61,26 @@ struct Rows {
     }
 };
 
-// Rates by block, [blocks, N], and the largest of each channel.
+// Rates by block, [blocks, rates of a channel], and the largest of each channel.
 struct PackedRates {
-    int64_t blocks;
+    int64_t blocks, per_channel;
     std::vector<Both> A, rates, largest;  // rates are A to the base of exp4_product
 
     explicit PackedRates(const Scan2dArguments& s)
-        : blocks((s.channels + LANES - 1) / LANES), A(blocks * s.states), rates(A.size()), largest(blocks) {
+        : blocks((s.channels + LANES - 1) / LANES),
+          per_channel(s.is_geometric ? 1 : s.states),
+          A(blocks * per_channel),
+          rates(A.size()),
+          largest(blocks) {
         for (int64_t d = 0; d < s.channels; ++d)
-            for (int64_t n = 0; n < s.states; ++n) {
-                const int64_t at = d / LANES * s.states + n, lane = d % LANES;
+            for (int64_t n = 0; n < per_channel; ++n) {
+                const int64_t at = d / LANES * per_channel + n, lane = d % LANES;
+                const float row_rate = s.A[0][d * per_channel + n], col_rate = s.A[1][d * per_channel + n];
                 Both &rate = rates[at], &most = largest[d / LANES];
-                A[at].row[lane] = s.A[0][d * s.states + n];
-                A[at].col[lane] = s.A[1][d * s.states + n];
-                rate.row[lane] = s.A[0][d * s.states + n] * LOG4_E;
-                rate.col[lane] = s.A[1][d * s.states + n] * LOG4_E;
+                A[at].row[lane] = row_rate;
+                A[at].col[lane] = col_rate;
+                rate.row[lane] = row_rate * LOG4_E;
+                rate.col[lane] = col_rate * LOG4_E;
                 most.row[lane] = std::max(most.row[lane], std::abs(rate.row[lane]));
                 most.col[lane] = std::max(most.col[lane], std::abs(rate.col[lane]));
             }
@@ -109,8 +114,8 @@ struct Block {
     Block(const Scan2dArguments& s, const PackedRates& p, const std::vector<Weights>& weights, int64_t image,
           int64_t block)
         : s(s),
-          A(p.A.data() + block * s.states),
-          rates(p.rates.data() + block * s.states),
+          A(p.A.data() + block * p.per_channel),
+          rates(p.rates.data() + block * p.per_channel),
           largest(&p.largest[block]),
           weights(weights.data()),
           channel(block * LANES),
@@ -123,8 +128,8 @@ struct Block {
     }
 };
 
-// Steps of a row. Returns whether an exponent may be too large for exp4_product.
-bool find_steps(const Block& b, int64_t i, Step* steps) {
+// Steps of a row. Returns how their decays come about.
+Decay find_steps(const Block& b, int64_t i, Step* steps) {
     const Scan2dArguments& s = b.s;
     const Line u = b.rows(s.u, i), row = b.rows(s.delta[0], i), col = b.rows(s.delta[1], i);
     const Line grad = s.grad.data ? b.rows(s.grad, i) : Line{};
@@ -140,14 +145,20 @@ bool find_steps(const Block& b, int64_t i, Step* steps) {
         longest.col = maximum(magnitude(step.dt.col), longest.col);
     }
     const vfloat exponent = maximum(longest.row * b.largest->row, longest.col * b.largest->col);
-    return any(~(exponent < LARGEST_EXPONENT));
+    if (s.is_geometric) return GEOMETRIC;
+    return any(~(exponent < LARGEST_EXPONENT)) ? LARGE : FREE;
 }
 
 INLINE vfloat mix(vfloat own, vfloat other, float share) { return own - own * share + other * share; }
 
+template <Decay DECAY>
+INLINE vfloat decay(vfloat rate, vfloat dt) {
+    return DECAY == FREE ? exp4_product(rate, dt) : exp4(rate * dt);
+}
+
 // States of one row, given those of the row above, in buffers [1 + W, N, L] that begin with a cell left of the map;
 // both may be one. Writes the outputs, or with KEEP the decays instead.
-template <bool IS_COUPLED, bool IS_LARGE, bool KEEP>
+template <bool IS_COUPLED, Decay DECAY, bool KEEP>
 void row_forward(const Block& b, int64_t i, const Step* steps, const Both* above, Both* here, Both* decays) {
     const Scan2dArguments& s = b.s;
     const int64_t states = s.states, levels = IS_COUPLED ? 1 : s.levels, cell = states * levels;
@@ -158,9 +169,15 @@ void row_forward(const Block& b, int64_t i, const Step* steps, const Both* above
         const Step& step = steps[j];
         const Both *left = here + j * cell, *up = above + (j + 1) * cell;
         Both *h = here + (j + 1) * cell, read{};
+        vfloat e_row{}, e_col{}, ratio_row{}, ratio_col{};
         for (int64_t n = 0; n < states; ++n, ++w, left += levels, up += levels, h += levels) {
-            const vfloat e_row = decay<IS_LARGE>(b.rates[n].row, step.dt.row);
-            const vfloat e_col = decay<IS_LARGE>(b.rates[n].col, step.dt.col);
+            if (DECAY != GEOMETRIC || n == 0) {
+                e_row = ratio_row = decay<DECAY>(b.rates[n].row, step.dt.row);
+                e_col = ratio_col = decay<DECAY>(b.rates[n].col, step.dt.col);
+            } else {
+                e_row *= ratio_row;
+                e_col *= ratio_col;
+            }
             const vfloat input_row = step.drive.row * w->B.row, input_col = step.drive.col * w->B.col;
             vfloat other_left{}, other_up{};  // the other kind, a level below
             Both last{};
@@ -183,10 +200,11 @@ void row_forward(const Block& b, int64_t i, const Step* steps, const Both* above
     }
 }
 
-// For exponents in and out of the range of exp4_product.
+// By Decay.
 using RowForward = void (*)(const Block&, int64_t, const Step*, const Both*, Both*, Both*);
 template <bool IS_COUPLED, bool KEEP>
-constexpr RowForward ROW_FORWARD[2] = {row_forward<IS_COUPLED, false, KEEP>, row_forward<IS_COUPLED, true, KEEP>};
+constexpr RowForward ROW_FORWARD[3] = {row_forward<IS_COUPLED, FREE, KEEP>, row_forward<IS_COUPLED, LARGE, KEEP>,
+                                       row_forward<IS_COUPLED, GEOMETRIC, KEEP>};
 
 void forward_block(const Block& b) {
     const Scan2dArguments& s = b.s;
@@ -197,14 +215,14 @@ void forward_block(const Block& b) {
     std::fill(h, h + row, Both{});
     const RowForward* forward = s.is_coupled ? ROW_FORWARD<true, false> : ROW_FORWARD<false, false>;
     for (int64_t i = 0; i < s.height; ++i) {
-        const bool is_large = find_steps(b, i, steps);
-        forward[is_large](b, i, steps, h, h, nullptr);
+        const Decay decay = find_steps(b, i, steps);
+        forward[decay](b, i, steps, h, h, nullptr);
     }
 }
 
 // What the backward sums up or hands on as it goes from cell to cell.
 struct Carried {
-    Both* dA;          // of one row, [N]
+    Both* dA;          // of one row, [rates of a channel]
     vfloat* dweights;  // of one cell, [N, 6], and up to LANES more
     vfloat *right;     // gradients of the decayed row states of the cell to the right, [N, L]
     vfloat *below;     // and of the decayed column states of the row below, [W, N, L]
@@ -240,7 +258,7 @@ struct GradientLines {
 };
 
 // Gradients of what row_forward computed, from the last cell to the first.
-template <bool IS_COUPLED>
+template <bool IS_COUPLED, bool IS_GEOMETRIC>
 void row_backward(const Block& b, int64_t i, const Step* steps, const Both* above, const Both* here,
                   const Both* decays, const Carried& carried) {
     const int64_t states = b.s.states, levels = IS_COUPLED ? 1 : b.s.levels, cell = states * levels;
@@ -288,10 +306,15 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
             // All levels got the same input: their sums are the gradients of steps, rates and weights.
             ddrive.row += dinput.row * w->B.row;
             ddrive.col += dinput.col * w->B.col;
-            ddt.row += slope.row * b.A[n].row;
-            ddt.col += slope.col * b.A[n].col;
-            carried.dA[n].row += slope.row * step.dt.row;
-            carried.dA[n].col += slope.col * step.dt.col;
+            if (IS_GEOMETRIC) {
+                ddt.row += slope.row * (n + 1.0f);
+                ddt.col += slope.col * (n + 1.0f);
+            } else {
+                ddt.row += slope.row * b.A[n].row;
+                ddt.col += slope.col * b.A[n].col;
+                carried.dA[n].row += slope.row * step.dt.row;
+                carried.dA[n].col += slope.col * step.dt.col;
+            }
             *out++ = dinput.row * step.drive.row;
             *out++ = dinput.col * step.drive.col;
             *out++ = step.dy * h[levels - 1].row;
@@ -299,6 +322,11 @@ void row_backward(const Block& b, int64_t i, const Step* steps, const Both* abov
             *out++ = dg.row;
             *out++ = dg.col;
             left += levels, up += levels, h += levels, right += levels, below += levels;
+        }
+        if (IS_GEOMETRIC) {
+            carried.dA->row += ddt.row * step.dt.row;
+            carried.dA->col += ddt.col * step.dt.col;
+            ddt = {ddt.row * b.A->row, ddt.col * b.A->col};
         }
         gradients.write(b, j, step, ddt, ddrive, carried.dweights);
     }
@@ -311,15 +339,15 @@ void backward_block(const Block& b, Both* dA) {
     const int64_t cell = s.states * s.levels, row = (1 + s.width) * cell;
     int64_t kept = std::min(s.height, std::max<int64_t>(1, KEPT_VECTORS / (2 * row + 1)));
     while (kept * kept < s.height) ++kept;
-    const int64_t segments = (s.height + kept - 1) / kept;
+    const int64_t segments = (s.height + kept - 1) / kept, rates = s.is_geometric ? 1 : s.states;
     const int64_t dweights = STATE_GRADS * s.states + LANES;
     constexpr int64_t STEP = sizeof(Step) / sizeof(vfloat);
-    Scratch memory(2 * row * (segments + kept) + kept * s.width * (2 * s.states + STEP) + 2 * s.states + dweights +
+    Scratch memory(2 * row * (segments + kept) + kept * s.width * (2 * s.states + STEP) + 2 * rates + dweights +
                    (1 + s.width) * cell);
     Both *starts = (Both*)memory.take(2 * row * segments), *states = (Both*)memory.take(2 * row * kept);
     Both* decays = (Both*)memory.take(2 * kept * s.width * s.states);
     Step* steps = (Step*)memory.take(kept * s.width * STEP);
-    const Carried carried{(Both*)memory.take(2 * s.states), memory.take(dweights), memory.take(cell),
+    const Carried carried{(Both*)memory.take(2 * rates), memory.take(dweights), memory.take(cell),
                           memory.take(s.width * cell)};
     std::fill(carried.dweights, carried.dweights + dweights, vfloat{});
     std::fill(carried.below, carried.below + s.width * cell, vfloat{});
@@ -329,27 +357,28 @@ void backward_block(const Block& b, Both* dA) {
 
     // Forward to the last segment, keeping the row before each.
     const RowForward* pass = s.is_coupled ? ROW_FORWARD<true, true> : ROW_FORWARD<false, true>;
-    const auto back = s.is_coupled ? row_backward<true> : row_backward<false>;
+    const auto back = s.is_geometric ? (s.is_coupled ? row_backward<true, true> : row_backward<false, true>)
+                                     : (s.is_coupled ? row_backward<true, false> : row_backward<false, false>);
     for (int64_t i = 0; i < (segments - 1) * kept; ++i) {
         Both* h = starts + (i / kept + 1) * row;
-        const bool is_large = find_steps(b, i, steps);
-        pass[is_large](b, i, steps, i % kept ? h : h - row, h, decays);
+        const Decay decay = find_steps(b, i, steps);
+        pass[decay](b, i, steps, i % kept ? h : h - row, h, decays);
     }
     // From the last segment to the first: its rows again, all kept, then back through them.
     for (int64_t segment = segments - 1; segment >= 0; --segment) {
         const int64_t begin = segment * kept, count = std::min(kept, s.height - begin);
         const auto above = [&](int64_t k) { return k ? states + (k - 1) * row : starts + segment * row; };
         for (int64_t k = 0; k < count; ++k) {
-            const bool is_large = find_steps(b, begin + k, steps + k * s.width);
-            pass[is_large](b, begin + k, steps + k * s.width, above(k), states + k * row,
+            const Decay decay = find_steps(b, begin + k, steps + k * s.width);
+            pass[decay](b, begin + k, steps + k * s.width, above(k), states + k * row,
                            decays + k * s.width * s.states);
         }
         for (int64_t k = count - 1; k >= 0; --k) {
             // The rates' gradients are summed by rows first: long sums of float32 lose digits.
-            std::fill(carried.dA, carried.dA + s.states, Both{});
+            std::fill(carried.dA, carried.dA + rates, Both{});
             back(b, begin + k, steps + k * s.width, above(k), states + k * row, decays + k * s.width * s.states,
                  carried);
-            for (int64_t n = 0; n < s.states; ++n) {
+            for (int64_t n = 0; n < rates; ++n) {
                 dA[n].row += carried.dA[n].row;
                 dA[n].col += carried.dA[n].col;
             }
@@ -382,22 +411,22 @@ EXPORT void v2m_scan_2d_backward(const Scan2dArguments* s) {
         const int64_t first = group * p.blocks / s->groups, end = (group + 1) * p.blocks / s->groups;
         const int64_t cells = s->height * s->width, sums = cells * STATE_GRADS * s->states;
         std::vector<Weights> weights(cells * s->states);
-        std::vector<Both> dA((end - first) * s->states);
+        std::vector<Both> dA((end - first) * p.per_channel);
         Scan2dArguments own = *s;
         own.map_sums += group * s->batch * sums;
         for (int64_t image = strip * s->batch / s->strips; image < (strip + 1) * s->batch / s->strips; ++image) {
             pack_weights(*s, Rows{*s, image}, weights.data());
             std::fill_n(own.map_sums + image * sums, sums, 0.0f);
             for (int64_t block = first; block < end; ++block)
-                backward_block(Block(own, p, weights, image, block), dA.data() + (block - first) * s->states);
+                backward_block(Block(own, p, weights, image, block), dA.data() + (block - first) * p.per_channel);
         }
-        float* rows = s->rate_sums + strip * KINDS * s->channels * s->states;
-        float* cols = rows + s->channels * s->states;
+        float* rows = s->rate_sums + strip * KINDS * s->channels * p.per_channel;
+        float* cols = rows + s->channels * p.per_channel;
         for (int64_t d = first * LANES; d < std::min(s->channels, end * LANES); ++d)
-            for (int64_t n = 0; n < s->states; ++n) {
-                const Both& sum = dA[(d / LANES - first) * s->states + n];
-                rows[d * s->states + n] = sum.row[d % LANES];
-                cols[d * s->states + n] = sum.col[d % LANES];
+            for (int64_t n = 0; n < p.per_channel; ++n) {
+                const Both& sum = dA[(d / LANES - first) * p.per_channel + n];
+                rows[d * p.per_channel + n] = sum.row[d % LANES];
+                cols[d * p.per_channel + n] = sum.col[d % LANES];
             }
     });
 }

@@ -33,20 +33,32 @@ typedef int32_t vint __attribute__((vector_size(LANES * 4)));
 
 INLINE vfloat splat(float x) { return x - vfloat{}; }
 
-INLINE vfloat load(const float* p, int64_t lanes) {
-    vfloat v{};
-    if (lanes >= LANES)
-        std::memcpy(&v, p, sizeof v);
-    else
-        std::memcpy(&v, p, lanes * sizeof(float));
+INLINE vfloat load(const float* p) {
+    vfloat v;
+    std::memcpy(&v, p, sizeof v);
     return v;
 }
 
+INLINE void store(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
+
+// Calls of their own, so that the vectors of the loops around them stay in registers.
+__attribute__((noinline)) inline vfloat load_part(const float* p, int64_t lanes) {
+    vfloat v{};
+    std::memcpy(&v, p, lanes * sizeof(float));
+    return v;
+}
+
+__attribute__((noinline)) inline void store_part(float* p, vfloat v, int64_t lanes) {
+    std::memcpy(p, &v, lanes * sizeof(float));
+}
+
+INLINE vfloat load(const float* p, int64_t lanes) { return lanes >= LANES ? load(p) : load_part(p, lanes); }
+
 INLINE void store(float* p, vfloat v, int64_t lanes) {
     if (lanes >= LANES)
-        std::memcpy(p, &v, sizeof v);
+        store(p, v);
     else
-        std::memcpy(p, &v, lanes * sizeof(float));
+        store_part(p, v, lanes);
 }
 
 // y where either is NaN.
@@ -187,24 +199,35 @@ INLINE vfloat sigmoid(vfloat x) {
     return (x < 0 ? e : splat(1.0f)) / (1.0f + e);
 }
 
-// As PyTorch has it: 0 where e^-x is infinite.
-INLINE vfloat silu(vfloat x) { return x / (1.0f + exp4(x * -LOG4_E)); }
+// x sigmoid(x), given the sigmoid. As PyTorch has it: 0 where e^-x is infinite.
+INLINE vfloat silu(vfloat x, vfloat g) { return x * (x * -LOG4_E >= 64 ? vfloat{} : g); }
 
-// log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|, and log(1 + e) = 2 artanh(e / (2 + e)).
-INLINE vfloat softplus(vfloat x) {
-    vfloat e = decline(x);
-    vfloat s = e / (1.0f + 0.5f * e), s2 = s * s;
+INLINE vfloat silu(vfloat x) { return silu(x, sigmoid(x)); }
+
+// log(1 + e^x) = max(x, 0) + log(1 + e), e = decline(x), and log(1 + e) = 2 artanh(s / 2), s = e / (1 + e / 2).
+INLINE vfloat softplus(vfloat x, vfloat s) {
+    vfloat s2 = s * s;
     vfloat p = s2 * (0.14006149768829346f / 256) + 0.14000874757766724f / 64;
     p = s2 * p + 0.2001076489686966f / 16;
     p = s2 * p + 0.3333320915699005f / 4;
     return maximum(x, vfloat{}) + (s + s * s2 * p);
 }
 
-// Where exponents are large, exp4_product does not take them.
-template <bool IS_LARGE>
-INLINE vfloat decay(vfloat rate, vfloat dt) {
-    return IS_LARGE ? exp4(rate * dt) : exp4_product(rate, dt);
+INLINE vfloat softplus(vfloat x) {
+    vfloat e = decline(x);
+    return softplus(x, e / (1.0f + 0.5f * e));
 }
+
+// Both softplus and its slope, the sigmoid, by one exponential and one division.
+INLINE vfloat softplus(vfloat x, vfloat* slope) {
+    vfloat e = decline(x), half = 1.0f + 0.5f * e, one = 1.0f + e, inverse = 1.0f / (half * one);
+    *slope = (x < 0 ? e : splat(1.0f)) * (half * inverse);
+    return softplus(x, e * (one * inverse));
+}
+
+// How the decays exp(dt A) of a channel come about: each by exp4_product, by exp4 where exponents may be out of its range,
+// or as powers of the first one where rates are geometric.
+enum Decay { FREE, LARGE, GEOMETRIC };
 
 // A channel-last map [B, H, W, channels]; strides in elements, channels side by side.
 struct Map {
@@ -220,12 +243,14 @@ struct Line {
     INLINE Line from(int64_t t) const { return {first ? at(t) : nullptr, step}; }
 };
 
-// Asks for cells that are needed soon; long lines are left to the processor.
-INLINE void prefetch(Line line, int64_t cells, int64_t channels) {
-    constexpr int64_t CACHE_LINE = 16, MOST_CELLS = 64;
-    if (!line.first || cells > MOST_CELLS) return;
-    for (int64_t t = 0; t < cells; ++t)
-        for (int64_t c = 0; c < channels; c += CACHE_LINE) __builtin_prefetch(line.at(t) + c);
+// Asks for a cell of a block of channels that is needed soon: one that comes later in the line, or at its end one of the
+// next block. Processors do not foresee steps as long as those of a column.
+template <bool IS_WRITTEN>
+INLINE void prefetch_ahead(Line line, int64_t t, int64_t cells, int64_t channel) {
+    constexpr int64_t AHEAD = 16;
+    const int64_t next = t + std::min(AHEAD, cells);
+    const float* p = next < cells ? line.at(next) + channel : line.at(next - cells) + channel + LANES;
+    __builtin_prefetch(p, IS_WRITTEN);
 }
 
 struct Direction {
@@ -251,8 +276,12 @@ template <class Use>
 INLINE void convolve_cells(Line x, int64_t begin, int64_t cells, int64_t channel, int64_t lanes, const vfloat* weight,
                            int64_t taps, vfloat bias, vfloat* window, const Use& use) {
     const int64_t past = taps - 1;
-    for (int64_t i = 0; i < cells + past; ++i)
+    for (int64_t i = 0; i < past; ++i)
         window[i] = begin + i < past ? vfloat{} : load(x.at(begin + i - past) + channel, lanes);
+    for (int64_t t = 0; t < cells; ++t) {
+        prefetch_ahead<false>(x.from(begin), t, cells, channel);
+        window[past + t] = load(x.at(begin + t) + channel, lanes);
+    }
     for (int64_t t = 0; t < cells; ++t) {
         vfloat v = bias;
         for (int64_t k = 0; k < taps; ++k) v += weight[k] * window[t + k];
