@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 import v2m
+from tests.helpers import assert_close
 from v2m.cli import main
 from v2m.data import read_image
 from v2m.models.convert import read_released_checkpoint
@@ -23,6 +24,8 @@ QUICK = [
     "--model_args={embed_dim: 16, depth: 1, d_state: 2, patch_size: 4}",
     "--input.img_size=[8, 12]",
 ]
+
+DIGITS = ["--model_args={embed_dim: 32, depth: 1}", "--input.img_size=8", "--optimizer.lr=0.01"]
 
 
 @pytest.fixture
@@ -296,6 +299,12 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(model(images), released.eval()(images))
 
+    assert main(["convert", arguments[1], str(tmp_path / "geometric"), "--decay", "geometric"]) == 0
+    assert "with 3 classes and geometric decay is in" in capsys.readouterr().out
+    twin = timm.create_model(f"local-dir:{tmp_path / 'geometric'}", pretrained=True).eval()
+    assert (twin.config.decay, twin.config.directions) == ("geometric", "released")
+    assert_close(twin(images), model(images), "float32")  # nothing was trained
+
     code, error = fails(capsys, *arguments)
     assert (code, "is not empty" in error) == (1, True)
     (tmp_path / "labels.txt").write_text("ant\n")
@@ -303,6 +312,55 @@ def test_convert_makes_a_folder_that_everything_else_takes(tmp_path, capsys):
     assert "has 1 lines, expected 3" in fails(capsys, *other)[1]
     (tmp_path / "labels.txt").write_text("ant\n\ncat\n")
     assert "labels.txt, line 2 is empty, expected a name" in fails(capsys, *other)[1]
+
+
+def test_convert_fits_geometric_decay_to_a_trained_model(tmp_path, capsys):
+    run, output = str(tmp_path / "run"), str(tmp_path / "geometric")
+    assert main(["train", "--data=digits", "--epochs=1", "--device=cpu", f"--output={run}", *DIGITS]) == 0
+    capsys.readouterr()
+    assert main(["convert", run, output, "--decay", "geometric"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "mixer",
+        "rates,",
+        "median",
+        "largest",
+        "decays,",
+        "one",
+        "cell",
+        "any",
+        "distance",
+    ]
+    first, total = (line.split() for line in lines[1:3])
+    assert (first[0], total) == ("blocks.0.mixer", ["all", *first[1:]])
+    largest, worst = first[3], first[6]
+    assert 0 < float(largest) < 50
+    assert 0 < float(worst) < 0.2
+    assert lines[-1] == f"v2m_nano with 10 classes and geometric decay is in {output}"
+
+    loaded, before = v2m.load(output), v2m.load(run)
+    images = torch.randn(20, 1, 8, 8)
+    scores, expected = loaded.model(images), before.model(images)
+    assert not torch.equal(scores, expected)
+    assert (scores - expected).abs().max() < 0.05 * expected.abs().max()
+    model = timm.create_model(f"local-dir:{output}", pretrained=True).eval()
+    assert torch.equal(model(images), scores)
+    assert main(["eval", output, "--data=digits"]) == 0
+    (line,) = (row for row in capsys.readouterr().out.splitlines() if "validation accuracy" in row)
+    trained = json.loads(Path(run, "metrics.jsonl").read_text())["val_top1"]
+    assert float(line.split()[2].rstrip("%")) == pytest.approx(100 * trained, abs=3)
+
+    for arguments, message in (
+        ((output, "--decay=geometric"), "has geometric rates already, there is nothing to convert"),
+        ((run,), "run: a model of this package, only its decay rates can be converted: --decay geometric"),
+        ((run, "--decay=geometric", "--labels=x"), "has its own names of classes, leave --labels out"),
+        ((run, "--decay=free"), "--decay: 'free' is none of geometric"),
+        ((f"{tmp_path}", "--decay=geometric"), "no model there, expected a run folder with config.json"),
+    ):
+        source, *options = arguments
+        assert message in fails(capsys, "convert", source, str(tmp_path / "other"), *options)[1]
+    assert not (tmp_path / "other").exists()
+    assert "is not empty" in fails(capsys, "convert", run, output, "--decay=geometric")[1]
 
 
 @pytest.mark.parametrize(

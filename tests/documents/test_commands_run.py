@@ -21,7 +21,7 @@ NOT_RUN = {
     r"v2m study ": "many runs; tests/studies/ has them",
     r"v2m bench ": "minutes; tests/benchmark/ has it",
     r"v2m refine ": "a model with the mixer exact; tests/explain/ has it",
-    r"v2m convert ": "a checkpoint of the released code; tests/models/test_convert.py has it",
+    r"v2m convert ": "a checkpoint of the released code, or a new folder; tests/cli/test_cli.py has it",
     r"--task |/shared/|--detect|--scales|--window|--precision bf16|--config my.yaml": "only parsed",
     r"runs/(detector|segmenter)": "a detector or a segmenter; tests/tasks/ has them",
 }

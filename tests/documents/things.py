@@ -34,6 +34,12 @@ def make_run(path):
     run("train", "--data=digits", f"--output={path}", *NANO)
 
 
+def make_geometric(path):
+    """Such a classifier, with geometric decay rates."""
+    make_run(path.with_name("free"))
+    run("convert", path.with_name("free"), path, "--decay=geometric")
+
+
 def make_folder(path):
     """Photos of three classes, in a part to train on and one to validate on."""
     make_image_folder(path.parent).rename(path)
@@ -80,6 +86,7 @@ def make_config(path):
 THINGS = {
     "runs/RUN": make_run,
     "runs/digits": make_run,
+    "geometric/": make_geometric,
     "runs/garments": make_run,
     "runs/detector": make_detector,
     "runs/segmenter": make_segmenter,

@@ -50,6 +50,7 @@ def check(compiled, model, shape=(2, 3, 16, 16)):
         dict(mixer="exact", sweeps=2),
         dict(mixer="raster"),
         dict(window=1),
+        dict(window=1, decay="geometric"),
         dict(attention_blocks=1),
     ],
 )
@@ -69,12 +70,15 @@ def test_every_model_is_captured_whole(name):
     not has_compiler, reason="torch.compile on a CPU needs a C++ compiler: g++, clang++ or c++"
 )
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # PyTorch 2.11 does so itself
-def test_compiled():
-    model = small()
+@pytest.mark.parametrize("decay", ["free", pytest.param("geometric", marks=pytest.mark.slow)])
+def test_compiled(decay):
+    model = small(decay=decay)
     check(torch.compile(model, fullgraph=True), model)
 
 
-@pytest.mark.parametrize("settings", [{}, dict(class_token="middle", directions="corners_rows_first")])
+@pytest.mark.parametrize(
+    "settings", [{}, dict(class_token="middle", directions="corners_rows_first"), dict(decay="geometric")]
+)
 def test_exported_with_any_batch_size(settings):
     model = small(**settings).eval()
     batch = torch.export.Dim("batch", min=1, max=64)

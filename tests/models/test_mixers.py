@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from timm.models import save_for_hf
 
 import v2m
-from v2m.layers import MIXERS, Directions
+from tests.helpers import assert_close
+from v2m.layers import MIXERS, Decay, Directions
 from v2m.models import V2MConfig
 from v2m.models.config import HIERARCHICAL, PLAIN
 from v2m.models.mixers import build_mixer
@@ -52,7 +53,8 @@ def test_init_weights_sets_all_of_a_model_that_was_built_on_the_meta_device(name
     [
         ("v2m_micro", dict(mixer="raster"), dict(d_state=8, expand=1, d_conv=4, directions=None)),
         ("v2m_micro", dict(mixer="conv"), dict(d_state=8, directions=Directions.CORNERS_ROWS_FIRST)),
-        ("v2m_micro", dict(mixer="attention"), dict(d_state=None, expand=None)),
+        ("v2m_micro", dict(mixer="attention"), dict(d_state=None, expand=None, decay=None)),
+        ("v2m_micro", dict(mixer="exact"), dict(decay=Decay.FREE)),
         ("v2m_micro", dict(mixer="light", d_state=5), dict(d_state=5, expand=1)),
         ("v2m_tiny_local", dict(mixer="exact"), dict(window=None, sweeps=None, d_state=16)),
         ("v2m_tiny_local", dict(window=None), dict(window=None, mixer="v2m")),
@@ -70,6 +72,12 @@ def test_what_a_variant_says_is_kept_as_far_as_the_mixer_has_it(name, given, exp
     [
         ("v2m_micro", dict(mixer="raster", directions="one_corner"), "needs mixer 'v2m', 'conv' or 'exact'"),
         ("v2m_lite_nano", dict(window=7), "window is 7, which needs mixer 'v2m', not 'light'"),
+        ("v2m_nano", dict(decay="fast"), "decay is 'fast', expected one of 'free', 'geometric'"),
+        (
+            "v2m_lite_nano",
+            dict(decay="geometric"),
+            "decay is 'geometric', which needs mixer 'v2m', 'conv', 'exact' or 'raster', not 'light'",
+        ),
         ("v2m_nano", dict(sweeps=2), "sweeps is 2, which needs mixer 'exact', not 'v2m'"),
         (
             "v2m_nano",
@@ -114,10 +122,40 @@ def test_what_the_user_says_has_to_fit(name, given, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["v2m_nano", "v2m_tiny_local", "v2m_hierarchical_small"])
+@pytest.mark.parametrize("mixer", [name for name, kind in MIXERS.items() if "decay" in kind.settings()])
+def test_geometric_rates_start_as_the_function_of_free_ones(name, mixer):
+    small = dict(embed_dim=8, depth=2) if name in PLAIN else dict(embed_dim=(8,) * 4, depths=(1,) * 4)
+    small |= dict(mixer=mixer, d_state=3, num_classes=3, img_size=(32, 48))
+    torch.set_default_dtype(torch.float64)  # float32 would round free rates first
+    try:
+        models, random = [], []
+        for decay in Decay:
+            torch.manual_seed(0)
+            models.append(timm.create_model(name, decay=decay.value, **small).eval())
+            random.append(torch.rand(1))
+        x = torch.randn(2, 3, 32, 48)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    free, geometric = models
+    assert torch.equal(*random)
+    expected = free.state_dict()
+    assert geometric.state_dict().keys() == expected.keys()
+    for key, value in geometric.state_dict().items():
+        if key.endswith("_log"):
+            assert torch.equal(value, torch.zeros(len(expected[key]), dtype=torch.float64)), key
+        else:
+            assert torch.equal(value, expected[key]), key
+    assert_close(geometric(x), free(x), "float64")
+    assert geometric.no_weight_decay() == free.no_weight_decay()
+
+
 def test_a_configuration_is_complete():
     config = V2MConfig(mixer="light")
     assert (config.d_state, config.expand, config.dt_rank, config.directions) == (16, 2, None, None)
-    assert V2MConfig() == V2MConfig(d_state=16, d_conv=4, expand=2, dt_rank="auto", directions="corners")
+    assert V2MConfig() == V2MConfig(
+        d_state=16, d_conv=4, expand=2, dt_rank="auto", decay="free", directions="corners"
+    )
 
 
 def test_the_mixer_of_a_block():

@@ -412,6 +412,8 @@ SAVED = [
     dict(mixer="conv", single_gate=True),
     dict(mixer="attention"),
     dict(window=2),
+    dict(decay="geometric"),
+    dict(mixer="raster", decay="geometric"),
 ]
 
 

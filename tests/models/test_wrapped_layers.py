@@ -19,6 +19,7 @@ MODELS = {
     "corners": ("v2m_nano", PLAIN),
     "single gate": ("v2m_nano", PLAIN | dict(single_gate=True, class_token="edge")),
     "windows": ("v2m_nano", PLAIN | dict(window=3)),
+    "geometric": ("v2m_nano", PLAIN | dict(decay="geometric", window=3)),
     "separable with a 3x3 convolution": ("v2m_nano", PLAIN | dict(mixer="conv")),
     "exact": ("v2m_nano", PLAIN | dict(mixer="exact")),
     "raster": ("v2m_nano", PLAIN | dict(mixer="raster")),

@@ -209,13 +209,13 @@ def test_a_model_that_is_not_whole_is_not_put_in_place(folders, tmp_path, monkey
 
     monkeypatch.setattr(model_folder, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        model_folder.save_state(torch.nn.Linear(1, 1), {}, folder)
+        model_folder.save_state(torch.nn.Linear(1, 1).state_dict(), {}, folder)
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
     assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_weights_may_be_read_by_whoever_may_read_the_configuration(tmp_path):
-    model_folder.save_state(torch.nn.Linear(1, 1), {}, tmp_path)
+    model_folder.save_state(torch.nn.Linear(1, 1).state_dict(), {}, tmp_path)
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
 

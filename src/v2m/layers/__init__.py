@@ -14,6 +14,7 @@ from v2m.layers.mixers import (
     V2MMixer,
 )
 from v2m.layers.patch_embed import ConvPatchEmbed
+from v2m.layers.scan_parameters import Decay
 from v2m.layers.two_passes import TwoPasses
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "AttentionMixer",
     "ConvPatchEmbed",
     "CoupledScan",
+    "Decay",
     "Directions",
     "ExactMixer",
     "LightMixer",

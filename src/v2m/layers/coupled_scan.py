@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from v2m.layers.common import is_size
 from v2m.layers.directions import Path
-from v2m.layers.scan_parameters import decay_rates, reset_scan
+from v2m.layers.scan_parameters import Decay, decay_rates, reset_scan
 from v2m.ops import selective_scan_2d
 
 
@@ -37,25 +37,28 @@ class CoupledScan(nn.Module):
         d_state: State size N of each channel.
         dt_rank: Rank R of the step size projection.
         sweeps: Jacobi sweeps towards the coupled states, from 0; None for the coupled states themselves.
+        decay: What is learned of the decay rates.
     """
 
     undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_2_log")
     """See ``Mixer``."""
 
-    def __init__(self, channels: int, d_state: int, dt_rank: int, sweeps: int | None) -> None:
+    def __init__(
+        self, channels: int, d_state: int, dt_rank: int, sweeps: int | None, decay: Decay = Decay.FREE
+    ) -> None:
         super().__init__()
         if sweeps is not None and not is_size(sweeps, 0):
             raise ValueError(f"CoupledScan: sweeps is {sweeps!r}, expected an integer from 0 or None")
-        self.sweeps, self.sizes = sweeps, (dt_rank, d_state, d_state)
+        self.sweeps, self.sizes, self.decay = sweeps, (dt_rank, d_state, d_state), decay
         self.x_proj = nn.Linear(channels, dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(dt_rank, channels)
         self.coupling_bias = nn.Parameter(torch.empty(d_state))
-        self.A_log = nn.Parameter(torch.empty(channels, d_state))
+        self.A_log = decay.empty_rates(channels, d_state)
         self.D = nn.Parameter(torch.empty(channels))
         self.x_proj_2 = nn.Linear(channels, dt_rank + 2 * d_state, bias=False)
         self.dt_proj_2 = nn.Linear(dt_rank, channels)
         self.coupling_2_bias = nn.Parameter(torch.empty(d_state))
-        self.A_2_log = nn.Parameter(torch.empty(channels, d_state))
+        self.A_2_log = decay.empty_rates(channels, d_state)
         self.reset_scan_parameters()
 
     @torch.no_grad()
@@ -105,4 +108,4 @@ class CoupledScan(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
-        return f"sweeps={self.sweeps}"
+        return f"sweeps={self.sweeps}, decay={self.decay.value!r}"

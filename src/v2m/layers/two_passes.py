@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from v2m.layers.common import is_plain
 from v2m.layers.directions import Path, Scan
-from v2m.layers.scan_parameters import decay_rates, reset_scan
+from v2m.layers.scan_parameters import Decay, decay_rates, reset_scan
 from v2m.ops import Axis, directional_pass, selective_scan
 
 Pass: TypeAlias = Callable[[Tensor, Tensor, Scan], Tensor]
@@ -40,26 +40,34 @@ class TwoPasses(nn.Module):
         d_conv: Length of the causal depthwise convolutions; 0 for none, so that ``s = silu(x)``.
         dt_rank: Rank R of the step size projection.
         single_gate: Gate the sum over the paths once, not every pass.
+        decay: What is learned of the decay rates.
     """
 
     undecayed: ClassVar[tuple[str, ...]] = ("A_log", "D", "A_2_log", "D_2")
     """See ``Mixer``."""
 
     def __init__(
-        self, channels: int, d_state: int, d_conv: int, dt_rank: int, single_gate: bool = False
+        self,
+        channels: int,
+        d_state: int,
+        d_conv: int,
+        dt_rank: int,
+        single_gate: bool = False,
+        decay: Decay = Decay.FREE,
     ) -> None:
         super().__init__()
-        self.d_state, self.d_conv, self.dt_rank, self.single_gate = d_state, d_conv, dt_rank, single_gate
+        self.d_state, self.d_conv, self.dt_rank = d_state, d_conv, dt_rank
+        self.single_gate, self.decay = single_gate, decay
         if d_conv:
             self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels)
             self.conv1d_2 = nn.Conv1d(channels, channels, d_conv, groups=channels)
         self.x_proj = nn.Linear(channels, dt_rank + d_state, bias=False)
         self.dt_proj = nn.Linear(dt_rank, channels)
-        self.A_log = nn.Parameter(torch.empty(channels, d_state))
+        self.A_log = decay.empty_rates(channels, d_state)
         self.D = nn.Parameter(torch.empty(channels))
         self.x_proj_2 = nn.Linear(channels, dt_rank + d_state, bias=False)
         self.dt_proj_2 = nn.Linear(dt_rank, channels)
-        self.A_2_log = nn.Parameter(torch.empty(channels, d_state))
+        self.A_2_log = decay.empty_rates(channels, d_state)
         self.D_2 = nn.Parameter(torch.empty(channels))
         self.reset_scan_parameters()
 
@@ -85,6 +93,10 @@ class TwoPasses(nn.Module):
         results = self._results(paths, x, ones_like(x) if self.single_gate else gate, window)
         total = reduce(Tensor.add_, results)
         return total * gate if self.single_gate else total
+
+    def extra_repr(self) -> str:
+        """Show the settings that the submodules do not."""
+        return f"d_state={self.d_state}, decay={self.decay.value!r}"
 
     def _results(
         self, paths: Sequence[Path], x: Tensor, gate: Tensor, window: int | None
@@ -116,7 +128,8 @@ class TwoPasses(nn.Module):
         biased = [dt_proj] if conv is None else [dt_proj, conv]
         fits = is_plain(x_proj, *biased) and x_proj.bias is None and all(m.bias is not None for m in biased)
         if not fits:  # something wraps or replaces a layer, and has to get its turn
-            return partial(_called_pass, conv, self.d_conv, x_proj, self.dt_rank, dt_proj, A, D, selects)
+            sizes = [self.dt_rank, self.d_state]
+            return partial(_called_pass, conv, self.d_conv, x_proj, sizes, dt_proj, A, D, selects)
         if conv is None:  # a convolution of one tap that changes nothing
             weight, bias = torch.ones_like(D).unsqueeze(1), torch.zeros_like(D)
         else:
@@ -136,7 +149,7 @@ def _called_pass(
     conv: nn.Module | None,
     taps: int,
     x_proj: nn.Module,
-    rank: int,
+    sizes: list[int],
     dt_proj: nn.Module,
     A: Tensor,
     D: Tensor,
@@ -146,7 +159,7 @@ def _called_pass(
     scan: Scan,
 ) -> Tensor:
     s = F.silu(x if conv is None else causal_conv(conv, taps, x, scan))
-    low, selected = x_proj(s).split([rank, A.shape[1]], dim=-1)
+    low, selected = x_proj(s).split(sizes, dim=-1)
     B, C = (selected, None) if selects == "B" else (None, selected)
     y = selective_scan(s, dt_proj(low), A, B, C, D, delta_softplus=True, axis=scan.axis, reverse=scan.reverse)
     return y * gate

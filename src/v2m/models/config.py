@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
-from v2m.layers import MIXERS, Directions, Mixer, choose
+from v2m.layers import MIXERS, Decay, Directions, Mixer, choose
 from v2m.layers.common import is_size
 from v2m.models.variants import HIERARCHICAL_ARGUMENTS, PLAIN_ARGUMENTS
 
@@ -34,6 +34,9 @@ class BackboneConfig:
         d_conv: Length of the causal convolutions of ``v2m`` and ``raster``.
         expand: Inner channels of a mixer as a multiple of its width.
         dt_rank: Rank of the step size projection, or ``auto`` for a sixteenth of the width.
+        decay: What ``v2m``, ``conv``, ``exact`` and ``raster`` learn of the decay rates of a channel:
+            ``free``, all N of them, or ``geometric``, one number for all, which is faster; see
+            ``v2m.layers.Decay``.
         directions: Which corners ``v2m``, ``conv`` and ``exact`` start from: ``corners``,
             ``corners_rows_first``, ``opposite_corners``, ``one_corner`` or ``released`` (``v2m`` alone); see
             ``v2m.layers.Directions``.
@@ -55,6 +58,7 @@ class BackboneConfig:
     d_conv: int | None = None
     expand: int | None = None
     dt_rank: int | Literal["auto"] | None = None
+    decay: Decay | str | None = None
     directions: Directions | str | None = None
     window: int | None = None
     single_gate: bool | None = None
@@ -67,6 +71,8 @@ class BackboneConfig:
         if self.mixer not in tuple(MIXERS):
             names = ", ".join(map(repr, MIXERS))
             raise ValueError(f"{self._name}: mixer is {self.mixer!r}, expected one of {names}")
+        if self.decay is not None:
+            self._set("decay", choose(self._name, "decay", self.decay, Decay))
         if self.directions is not None:
             self._set("directions", choose(self._name, "directions", self.directions, Directions))
         self._check_integers(in_chans=1, num_classes=0, **LEAST)

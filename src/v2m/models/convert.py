@@ -12,8 +12,10 @@ import timm
 import torch
 from torch import Tensor
 
+from v2m.layers import Decay
 from v2m.models.bounds import Contents, check_finite
 from v2m.models.config import PLAIN, V2MConfig
+from v2m.models.decay import check_decay
 from v2m.models.plain import V2M, resized
 from v2m.system.archives import check_stored
 from v2m.system.errors import short
@@ -29,6 +31,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: V2M) -> dict[str, Te
     Ours pass through. Training checkpoints (``{"model": ...}``) and data parallel prefixes are unwrapped.
     """
     renamed = rename_released_keys(state_dict)
+    check_decay(renamed, model)
     for name in ("pos_embed", "cls_row", "cls_col"):
         target = getattr(model, name, None)
         if name in renamed and target is not None:
@@ -150,6 +153,8 @@ def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
     # Without a position embedding nothing tells the size of images: the paper's, 14 patches of 16 pixels.
     grid_height, grid_width = (14, 14) if pos_embed is None else _as_map(pos_embed).shape[1:3]
     dt_rank = state_dict["blocks.0.mixer.dt_proj.weight"].shape[1]
+    # Geometric rates do not tell the size of the state, but each pass selects one number for each state.
+    selected = state_dict["blocks.0.mixer.x_proj.weight"].shape[0] - dt_rank
     blocks = {int(key.split(".")[1]) for key in state_dict if key.startswith("blocks.")}
     # One tensor may be of block 99999999: the number of blocks is what is there.
     if max(blocks) >= len(blocks):
@@ -161,10 +166,11 @@ def infer_config(state_dict: dict[str, Tensor]) -> V2MConfig:
         num_classes=state_dict["head.bias"].shape[0] if "head.bias" in state_dict else 0,
         embed_dim=embed_dim,
         depth=len(blocks),
-        d_state=rates.shape[1],
+        d_state=selected,
         d_conv=state_dict["blocks.0.mixer.conv1d.weight"].shape[-1],
         expand=rates.shape[0] // embed_dim,
         dt_rank="auto" if dt_rank == math.ceil(embed_dim / 16) else dt_rank,
+        decay=Decay.GEOMETRIC if rates.ndim == 1 else Decay.FREE,
         directions="released",
         use_pos_embed=pos_embed is not None,
     )

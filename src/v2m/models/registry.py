@@ -98,14 +98,21 @@ def _create_hierarchical(name: str, pretrained: bool, **kwargs: Any) -> "Hierarc
         name,
         pretrained,
         config=HIERARCHICAL[name],
-        pretrained_filter_fn=_check_mixer,
+        pretrained_filter_fn=_check_weights,
         feature_cfg=_feature_cfg(kwargs, (0, 1, 2, 3)),
         **kwargs,
     )
 
 
-def _check_mixer(state_dict: dict[str, Tensor], model: "HierarchicalV2M") -> dict[str, Tensor]:
-    """Pass a state dict on, unless it is of what ``v2m`` was before and the model of what it is now."""
+def _check_weights(state_dict: dict[str, Tensor], model: "HierarchicalV2M") -> dict[str, Tensor]:
+    """Pass a state dict on, if it is of the mixer and the decay rates of the model.
+
+    Raises:
+        ValueError: it is of what ``v2m`` was before and the model of what it is now, or has other rates.
+    """
+    from v2m.models.decay import check_decay
+
+    check_decay(state_dict, model)
     if model.config.mixer == "v2m" and are_of_conv(state_dict):
         raise ValueError(
             "HierarchicalV2M: mixer is 'v2m', but these weights are of the mixer 'conv', which was called "

@@ -41,6 +41,7 @@ CORNERS = Variant("the paper: four corners, rows then columns")
 ROWS_FIRST = _small("four corners, rows always first", directions="corners_rows_first")
 ONE_CORNER = _small("the top left corner only", directions="one_corner")
 CONV2D = _small("corners, one 3x3 convolution before all scans", mixer="conv")
+GEOMETRIC = _small("corners, one rate per channel", decay="geometric")
 ONE_GATE = _small("corners, gated once after both passes", single_gate=True)
 CONV2D_ONE_GATE = _small("one 3x3 convolution, gated once", mixer="conv", single_gate=True)
 EXACT = _small("one 3x3 convolution and the exact recurrence", mixer="exact")
@@ -114,6 +115,7 @@ STUDIES = {
             "rows-first": ROWS_FIRST,
             "released": _small("the authors' code, results out of place", directions="released"),
             "opposite-corners": _small("top left and bottom right", directions="opposite_corners"),
+            "geometric": GEOMETRIC,
             **TOWARDS_EXACT,
             "iterative": _small("exact, by two sweeps", mixer="exact", sweeps=2),
             "raster": RASTER,
@@ -191,6 +193,7 @@ STUDIES = {
         base=ClassificationConfig(data="fashion-relations", epochs=1, **SMALL_BASE),
         variants={
             "corners": CORNERS,
+            "geometric": GEOMETRIC,
             **TOWARDS_EXACT,
             "raster": RASTER,
             "light": LIGHT,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -260,19 +260,19 @@ def _add_sums(folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def save_state(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
-    """Write a model that is not timm's own, with what it takes to build it again.
+def save_state(state: Mapping[str, Tensor], config: dict[str, Any], folder: Path) -> None:
+    """Write the weights of a model, with what it takes to build it again.
 
     Args:
-        model: The model.
+        state: Its weights by name.
         config: ``task``, ``architecture`` (timm's name of the backbone), ``model_args``, ``num_classes``,
             ``pretrained_cfg`` (with ``mean`` and ``std``), and what the task needs; plain data.
         folder: The folder to write into.
     """
 
     def write(partial: Path) -> None:
-        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(state, partial / WEIGHTS, metadata=dict(format="pt"))
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        save_file(tensors, partial / WEIGHTS, metadata=dict(format="pt"))
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     write_folder(folder, write)

@@ -5,12 +5,16 @@ from torch import nn
 from v2m.layers import MIXERS, Mixer, TwoPasses
 
 every_mixer = pytest.mark.parametrize("kind", MIXERS.values(), ids=MIXERS)
+DECAYS = [(kind, {}) for kind in MIXERS.values()] + [
+    (kind, dict(decay="geometric")) for kind in MIXERS.values() if "decay" in kind.settings()
+]
+every_decay = pytest.mark.parametrize(("kind", "settings"), DECAYS)
 
 
-@every_mixer
+@every_decay
 @pytest.mark.parametrize("grid", [(1, 1), (1, 7), (5, 3)])
-def test_a_mixer_maps_any_grid_to_its_shape(kind, grid):
-    mixer, x = kind(16), torch.randn(2, *grid, 16)
+def test_a_mixer_maps_any_grid_to_its_shape(kind, settings, grid):
+    mixer, x = kind(16, **settings), torch.randn(2, *grid, 16)
     assert isinstance(mixer, Mixer)
     assert mixer(x).shape == x.shape
     assert mixer.dim == mixer.out_proj.out_features == 16
@@ -30,10 +34,10 @@ def test_settings_are_what_the_constructor_takes(kind):
     assert all(torch.equal(value, given[name]) for name, value in plain.items())
 
 
-@every_mixer
-def test_the_scans_parameters_are_undecayed(kind):
+@every_decay
+def test_the_scans_parameters_are_undecayed(kind, settings):
     """All that is no weight of PyTorch's own layers, and no bias."""
-    mixer = kind(16)
+    mixer = kind(16, **settings)
     layers = {
         id(p)
         for m in mixer.modules()
@@ -44,10 +48,10 @@ def test_the_scans_parameters_are_undecayed(kind):
     assert set(kind.undecayed) == {name for name in own if not name.startswith("coupling")}
 
 
-@every_mixer
-def test_a_mixer_is_reset_after_the_meta_device(kind):
+@every_decay
+def test_a_mixer_is_reset_after_the_meta_device(kind, settings):
     with torch.device("meta"):
-        mixer = kind(16)
+        mixer = kind(16, **settings)
     mixer = mixer.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in mixer.parameters():

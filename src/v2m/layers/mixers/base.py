@@ -18,6 +18,8 @@ class Mixer(nn.Module, ABC):
     - ``d_conv``: Length of the causal depthwise convolutions.
     - ``expand``: Inner channels D as a multiple of ``dim``.
     - ``dt_rank``: Rank R of the step size projection, or ``"auto"`` for ``ceil(dim / 16)``.
+    - ``decay``: What is learned of the decay rates of a channel: ``"free"``, all N of them, or
+      ``"geometric"``, one number for all; see ``v2m.layers.Decay``. Both start as the same function.
     - ``directions``: Which paths over the grid are summed, see ``v2m.layers.Directions``.
     - ``single_gate``: Gate the sum over the paths once, not every pass.
     - ``use_gate``: Multiply by ``silu(z)``; without, ``in_proj`` is half as large.

@@ -4,8 +4,9 @@ from typing import Literal
 
 from timm.layers import register_notrace_module
 
-from v2m.layers.directions import Directions
+from v2m.layers.directions import Directions, choose
 from v2m.layers.mixers.conv_then_scans import ConvThenScans
+from v2m.layers.scan_parameters import Decay
 from v2m.layers.two_passes import TwoPasses
 
 
@@ -40,6 +41,7 @@ class SharedConvMixer(ConvThenScans):
         use_norm: bool = False,
         use_axis_parameters: bool = False,
         single_gate: bool = False,
+        decay: Decay | str = Decay.FREE,
     ) -> None:
         if single_gate and not use_gate:
             raise ValueError(
@@ -47,8 +49,10 @@ class SharedConvMixer(ConvThenScans):
                 "models have it: there is no gate"
             )
 
+        chosen = choose("SharedConvMixer", "decay", decay, Decay)
+
         def scan(channels: int, rank: int) -> TwoPasses:
-            return TwoPasses(channels, d_state, 0, rank, single_gate)
+            return TwoPasses(channels, d_state, 0, rank, single_gate, chosen)
 
         super().__init__(
             dim, d_state, expand, dt_rank, directions, use_gate, use_norm, use_axis_parameters, scan

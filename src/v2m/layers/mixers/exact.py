@@ -5,8 +5,9 @@ from typing import Literal
 from timm.layers import register_notrace_module
 
 from v2m.layers.coupled_scan import CoupledScan
-from v2m.layers.directions import Directions
+from v2m.layers.directions import Directions, choose
 from v2m.layers.mixers.conv_then_scans import ConvThenScans
+from v2m.layers.scan_parameters import Decay
 
 
 @register_notrace_module  # what it does depends on shapes
@@ -42,9 +43,12 @@ class ExactMixer(ConvThenScans):
         use_gate: bool = True,
         use_norm: bool = False,
         use_axis_parameters: bool = False,
+        decay: Decay | str = Decay.FREE,
     ) -> None:
+        chosen = choose("ExactMixer", "decay", decay, Decay)
+
         def scan(channels: int, rank: int) -> CoupledScan:
-            return CoupledScan(channels, d_state, rank, sweeps)
+            return CoupledScan(channels, d_state, rank, sweeps, chosen)
 
         super().__init__(
             dim, d_state, expand, dt_rank, directions, use_gate, use_norm, use_axis_parameters, scan

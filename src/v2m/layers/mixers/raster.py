@@ -12,9 +12,9 @@ from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_plain
-from v2m.layers.directions import LEFT, RIGHT, Scan
+from v2m.layers.directions import LEFT, RIGHT, Scan, choose
 from v2m.layers.mixers.base import Mixer
-from v2m.layers.scan_parameters import decay_rates, reset_scan, resolve_rank
+from v2m.layers.scan_parameters import Decay, decay_rates, reset_scan, resolve_rank
 from v2m.layers.two_passes import causal_conv
 from v2m.ops import selective_scan
 
@@ -52,22 +52,24 @@ class RasterMixer(Mixer):
         d_conv: int = 4,
         expand: int = 2,
         dt_rank: int | Literal["auto"] = "auto",
+        decay: Decay | str = Decay.FREE,
     ) -> None:
         super().__init__()
         check_sizes("RasterMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
         rank, inner = resolve_rank("RasterMixer", dim, dt_rank), expand * dim
         self.dim, self.d_state, self.d_conv, self.dt_rank = dim, d_state, d_conv, rank
+        self.decay = choose("RasterMixer", "decay", decay, Decay)
 
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner)
         self.x_proj = nn.Linear(inner, rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
-        self.A_log = nn.Parameter(torch.empty(inner, d_state))
+        self.A_log = self.decay.empty_rates(inner, d_state)
         self.D = nn.Parameter(torch.empty(inner))
         self.conv1d_b = nn.Conv1d(inner, inner, d_conv, groups=inner)
         self.x_proj_b = nn.Linear(inner, rank + 2 * d_state, bias=False)
         self.dt_proj_b = nn.Linear(rank, inner)
-        self.A_b_log = nn.Parameter(torch.empty(inner, d_state))
+        self.A_b_log = self.decay.empty_rates(inner, d_state)
         self.D_b = nn.Parameter(torch.empty(inner))
         self.out_proj = nn.Linear(inner, dim, bias=False)
         self.reset_scan_parameters()
@@ -93,7 +95,7 @@ class RasterMixer(Mixer):
 
     def extra_repr(self) -> str:
         """Show the settings that the submodules do not."""
-        return f"d_state={self.d_state}, dt_rank={self.dt_rank}"
+        return f"d_state={self.d_state}, dt_rank={self.dt_rank}, decay={self.decay.value!r}"
 
     def _scan(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from v2m.layers.common import autocast_disabled, check_map, check_sizes, is_size
 from v2m.layers.directions import Directions, choose
 from v2m.layers.mixers.base import Mixer
-from v2m.layers.scan_parameters import resolve_rank
+from v2m.layers.scan_parameters import Decay, resolve_rank
 from v2m.layers.two_passes import TwoPasses
 
 
@@ -58,10 +58,12 @@ class V2MMixer(TwoPasses, Mixer):
         window: int | None = None,
         is_first_local: bool = False,
         single_gate: bool = False,
+        decay: Decay | str = Decay.FREE,
     ) -> None:
         check_sizes("V2MMixer", dim=dim, d_state=d_state, d_conv=d_conv, expand=expand)
         rank, inner = resolve_rank("V2MMixer", dim, dt_rank), expand * dim
-        super().__init__(inner, d_state, d_conv, rank, single_gate)
+        decay = choose("V2MMixer", "decay", decay, Decay)
+        super().__init__(inner, d_state, d_conv, rank, single_gate, decay)
         self.directions = choose("V2MMixer", "directions", directions, Directions)
         self.dim, self.window, self.is_first_local = dim, window, is_first_local
         if window is not None:
@@ -73,7 +75,7 @@ class V2MMixer(TwoPasses, Mixer):
                     f"V2MMixer: window is {window}, expected None with directions={self.directions.value!r}; "
                     "'corners', 'corners_rows_first' and 'opposite_corners' go with windows"
                 )
-            self.local = TwoPasses(inner, d_state, d_conv, rank, single_gate)
+            self.local = TwoPasses(inner, d_state, d_conv, rank, single_gate, decay)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.out_proj = nn.Linear(inner, dim, bias=False)
 
@@ -122,4 +124,6 @@ class V2MMixer(TwoPasses, Mixer):
             shown["window"] = self.window
         if self.single_gate:
             shown["single_gate"] = True
+        if self.decay is not Decay.FREE:
+            shown["decay"] = self.decay.value
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())

@@ -34,7 +34,7 @@ def save(model: nn.Module, evaluator: DetectionEvaluator, path: Path) -> None:
         input=dict(test_size=input.test_size, max_size=input.max_size),
         head=asdict(model.head),
     )
-    save_state(model, config, path)
+    save_state(model.state_dict(), config, path)
 
 
 def load(folder: ModelFolder) -> SavedModel[DetectionEvaluator]:

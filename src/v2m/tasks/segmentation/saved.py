@@ -34,7 +34,7 @@ def save(model: nn.Module, evaluator: SegmentationEvaluator, path: Path) -> None
         label_map=input.label_map,
         inference=asdict(evaluator.inference),
     )
-    save_state(model, config, path)
+    save_state(model.state_dict(), config, path)
 
 
 def load(folder: ModelFolder) -> SavedModel[SegmentationEvaluator]:
