@@ -27,6 +27,7 @@ from v2m.engine.stopping import Interrupted, answer_interrupts, end
 from v2m.system.errors import DataError, shown
 from v2m.system.names import nearest
 from v2m.system.open_files import is_limit
+from v2m.system.threads import share_cores
 
 OUT_OF_MEMORY = r"out of memory|(?i:can(no|')t allocate memory)|bad_alloc"
 """What PyTorch says where memory ran out: its own words, the system's, and those of C++."""
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The process is ours: those that it starts take no modules of the current folder either.
             os.environ["PYTHONSAFEPATH"] = "1"
             answer_interrupts()
+            share_cores()
             arguments = sys.argv[1:]
         name, command, rest = find_command(arguments)
         if command is None or isinstance(command, CommandGroup):

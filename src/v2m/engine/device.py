@@ -4,6 +4,7 @@ import psutil
 import torch
 
 from v2m.system.devices import AUTO, check_device_name
+from v2m.system.threads import why_fewer
 
 BYTES_PER_MB = 1e6
 
@@ -47,7 +48,7 @@ def describe_device(device: torch.device) -> str:
     """The name of a device with what it is: its model, or how many threads compute."""
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}{why_fewer()}"
     if device.type in ("cuda", "xpu"):
         return f"{device} ({getattr(torch, device.type).get_device_name(device)})"
     return str(device)
