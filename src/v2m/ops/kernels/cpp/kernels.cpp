@@ -35,8 +35,12 @@ struct PassArguments {
 
 namespace {
 
-constexpr int64_t STRETCH = 64;  // cells that the forward takes through all channels at once
-constexpr int64_t SEGMENT = 32;  // cells between two kept states of the backward
+constexpr int64_t STRETCH = 64;  // cells that are taken through all channels at once
+constexpr int64_t GROUP = 8;     // long columns that are taken through a stretch in turns, as they share its memory pages
+
+int64_t stretches(const Direction& d) { return (d.length() + STRETCH - 1) / STRETCH; }
+
+int64_t group(const Direction& d) { return d.along_columns && stretches(d) > 1 ? GROUP : 1; }
 
 // Parameters laid out by block, in the order in which the loops read them.
 struct Packed {
@@ -221,15 +225,18 @@ float* unpack(const vfloat* packed, int64_t channels, int64_t width, float* out,
     return out;
 }
 
-// What a scan reads and writes along one line, or from some cell of it on.
+// What a scan reads and writes along one line, from some cell of it on.
 struct ScanLines {
     Line u, delta, B, C, gate, y;
-    ScanLines from(int64_t t) const {
-        return {u.from(t), delta.from(t), B.from(t), C.from(t), gate.from(t), y.from(t)};
+
+    static ScanLines at(const ScanArguments& s, int64_t index, int64_t begin) {
+        const auto line = [&](const Map& map) { return s.direction.line(map, index).from(begin); };
+        return {line(s.u), line(s.delta), line(s.B), line(s.C), line(s.gate), line(s.y)};
     }
 };
 
-// Runs all channels over the first cells of the lines; h [blocks, N padded] goes on from where it was.
+// Runs all channels over the first cells of the lines; h [blocks, N padded] goes on from where it was. Without y, it is
+// all that is wanted.
 void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lines, int64_t cells, vfloat* h,
                    Scratch memory) {
     const int64_t pack = (cells * p.padded + LANES - 1) / LANES;
@@ -250,8 +257,10 @@ void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lin
             sweep.rates = p.is_geometric ? nullptr : &p.rates[states];
             sweep.dt = steps.dt, sweep.ratio = steps.ratio, sweep.lowest = steps.lowest, sweep.drive = steps.drive;
             sweep.B = B + at, sweep.C = C + at, sweep.y = y;
-            p.loops.read[decay](sweep, 0, cells, h + states);
+            const auto& loops = lines.y.first ? p.loops.read : p.loops.pass;
+            loops[decay](sweep, cells, h + states);
         }
+        if (!lines.y.first) continue;
         const vfloat skip = p.skip[block];
         for (int64_t t = 0; t < cells; ++t) {
             if (lines.gate.first) prefetch_ahead<false>(lines.gate, t, cells, c);
@@ -264,18 +273,17 @@ void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lin
 }
 
 int64_t forward_scratch(const Packed& p, int64_t cells) {
-    return Steps::size(p, cells) + cells + 2 * ((cells * p.padded + LANES - 1) / LANES) + p.blocks * p.padded;
+    return Steps::size(p, cells) + cells + 2 * ((cells * p.padded + LANES - 1) / LANES);
 }
 
-void scan_line(const ScanArguments& s, const Packed& p, int64_t index) {
-    const Direction& d = s.direction;
-    const ScanLines lines{d.line(s.u, index), d.line(s.delta, index), d.line(s.B, index),
-                          d.line(s.C, index), d.line(s.gate, index),  d.line(s.y, index)};
-    Scratch memory(forward_scratch(p, STRETCH));
-    vfloat* h = memory.take(p.blocks * p.padded);
-    std::fill(h, h + p.blocks * p.padded, vfloat{});
-    for (int64_t t = 0; t < d.length(); t += STRETCH)
-        forward_cells(s, p, lines.from(t), std::min(STRETCH, d.length() - t), h, memory);
+void scan_lines(const ScanArguments& s, const Packed& p, int64_t first, int64_t count) {
+    const int64_t length = s.direction.length(), states = p.blocks * p.padded;
+    Scratch memory(forward_scratch(p, STRETCH) + count * states);
+    vfloat* h = memory.take(count * states);
+    std::fill(h, h + count * states, vfloat{});
+    for (int64_t t = 0; t < length; t += STRETCH)
+        for (int64_t i = 0; i < count; ++i)
+            forward_cells(s, p, ScanLines::at(s, first + i, t), std::min(STRETCH, length - t), h + i * states, memory);
 }
 
 // The parameters of a pass besides those of its scan: taps by block, and the projection as [D, outputs padded], for the
@@ -339,27 +347,37 @@ void project(const PackedPass& q, const vfloat* s, int64_t blocks, int64_t chann
     }
 }
 
-void pass_line(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t index) {
+// Runs all channels of a pass over cells of a line; h and y are as in forward_cells.
+void pass_cells(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t index, int64_t begin,
+                int64_t cells, bool is_read, vfloat* h, Scratch memory) {
     const ScanArguments& s = a.scan;
-    const Direction& d = s.direction;
-    const Line x = d.line(a.x, index), gate = d.line(s.gate, index), y = d.line(s.y, index);
-    const int64_t past = a.taps - 1, states = p.blocks * p.padded;
-    Scratch memory(forward_scratch(p, STRETCH) + STRETCH * (p.blocks + q.vectors) + STRETCH + past);
-    vfloat *h = memory.take(states), *u = memory.take(STRETCH * p.blocks);
-    vfloat *projected = memory.take(STRETCH * q.vectors), *window = memory.take(STRETCH + past);
-    std::fill(h, h + states, vfloat{});
-    const Line low{(float*)projected, q.vectors * LANES}, selected{low.first + s.rank, low.step};
-    for (int64_t begin = 0; begin < d.length(); begin += STRETCH) {
-        const int64_t cells = std::min(STRETCH, d.length() - begin);
-        for (int64_t block = 0; block < p.blocks; ++block)
-            convolve_cells(x, begin, cells, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
-                           q.bias[block], window,
-                           [&](int64_t t, vfloat v) { u[t * p.blocks + block] = silu(v); });
-        project(q, u, p.blocks, s.channels, cells, projected);
-        const Line input{(float*)u, p.blocks * LANES};
-        const ScanLines lines{input, low, selected, selected, gate.from(begin), y.from(begin)};
-        forward_cells(s, p, lines, cells, h, memory);
-    }
+    const Line x = s.direction.line(a.x, index);
+    vfloat *u = memory.take(cells * p.blocks), *projected = memory.take(cells * q.vectors);
+    vfloat* window = memory.take(cells + a.taps - 1);
+    for (int64_t block = 0; block < p.blocks; ++block)
+        convolve_cells(x, begin, cells, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
+                       q.bias[block], window, [&](int64_t t, vfloat v) { u[t * p.blocks + block] = silu(v); });
+    project(q, u, p.blocks, s.channels, cells, projected);
+    ScanLines lines = ScanLines::at(s, index, begin);
+    lines.u = {(float*)u, p.blocks * LANES};
+    lines.delta = {(float*)projected, q.vectors * LANES};
+    lines.B = lines.C = {lines.delta.first + s.rank, lines.delta.step};
+    if (!is_read) lines.y = {nullptr, 0};
+    forward_cells(s, p, lines, cells, h, memory);
+}
+
+int64_t pass_scratch(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t cells) {
+    return forward_scratch(p, cells) + cells * (p.blocks + q.vectors + 1) + a.taps - 1;
+}
+
+void pass_lines(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t first, int64_t count) {
+    const int64_t length = a.scan.direction.length(), states = p.blocks * p.padded;
+    Scratch memory(pass_scratch(a, p, q, STRETCH) + count * states);
+    vfloat* h = memory.take(count * states);
+    std::fill(h, h + count * states, vfloat{});
+    for (int64_t t = 0; t < length; t += STRETCH)
+        for (int64_t i = 0; i < count; ++i)
+            pass_cells(a, p, q, first + i, t, std::min(STRETCH, length - t), true, h + i * states, memory);
 }
 
 // Gradients of the parameters of a scan, by block, summed over the lines of a strip.
@@ -379,82 +397,108 @@ struct ScanSums {
     }
 };
 
-// What the backward of one line reads, and its gradients of B and C per lane, [chunks, L, CHUNK].
+// Takes some lines forward, keeping the states before each stretch, then back from the last stretch to the first, by
+// forward(line, begin, cells, h) and back(line, begin, cells, h, carry); h is that before the stretch, carry is a * dh of
+// the cell after it. Both are null for lines of one stretch, where they would be zeros to write and read.
+template <class Forward, class Back>
+INLINE void forward_and_back(const Direction& d, const Packed& p, int64_t lines, Scratch& memory,
+                             const Forward& forward, const Back& back) {
+    const int64_t states = p.blocks * p.padded, count = stretches(d);
+    if (count == 1) {
+        for (int64_t i = 0; i < lines; ++i) back(i, 0, d.length(), nullptr, nullptr);
+        return;
+    }
+    vfloat *h = memory.take(count * lines * states), *carry = memory.take(lines * states);
+    std::fill(h, h + lines * states, vfloat{});
+    std::fill(carry, carry + lines * states, vfloat{});
+    for (int64_t k = 0; k + 1 < count; ++k)
+        for (int64_t i = 0; i < lines; ++i) {
+            const vfloat* before = h + (k * lines + i) * states;
+            vfloat* after = h + ((k + 1) * lines + i) * states;
+            std::copy_n(before, states, after);
+            forward(i, k * STRETCH, STRETCH, after);
+        }
+    for (int64_t k = count - 1; k >= 0; --k)
+        for (int64_t i = 0; i < lines; ++i)
+            back(i, k * STRETCH, std::min(STRETCH, d.length() - k * STRETCH), h + (k * lines + i) * states,
+                 carry + i * states);
+}
+
+int64_t forward_and_back_scratch(const Direction& d, const Packed& p) {
+    return stretches(d) == 1 ? 0 : (stretches(d) + 1) * group(d) * p.blocks * p.padded;
+}
+
+// What the backward of some cells of a line reads, and its gradients of B and C per lane, [chunks, cells, CHUNK].
 struct BackwardLine {
     Line u, delta, B, C, gate, grad, dgate;
     vfloat *dB, *dC;
+
+    static BackwardLine at(const ScanArguments& s, int64_t index, int64_t begin) {
+        const auto line = [&](const Map& map) { return s.direction.line(map, index).from(begin); };
+        return {line(s.u),    line(s.delta), line(s.B), line(s.C), line(s.gate),
+                line(s.grad), line(s.dgate), nullptr,   nullptr};
+    }
 };
 
-int64_t backward_scratch(const Packed& p, int64_t length) {
-    const int64_t kept = std::min(length, SEGMENT);
-    return Steps::size(p, length) + 4 * length + 2 * (length * p.padded / LANES + 1) +
-           2 * (length * p.padded + LANES) + (length / SEGMENT + 2 * kept + 3) * p.chunk;
+int64_t backward_scratch(const Packed& p, int64_t cells) {
+    return Steps::size(p, cells) + 4 * cells + 2 * (cells * p.padded / LANES + 1) + 2 * (cells * p.padded + LANES) +
+           (2 * cells + 3) * p.chunk;
 }
 
-// Runs one line backwards and hands the gradients of u and of the step size before bias and softplus, by cell, to
-// use(block, du, ddelta).
+// Runs some cells of a line backwards and hands the gradients of u and of the step size before bias and softplus, by
+// cell, to use(block, du, ddelta). h and carry [blocks, N padded] are those of forward_and_back.
 template <class Use>
-void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, const ScanSums& sums, Scratch memory,
-                   const Use& use) {
-    const int64_t length = s.direction.length(), pack = length * p.padded / LANES + 1;
-    const int64_t segments = (length + SEGMENT - 1) / SEGMENT, kept = std::min(length, SEGMENT);
-    const Steps steps(p, length, memory);
-    vfloat *dy = memory.take(length), *y = memory.take(length), *ddt = memory.take(length);
-    vfloat* ddrive = memory.take(length);
+void backward_cells(const ScanArguments& s, const Packed& p, BackwardLine& line, int64_t cells, const vfloat* h,
+                    vfloat* carry, const ScanSums& sums, Scratch memory, const Use& use) {
+    const int64_t pack = cells * p.padded / LANES + 1;
+    const Steps steps(p, cells, memory);
+    vfloat *dy = memory.take(cells), *y = memory.take(cells), *ddt = memory.take(cells);
+    vfloat* ddrive = memory.take(cells);
     float *B = (float*)memory.take(pack), *C = (float*)memory.take(pack);
-    line.dB = memory.take(length * p.padded + LANES), line.dC = memory.take(length * p.padded + LANES);
-    vfloat *starts = memory.take(segments * p.chunk), *carry = memory.take(p.chunk);
+    line.dB = memory.take(cells * p.padded + LANES), line.dC = memory.take(cells * p.padded + LANES);
+    vfloat *start = memory.take(p.chunk), *own_carry = memory.take(p.chunk);
     SweepArguments sweep{p.chunk};
     sweep.dt = steps.dt, sweep.ratio = steps.ratio, sweep.lowest = steps.lowest, sweep.drive = steps.drive;
-    sweep.y = y, sweep.decays = memory.take(kept * p.chunk), sweep.states = memory.take((kept + 1) * p.chunk);
+    sweep.y = y, sweep.decays = memory.take(cells * p.chunk), sweep.states = memory.take((cells + 1) * p.chunk);
     SweepBackArguments back{};
-    back.dt = steps.dt, back.drive = steps.drive, back.dy = dy, back.carry = carry, back.ddt = ddt;
-    back.ddrive = ddrive, back.decays = sweep.decays, back.states = sweep.states;
+    back.dt = steps.dt, back.drive = steps.drive, back.dy = dy, back.ddt = ddt, back.ddrive = ddrive;
+    back.decays = sweep.decays, back.states = sweep.states;
     // What all blocks of channels share: B and C are packed once, their gradients added up over the blocks.
-    if (p.has_B) pack_states(s, p, line.B, length, B), std::fill_n(line.dB, length * p.padded, vfloat{});
-    if (p.has_C) pack_states(s, p, line.C, length, C), std::fill_n(line.dC, length * p.padded, vfloat{});
+    if (p.has_B) pack_states(s, p, line.B, cells, B), std::fill_n(line.dB, cells * p.padded, vfloat{});
+    if (p.has_C) pack_states(s, p, line.C, cells, C), std::fill_n(line.dC, cells * p.padded, vfloat{});
 
     for (int64_t block = 0; block < p.blocks; ++block) {
         const int64_t c = block * LANES, lanes = s.channels - c;
-        const Decay decay = find_steps<true>(s, p, block, line.u, line.delta, length, steps);
-        for (int64_t t = 0; t < length; ++t) {
-            prefetch_ahead<false>(line.grad, t, length, c);
+        const Decay decay = find_steps<true>(s, p, block, line.u, line.delta, cells, steps);
+        for (int64_t t = 0; t < cells; ++t) {
+            prefetch_ahead<false>(line.grad, t, cells, c);
             vfloat slope = load(line.grad.at(t) + c, lanes);
             if (line.gate.first) {
-                prefetch_ahead<false>(line.gate, t, length, c);
-                prefetch_ahead<true>(line.dgate, t, length, c);
+                prefetch_ahead<false>(line.gate, t, cells, c);
+                prefetch_ahead<true>(line.dgate, t, cells, c);
                 slope *= load(line.gate.at(t) + c, lanes);
             }
             dy[t] = slope;
             y[t] = ddt[t] = ddrive[t] = vfloat{};
         }
         for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
-            const int64_t at = chunk * length * p.chunk, states = chunk * p.chunk;
-            if (chunk && p.is_geometric) raise_lowest(steps, length, p.chunk);
-            if (!p.is_geometric) sweep.rates = &p.rates[block * p.padded + states];
+            const int64_t at = chunk * cells * p.chunk, first = chunk * p.chunk, own = block * p.padded + first;
+            if (chunk && p.is_geometric) raise_lowest(steps, cells, p.chunk);
+            if (!p.is_geometric) sweep.rates = &p.rates[own];
             sweep.B = back.B = B + at, sweep.C = back.C = C + at;
-            back.A = p.is_geometric ? &p.counts[states] : &p.A[block * p.padded + states];
-            back.dA = sums.dA + block * p.padded + states;
-            back.dB = line.dB + at, back.dC = line.dC + at;
-            // Forward through all segments but the last, keeping the states between them.
-            std::fill(starts, starts + p.chunk, vfloat{});
-            for (int64_t i = 1; i < segments; ++i) {
-                std::copy_n(starts + (i - 1) * p.chunk, p.chunk, starts + i * p.chunk);
-                p.loops.pass[decay](sweep, (i - 1) * SEGMENT, i * SEGMENT, starts + i * p.chunk);
-            }
-            // From the last segment to the first: its states and decays again, then its gradients while they are
-            // in the cache.
-            std::fill(carry, carry + p.chunk, vfloat{});
-            for (int64_t i = segments - 1; i >= 0; --i) {
-                const int64_t begin = i * SEGMENT, end = std::min(length, begin + SEGMENT);
-                p.loops.keep[decay](sweep, begin, end, starts + i * p.chunk);
-                p.loops.back[p.is_geometric](back, begin, end);
-            }
+            back.A = p.is_geometric ? &p.counts[first] : &p.A[own];
+            back.dA = sums.dA + own, back.dB = line.dB + at, back.dC = line.dC + at;
+            back.carry = carry ? carry + own : own_carry;
+            if (!carry) std::fill(own_carry, own_carry + p.chunk, vfloat{});
+            for (int64_t n = 0; n < p.chunk; ++n) start[n] = h ? h[own + n] : vfloat{};
+            // The states and decays again, then the gradients while they are in the cache.
+            p.loops.keep[decay](sweep, cells, start);
+            p.loops.back[p.is_geometric](back, cells);
         }
         // All states are summed up by now: the rate, the drive dt * u, softplus, skip and gate, cell by cell.
         const vfloat skip = p.skip[block], rate = p.is_geometric ? p.A[block] : vfloat{};
         vfloat dD{}, dA{};
-        for (int64_t t = 0; t < length; ++t) {
+        for (int64_t t = 0; t < cells; ++t) {
             const vfloat x = load(line.u.at(t) + c, lanes);
             vfloat to_step = ddt[t];
             if (p.is_geometric) {
@@ -476,35 +520,61 @@ void backward_line(const ScanArguments& s, const Packed& p, BackwardLine& line, 
 
 // Adds up a gradient of B or C over the lanes and hands it over number by number, to use(t, n, sum).
 template <class Use>
-INLINE void sum_states(const ScanArguments& s, const Packed& p, vfloat* lanes, const Use& use) {
-    const int64_t length = s.direction.length();
-    const float* sums = sum_lanes(lanes, length * p.padded);
+INLINE void sum_states(const ScanArguments& s, const Packed& p, int64_t cells, vfloat* lanes, const Use& use) {
+    const float* sums = sum_lanes(lanes, cells * p.padded);
     for (int64_t chunk = 0; chunk < p.chunks; ++chunk)
-        for (int64_t t = 0; t < length; ++t, sums += p.chunk)
+        for (int64_t t = 0; t < cells; ++t, sums += p.chunk)
             for (int64_t n = chunk * p.chunk; n < std::min(s.states, (chunk + 1) * p.chunk); ++n)
                 use(t, n, sums[n - chunk * p.chunk]);
 }
 
+// Runs cells of a line backwards, from the gradients of the output to those of all maps.
+void scan_backward_cells(const ScanArguments& s, const Packed& p, int64_t index, int64_t begin, int64_t cells,
+                         const vfloat* h, vfloat* carry, const ScanSums& sums, Scratch memory) {
+    const auto line_of = [&](const Map& map) { return s.direction.line(map, index).from(begin); };
+    const Line du = line_of(s.du), ddelta = line_of(s.ddelta), dB = line_of(s.dB), dC = line_of(s.dC);
+    BackwardLine line = BackwardLine::at(s, index, begin);
+    backward_cells(s, p, line, cells, h, carry, sums, memory,
+                   [&](int64_t block, const vfloat* x, const vfloat* slopes) {
+                       const int64_t c = block * LANES, lanes = s.channels - c;
+                       for (int64_t t = 0; t < cells; ++t) {
+                           prefetch_ahead<true>(du, t, cells, c);
+                           prefetch_ahead<true>(ddelta, t, cells, c);
+                           store(du.at(t) + c, x[t], lanes);
+                           store(ddelta.at(t) + c, slopes[t], lanes);
+                       }
+                   });
+    if (dB.first) sum_states(s, p, cells, line.dB, [&](int64_t t, int64_t n, float sum) { dB.at(t)[n] = sum; });
+    if (dC.first) sum_states(s, p, cells, line.dC, [&](int64_t t, int64_t n, float sum) { dC.at(t)[n] = sum; });
+}
+
+// Calls use(first, count) for the lines of a strip, as many at a time as go through a stretch in turns.
+template <class Use>
+INLINE void in_groups(const ScanArguments& s, int64_t strip, const Use& use) {
+    const Direction& d = s.direction;
+    const int64_t end = (strip + 1) * d.lines() / s.strips;
+    for (int64_t i = strip * d.lines() / s.strips; i < end; i += group(d)) use(i, std::min(group(d), end - i));
+}
+
 void scan_backward_strip(const ScanArguments& s, const Packed& p, int64_t strip) {
     const Direction& d = s.direction;
-    Scratch memory(backward_scratch(p, d.length()) + ScanSums::size(p));
+    const int64_t cells = std::min(STRETCH, d.length());
+    Scratch memory(std::max(backward_scratch(p, cells), forward_scratch(p, cells)) + ScanSums::size(p) +
+                   forward_and_back_scratch(d, p));
     const ScanSums sums(p, memory);
-    for (int64_t i = strip * d.lines() / s.strips; i < (strip + 1) * d.lines() / s.strips; ++i) {
-        const Line du = d.line(s.du, i), ddelta = d.line(s.ddelta, i), dB = d.line(s.dB, i), dC = d.line(s.dC, i);
-        BackwardLine line{d.line(s.u, i),    d.line(s.delta, i), d.line(s.B, i), d.line(s.C, i), d.line(s.gate, i),
-                          d.line(s.grad, i), d.line(s.dgate, i), nullptr,        nullptr};
-        backward_line(s, p, line, sums, memory, [&](int64_t block, const vfloat* x, const vfloat* slopes) {
-            const int64_t c = block * LANES, lanes = s.channels - c;
-            for (int64_t t = 0; t < d.length(); ++t) {
-                prefetch_ahead<true>(du, t, d.length(), c);
-                prefetch_ahead<true>(ddelta, t, d.length(), c);
-                store(du.at(t) + c, x[t], lanes);
-                store(ddelta.at(t) + c, slopes[t], lanes);
-            }
-        });
-        if (dB.first) sum_states(s, p, line.dB, [&](int64_t t, int64_t n, float sum) { dB.at(t)[n] = sum; });
-        if (dC.first) sum_states(s, p, line.dC, [&](int64_t t, int64_t n, float sum) { dC.at(t)[n] = sum; });
-    }
+    in_groups(s, strip, [&](int64_t first, int64_t lines) {
+        Scratch own = memory;
+        forward_and_back(
+            d, p, lines, own,
+            [&](int64_t i, int64_t begin, int64_t cells, vfloat* h) {
+                ScanLines line = ScanLines::at(s, first + i, begin);
+                line.y = {nullptr, 0};
+                forward_cells(s, p, line, cells, h, own);
+            },
+            [&](int64_t i, int64_t begin, int64_t cells, const vfloat* h, vfloat* carry) {
+                scan_backward_cells(s, p, first + i, begin, cells, h, carry, sums, own);
+            });
+    });
     sums.write(s, p, s.sums + strip * ScanSums::numbers(s));
 }
 
@@ -537,93 +607,134 @@ struct PassSums {
     }
 };
 
-// The gradients of one block through SiLU and the convolution, given those of its output and the sigmoid that SiLU
-// multiplied by. window and slopes have room for the taps before the first cell and after the last.
+// Gradients along some cells of a line, cell by cell and block by block: of the convolved input, the sigmoid that SiLU
+// multiplied by, and the step sizes before bias and softplus.
+struct PassCells {
+    vfloat *u, *gates, *du, *ddelta, *window, *slopes;
+
+    PassCells(const PassArguments& a, const Packed& p, int64_t cells, Scratch& memory)
+        : u(memory.take(cells * p.blocks)),
+          gates(memory.take(cells * p.blocks)),
+          du(memory.take(cells * p.blocks)),
+          ddelta(memory.take(cells * p.blocks)),
+          window(memory.take(cells + a.taps - 1)),
+          slopes(memory.take(cells + a.taps - 1)) {}
+    static int64_t size(const PassArguments& a, const Packed& p, int64_t cells) {
+        return 4 * cells * p.blocks + 2 * (cells + a.taps - 1);
+    }
+};
+
+// Of one block, back through SiLU and the convolution to x. Cells reached some after them, so slopes after the last cell
+// come from those that were taken back before, and the first ones are left there for the next.
 void convolution_back(const PassArguments& a, const PackedPass& q, const PassSums& sums, int64_t block, Line x, Line dx,
-                      const vfloat* u, const vfloat* gate, const vfloat* du, int64_t step, vfloat* window,
-                      vfloat* slopes) {
-    const int64_t cells = a.scan.direction.length(), past = a.taps - 1, c = block * LANES;
-    const int64_t lanes = a.scan.channels - c;
-    vfloat bias{};
+                      int64_t begin, int64_t cells, const PassCells& m, int64_t blocks, vfloat* slopes_after) {
+    const int64_t past = a.taps - 1, c = block * LANES, lanes = a.scan.channels - c;
+    vfloat *window = m.window, *slopes = m.slopes, bias{};
+    for (int64_t i = 0; i < past; ++i)
+        window[i] = begin + i < past ? vfloat{} : load(x.at(begin + i - past) + c, lanes);
     for (int64_t t = 0; t < cells; ++t) {
-        const vfloat g = gate[t * step], out = u[t * step];
-        window[past + t] = load(x.at(t) + c, lanes);
-        slopes[t] = du[t * step] * (g + out * (1.0f - g));
+        const vfloat gate = m.gates[t * blocks + block], out = m.u[t * blocks + block];
+        window[past + t] = load(x.at(begin + t) + c, lanes);
+        slopes[t] = m.du[t * blocks + block] * (gate + out * (1.0f - gate));
         bias += slopes[t];
     }
     sums.bias[block] += bias;
+    std::copy_n(slopes_after, past, slopes + cells);
+    std::copy_n(slopes, past, slopes_after);
     const vfloat* weight = &q.taps[block * a.taps];
     for (int64_t k = 0; k < a.taps; ++k) {
         vfloat sum{};
         for (int64_t t = 0; t < cells; ++t) sum += slopes[t] * window[t + k];
         sums.taps[block * a.taps + k] += sum;
     }
-    // The slopes past the end are zero, so that each cell may read those of all cells that it reached.
     for (int64_t t = 0; t < cells; ++t) {
-        prefetch_ahead<true>(dx, t, cells, c);
+        prefetch_ahead<true>(dx.from(begin), t, cells, c);
         vfloat v{};
         for (int64_t k = 0; k < a.taps; ++k) v += weight[k] * slopes[t + past - k];
-        store(dx.at(t) + c, v, lanes);
+        store(dx.at(begin + t) + c, v, lanes);
+    }
+}
+
+int64_t pass_backward_scratch(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t cells) {
+    return backward_scratch(p, cells) + PassCells::size(a, p, cells) + cells * (q.vectors + a.scan.rank) + LANES +
+           cells * q.outputs / LANES + 1;
+}
+
+// Runs cells of a line backwards, from the gradients of the output to those of x and of the gate.
+void pass_backward_cells(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t index, int64_t begin,
+                         int64_t cells, const vfloat* h, vfloat* carry, vfloat* slopes_after,
+                         const ScanSums& scan_sums, const PassSums& sums, Scratch memory) {
+    const ScanArguments& s = a.scan;
+    const int64_t rank = s.rank, blocks = p.blocks;
+    const Line x = s.direction.line(a.x, index), dx = s.direction.line(a.dx, index);
+    const PassCells m(a, p, cells, memory);
+    vfloat *projected = memory.take(cells * q.vectors), *dlow = memory.take(cells * rank + LANES);
+    float* dprojected = (float*)memory.take(cells * q.outputs / LANES + 1);
+    const Line low{(float*)projected, q.vectors * LANES}, projection_grad{dprojected, q.outputs};
+    // The forward up to the scan, again.
+    for (int64_t block = 0; block < blocks; ++block)
+        convolve_cells(x, begin, cells, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
+                       q.bias[block], m.window, [&](int64_t t, vfloat v) {
+                           const vfloat gate = sigmoid(v);
+                           m.gates[t * blocks + block] = gate;
+                           m.u[t * blocks + block] = silu(v, gate);
+                       });
+    project(q, m.u, blocks, s.channels, cells, projected);
+
+    BackwardLine line = BackwardLine::at(s, index, begin);
+    line.u = {(float*)m.u, blocks * LANES}, line.delta = low;
+    line.B = line.C = {low.first + rank, low.step};
+    backward_cells(s, p, line, cells, h, carry, scan_sums, memory,
+                   [&](int64_t block, const vfloat* x_grad, const vfloat* slope) {
+                       for (int64_t t = 0; t < cells; ++t) {
+                           m.du[t * blocks + block] = x_grad[t];
+                           m.ddelta[t * blocks + block] = slope[t];
+                       }
+                   });
+
+    // The gradients of what was projected, cell by cell: of the low-rank steps, then of B or C.
+    sum_products(m.ddelta, blocks, p.weight.data(), rank, cells, dlow);
+    const float* low_grad = sum_lanes(dlow, cells * rank);
+    for (int64_t t = 0; t < cells; ++t)
+        for (int64_t r = 0; r < rank; ++r) projection_grad.at(t)[r] = *low_grad++;
+    sum_states(s, p, cells, p.has_B ? line.dB : line.dC,
+               [&](int64_t t, int64_t n, float sum) { projection_grad.at(t)[rank + n] = sum; });
+
+    // Back through the projections and the convolution, to their weights and to x.
+    for (int64_t block = 0; block < blocks; ++block) {
+        const vfloat* ddelta = m.ddelta + block;
+        vfloat bias{};
+        for (int64_t t = 0; t < cells; ++t) bias += ddelta[t * blocks];
+        sums.delta_bias[block] += bias;
+        add_outer(ddelta, blocks, low, rank, cells, sums.delta_weight + block * rank);
+        add_outer(m.u + block, blocks, projection_grad, q.outputs, cells, sums.projection + block * q.outputs);
+        add_products(projection_grad, &q.by_block[block * q.outputs], q.outputs, cells, m.du + block, blocks);
+        convolution_back(a, q, sums, block, x, dx, begin, cells, m, blocks, slopes_after + block * (a.taps - 1));
     }
 }
 
 void pass_backward_strip(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t strip) {
     const ScanArguments& s = a.scan;
     const Direction& d = s.direction;
-    const int64_t length = d.length(), past = a.taps - 1, rank = s.rank, blocks = p.blocks;
-    Scratch memory(backward_scratch(p, length) + ScanSums::size(p) + PassSums::size(a, p, q) +
-                   length * (4 * blocks + q.vectors + rank + 2) + LANES + 2 * past + length * q.outputs / LANES + 1);
+    const int64_t cells = std::min(STRETCH, d.length()), slopes = p.blocks * (a.taps - 1);
+    Scratch memory(std::max(pass_backward_scratch(a, p, q, cells), pass_scratch(a, p, q, cells)) +
+                   ScanSums::size(p) + PassSums::size(a, p, q) + forward_and_back_scratch(d, p) + group(d) * slopes);
     const ScanSums scan_sums(p, memory);
     const PassSums sums(a, p, q, memory);
-    vfloat *u = memory.take(length * blocks), *gates = memory.take(length * blocks);
-    vfloat *du = memory.take(length * blocks), *ddelta = memory.take(length * blocks);
-    vfloat *projected = memory.take(length * q.vectors), *dlow = memory.take(length * rank + LANES);
-    vfloat *window = memory.take(length + past), *slopes = memory.take(length + past);
-    float* dprojected = (float*)memory.take(length * q.outputs / LANES + 1);
-    const Line low{(float*)projected, q.vectors * LANES}, selected = Line{low.first + rank, low.step};
-    const Line projection_grad{dprojected, q.outputs};
-    std::fill(slopes + length, slopes + length + past, vfloat{});
-
-    for (int64_t i = strip * d.lines() / s.strips; i < (strip + 1) * d.lines() / s.strips; ++i) {
-        const Line x = d.line(a.x, i), dx = d.line(a.dx, i), gate = d.line(s.gate, i), grad = d.line(s.grad, i);
-        // The forward up to the scan, again.
-        for (int64_t block = 0; block < blocks; ++block)
-            convolve_cells(x, 0, length, block * LANES, s.channels - block * LANES, &q.taps[block * a.taps], a.taps,
-                           q.bias[block], window, [&](int64_t t, vfloat v) {
-                               const vfloat g = sigmoid(v);
-                               gates[t * blocks + block] = g;
-                               u[t * blocks + block] = silu(v, g);
-                           });
-        project(q, u, blocks, s.channels, length, projected);
-
-        BackwardLine line{{(float*)u, blocks * LANES}, low, selected, selected, gate, grad,
-                          d.line(s.dgate, i), nullptr, nullptr};
-        backward_line(s, p, line, scan_sums, memory, [&](int64_t block, const vfloat* x_grad, const vfloat* slope) {
-            for (int64_t t = 0; t < length; ++t) {
-                du[t * blocks + block] = x_grad[t];
-                ddelta[t * blocks + block] = slope[t];
-            }
-        });
-
-        // The gradients of what was projected, cell by cell: of the low-rank steps, then of B or C.
-        sum_products(ddelta, blocks, p.weight.data(), rank, length, dlow);
-        const float* low_grad = sum_lanes(dlow, length * rank);
-        for (int64_t t = 0; t < length; ++t)
-            for (int64_t r = 0; r < rank; ++r) projection_grad.at(t)[r] = *low_grad++;
-        sum_states(s, p, p.has_B ? line.dB : line.dC,
-                   [&](int64_t t, int64_t n, float sum) { projection_grad.at(t)[rank + n] = sum; });
-
-        // Back through the projections and the convolution, to their weights and to x.
-        for (int64_t block = 0; block < blocks; ++block) {
-            vfloat bias{};
-            for (int64_t t = 0; t < length; ++t) bias += ddelta[t * blocks + block];
-            sums.delta_bias[block] += bias;
-            add_outer(ddelta + block, blocks, low, rank, length, sums.delta_weight + block * rank);
-            add_outer(u + block, blocks, projection_grad, q.outputs, length, sums.projection + block * q.outputs);
-            add_products(projection_grad, &q.by_block[block * q.outputs], q.outputs, length, du + block, blocks);
-            convolution_back(a, q, sums, block, x, dx, u + block, gates + block, du + block, blocks, window, slopes);
-        }
-    }
+    in_groups(s, strip, [&](int64_t first, int64_t lines) {
+        Scratch own = memory;
+        vfloat* slopes_after = own.take(lines * slopes);
+        std::fill(slopes_after, slopes_after + lines * slopes, vfloat{});
+        forward_and_back(
+            d, p, lines, own,
+            [&](int64_t i, int64_t begin, int64_t cells, vfloat* h) {
+                pass_cells(a, p, q, first + i, begin, cells, false, h, own);
+            },
+            [&](int64_t i, int64_t begin, int64_t cells, const vfloat* h, vfloat* carry) {
+                pass_backward_cells(a, p, q, first + i, begin, cells, h, carry, slopes_after + i * slopes, scan_sums,
+                                    sums, own);
+            });
+    });
     float* out = s.sums + strip * (ScanSums::numbers(s) + PassSums::numbers(a, q));
     sums.write(a, q, scan_sums.write(s, p, out));
 }
@@ -632,11 +743,17 @@ int64_t cost(const ScanArguments& s, const Packed& p) {
     return s.direction.lines() * s.direction.length() * p.blocks * (s.states + 4);
 }
 
+// A part of a forward is a group of lines, of a backward a strip.
+int64_t groups(const Direction& d) { return (d.lines() + group(d) - 1) / group(d); }
+
 }  // namespace
 
 EXPORT void v2m_scan_forward(const ScanArguments* s) {
     const Packed p(*s, s->B.data, s->C.data);
-    run({s->parallel, s->threads}, s->direction.lines(), cost(*s, p), [&](int64_t i) { scan_line(*s, p, i); });
+    const Direction& d = s->direction;
+    run({s->parallel, s->threads}, groups(d), cost(*s, p), [&](int64_t i) {
+        scan_lines(*s, p, i * group(d), std::min(group(d), d.lines() - i * group(d)));
+    });
 }
 
 EXPORT void v2m_scan_backward(const ScanArguments* s) {
@@ -648,7 +765,10 @@ EXPORT void v2m_pass_forward(const PassArguments* a) {
     const ScanArguments& s = a->scan;
     const Packed p(s, a->projects_B, !a->projects_B);
     const PackedPass q(*a, p, false);
-    run({s.parallel, s.threads}, s.direction.lines(), 2 * cost(s, p), [&](int64_t i) { pass_line(*a, p, q, i); });
+    const Direction& d = s.direction;
+    run({s.parallel, s.threads}, groups(d), 2 * cost(s, p), [&](int64_t i) {
+        pass_lines(*a, p, q, i * group(d), std::min(group(d), d.lines() - i * group(d)));
+    });
 }
 
 EXPORT void v2m_pass_backward(const PassArguments* a) {

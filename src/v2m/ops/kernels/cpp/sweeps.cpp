@@ -10,14 +10,14 @@ INLINE vfloat update(vfloat a, vfloat input, float b, float c, vfloat& h) {
 
 // With READ, y gets <C, h> added. With KEEP, the decays and the states before and after every cell are kept.
 template <bool IS_GEOMETRIC, int CHUNK, bool HAS_B, bool HAS_C, bool READ, bool KEEP>
-void sweep(const SweepArguments& s, int64_t begin, int64_t end, vfloat* h_memory) {
+void sweep(const SweepArguments& s, int64_t cells, vfloat* h_memory) {
     constexpr int WIDTH = CHUNK < 4 ? CHUNK : 4;  // powers that are held at once
     vfloat *const y = s.y, *decays = s.decays, *states = s.states;
     vfloat h[CHUNK];
     for (int n = 0; n < CHUNK; ++n) h[n] = h_memory[n];
     if (KEEP)
         for (int n = 0; n < CHUNK; ++n) *states++ = h[n];
-    for (int64_t t = begin; t < end; ++t) {
+    for (int64_t t = 0; t < cells; ++t) {
         const vfloat step = IS_GEOMETRIC ? s.ratio[t] : s.dt[t], input = s.drive[t];
         const float *b = s.B + t * CHUNK, *c = s.C + t * CHUNK;
         vfloat powers[WIDTH], ratio = step;
@@ -45,11 +45,11 @@ void sweep(const SweepArguments& s, int64_t begin, int64_t end, vfloat* h_memory
 
 // The same where exponents are out of the range of exp4_product. That is rare, so there is one for all chunks.
 template <bool HAS_B, bool HAS_C, bool READ, bool KEEP>
-void sweep_large(const SweepArguments& s, int64_t begin, int64_t end, vfloat* h) {
+void sweep_large(const SweepArguments& s, int64_t cells, vfloat* h) {
     vfloat *decays = s.decays, *states = s.states;
     if (KEEP)
         for (int64_t n = 0; n < s.chunk; ++n) *states++ = h[n];
-    for (int64_t t = begin; t < end; ++t)
+    for (int64_t t = 0; t < cells; ++t)
         for (int64_t n = 0; n < s.chunk; ++n) {
             const vfloat a = exp4(s.rates[n] * s.dt[t]);
             const vfloat read =
@@ -64,13 +64,13 @@ void sweep_large(const SweepArguments& s, int64_t begin, int64_t end, vfloat* h)
 
 // Where rates are geometric, the gradient of A is left to the caller, who has its sum over the states in ddt.
 template <bool IS_GEOMETRIC, int CHUNK, bool HAS_B, bool HAS_C>
-void sweep_back(const SweepBackArguments& s, int64_t begin, int64_t end) {
+void sweep_back(const SweepBackArguments& s, int64_t cells) {
     vfloat carry[CHUNK];
     for (int n = 0; n < CHUNK; ++n) carry[n] = s.carry[n];
     vfloat *const dA = s.dA, *const ddt = s.ddt, *const ddrive = s.ddrive;
-    for (int64_t t = end - 1; t >= begin; --t) {
+    for (int64_t t = cells - 1; t >= 0; --t) {
         const float *b = s.B + t * CHUNK, *c = s.C + t * CHUNK;
-        const vfloat *a = s.decays + (t - begin) * CHUNK, *before = s.states + (t - begin) * CHUNK;
+        const vfloat *a = s.decays + t * CHUNK, *before = s.states + t * CHUNK;
         const vfloat *after = before + CHUNK, step = s.dt[t], input = s.drive[t], grad = s.dy[t];
         vfloat *dB = s.dB + t * CHUNK, *dC = s.dC + t * CHUNK;
         vfloat to_step{}, to_drive{};

@@ -13,7 +13,7 @@ struct SweepArguments {
     const vfloat* drive;           // dt * u, [cells]
     const float *B, *C;            // [cells, CHUNK]
     vfloat* y;                     // gets <C, h> added, [cells]
-    vfloat *decays, *states;       // kept for the way back, of the cells of one call: [cells, CHUNK], [1 + cells, CHUNK]
+    vfloat *decays, *states;       // kept for the way back, [cells, CHUNK] and [1 + cells, CHUNK]
 };
 
 struct SweepBackArguments {
@@ -28,11 +28,11 @@ struct SweepBackArguments {
 
 // The loops for one CHUNK and for whether B and C are given.
 struct Loops {
-    // Runs over cells [begin, end) and updates h [CHUNK]. By Decay.
-    using Sweep = void (*)(const SweepArguments&, int64_t begin, int64_t end, vfloat* h);
+    // Runs over some cells and updates h [CHUNK]. By Decay.
+    using Sweep = void (*)(const SweepArguments&, int64_t cells, vfloat* h);
     Sweep read[3], pass[3], keep[3];
     // The gradients of what keep computed, from the last cell to the first. carry holds a * dh of the cell after.
-    using SweepBack = void (*)(const SweepBackArguments&, int64_t begin, int64_t end);
+    using SweepBack = void (*)(const SweepBackArguments&, int64_t cells);
     SweepBack back[2];  // by whether rates are geometric
 };
 
