@@ -2,7 +2,7 @@
 
 Triton decides when it is first imported whether to interpret, and timm imports it. So without a GPU the tests
 run in a second process: ``TRITON_INTERPRET=1 pytest tests/ops/kernels/test_triton.py``, and likewise those of
-``test_triton_2d.py``.
+``test_triton_2d.py`` and ``test_triton_geometric.py``.
 """
 
 import itertools
@@ -30,7 +30,7 @@ SHAPES = [(1, 1, 1), (1, 1, 7), (1, 7, 1), (1, 5, 3), (2, 2, 1)]
 @pytest.mark.skipif(INTERPRETS, reason="this is the second process")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the compiled kernels are tested")
 def test_in_the_interpreter():
-    files = [__file__, __file__.replace("triton", "triton_2d")]
+    files = [__file__, *(__file__.replace("triton.py", f"triton_{name}.py") for name in ("2d", "geometric"))]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", *files]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -23,7 +23,17 @@ from v2m.ops.directional.arguments import PassInputs
 from v2m.ops.kernels.composed import compose_backward, compose_forward
 from v2m.ops.kernels.triton_2d import scan_2d_backward as scan_2d_backward
 from v2m.ops.kernels.triton_2d import scan_2d_forward as scan_2d_forward
-from v2m.ops.kernels.triton_parts import LN2, LOG2E, kernel, load_rates, load_tile, step_size, sum_channels
+from v2m.ops.kernels.triton_parts import (
+    LN2,
+    LOG2E,
+    kernel,
+    load_rates,
+    load_tile,
+    state_powers,
+    step_size,
+    store_rate_gradients,
+    sum_channels,
+)
 from v2m.ops.scan.arguments import ScanInputs
 
 # Backward programs to a multiprocessor: as many as their registers let run at once, for each takes memory.
@@ -55,8 +65,8 @@ def scan_forward(s: ScanInputs) -> Tensor:
 
 def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
     """The gradients of the tensors, given that of the output."""
-    call = _ScanCall(s)
-    shape, (channels, states) = s.u.shape, s.A.shape
+    call = _ScanCall(s, is_backward=True)
+    shape = s.u.shape
     # A long line keeps about as many checkpoints as it has pairs between two of them, the root of all pairs.
     pairs = triton.cdiv(call.length, 2)
     chunk = pairs if pairs <= WHOLE_LINE else math.isqrt(pairs - 1) + 1
@@ -68,9 +78,9 @@ def scan_backward(grad: Tensor, s: ScanInputs) -> ScanInputs:
 
     du, ddelta = empty(*shape, dtype=s.u.dtype), empty(*shape)
     dgate = None if s.gate is None else empty(*shape, dtype=s.gate.dtype)
-    dB, dC = (None if x is None else empty(call.blocks, *shape[:3], states) for x in (s.B, s.C))
+    dB, dC = (None if x is None else empty(call.blocks, *shape[:3], s.states) for x in (s.B, s.C))
     # Each group of programs sums over its lines, each block above over its channels; PyTorch adds them up.
-    dA, dD = empty(groups, states, channels), None if s.D is None else empty(groups, channels)
+    dA, dD = empty(groups, *s.A.t().shape), None if s.D is None else empty(groups, shape[-1])
     scratch = empty(groups * call.blocks, chunks + chunk, call.tile)
     with torch.cuda.device_of(grad):
         _scan_bwd_kernel[(groups * call.blocks,)](
@@ -133,31 +143,38 @@ def conv_silu_backward(
 class _ScanCall:
     """What the launches of both scan kernels have in common."""
 
-    def __init__(self, s: ScanInputs) -> None:
+    def __init__(self, s: ScanInputs, is_backward: bool = False) -> None:
         if s.delta_weight is not None and s.delta_weight.shape[1] == 0:  # kernels take rank 0 for no matrix
             s = s._replace(delta=torch.zeros_like(s.u), delta_weight=None)
-        channels, states = s.A.shape
+        channels = s.u.shape[-1]
         rank = 0 if s.delta_weight is None else s.delta_weight.shape[1]
-        block_n = triton.next_power_of_2(max(1, states))
-        block_d = min(32 * min(2, max(1, 16 // block_n)), max(32, triton.next_power_of_2(channels)))
-        warps = min(8, max(1, block_n // 16))
+        block_n = triton.next_power_of_2(max(1, s.states))
+        if is_backward:
+            # What a thread has to keep of 16 states just fits into its registers.
+            block_d, warps = 32, min(8, max(1, block_n // 8 if block_n > 16 else 1))
+        else:
+            block_d = min(32 * min(2, max(1, 16 // block_n)), max(32, triton.next_power_of_2(channels)))
+            warps = min(8, max(1, block_n // 16))
         self.tile = block_n * block_d
         self.halvings = (self.tile // (32 * warps)).bit_length() - 1
         self.lines, self.length, sizes = _lines(s.u, s.axis, s.reverse)
         self.blocks = triton.cdiv(channels, block_d)
         self.sizes = (self.blocks, *sizes)
-        # Transposed, parameters have their channels side by side as the maps have.
+        # Transposed, parameters have their channels side by side as maps have, and as tiles lie in registers.
         parameters = (x if x is None else x.t().contiguous() for x in (s.A, s.delta_weight))
         vectors = (x if x is None else x.contiguous() for x in (s.D, s.delta_bias))
         maps = (_map(x, s.axis) for x in (s.u, s.delta, s.B, s.C, s.gate))
         self.inputs = (*chain(*maps), *parameters, *vectors)
         self.constants = dict(
-            N=states,
+            N=s.states,
             R=rank,
             BLOCK_N=block_n,
             BLOCK_R=triton.next_power_of_2(max(1, rank)),
             BLOCK_D=block_d,
             SOFTPLUS=s.delta_softplus,
+            GEOMETRIC=s.A.dim() == 1,
+            # Where a warp has all states of a channel; of several, each would take the products of all.
+            PRODUCTS=s.A.dim() == 1 and block_n <= 16,
             num_warps=warps,
             # Triton is about to stop fusing multiplications and additions by default.
             enable_fp_fusion=True,
@@ -175,7 +192,7 @@ class _ConvCall:
         block_d = 64
         self.blocks = triton.cdiv(channels, block_d)
         self.sizes = (self.blocks, *sizes, segments)
-        self.inputs = (*_map(x, axis), weight.t().contiguous(), bias.contiguous())
+        self.inputs = (*_map(x, axis), weight.contiguous(), bias.contiguous())
         self.constants = dict(
             K=taps,
             SEGMENT=SEGMENT,
@@ -269,6 +286,23 @@ def _load_delta_pair(delta, start, stride, weight, bias, d, channels, last, R: t
     return delta0 + bias, delta1 + bias
 
 
+@triton.jit
+def _decays(dt, rates, powers, PRODUCTS: tl.constexpr):
+    """exp(dt * A) of a cell, or the powers of the first state's, as products of its squares.
+
+    Powers are constants to the compiler where a thread has all states of a channel. Then each state takes one
+    product: what several powers share is multiplied once.
+    """
+    decay = tl.exp2(dt[None, :] * rates)
+    if PRODUCTS:
+        square, decay = decay, tl.where(powers % 2 == 1, decay, 1.0)
+        for bit in tl.static_range(1, 5):
+            if 2**bit <= powers.shape[0]:
+                square *= square
+                decay = tl.where(powers // 2**bit % 2 == 1, decay * square, decay)
+    return decay
+
+
 @kernel
 def _scan_fwd_kernel(
     u, u_image, u_line, u_cell,
@@ -280,10 +314,13 @@ def _scan_fwd_kernel(
     blocks, across, length, channels, line_cells, next_cells, first, step,
     N: tl.constexpr, R: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, SOFTPLUS: tl.constexpr,
+    GEOMETRIC: tl.constexpr, PRODUCTS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     d, n = program % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = load_rates(A, n, N, d, channels)
+    powers = state_powers(n, N)[:, None]
+    rate, rates_size = tl.arange(0, 1 if PRODUCTS else BLOCK_N), 1 if PRODUCTS else N
+    rates = load_rates(A, rate, rates_size, d, channels, GEOMETRIC)
     weight = load_tile(delta_weight, tl.arange(0, BLOCK_R), R, d, channels)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
 
@@ -311,21 +348,23 @@ def _scan_fwd_kernel(
         C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 
         # Two cells of the recurrence; one past the end is computed, but neither stored nor read.
-        h = tl.exp2(dt0[None, :] * rates) * h + (dt0 * u0)[None, :] * B0[:, None]
+        h = _decays(dt0, rates, powers, PRODUCTS) * h + (dt0 * u0)[None, :] * B0[:, None]
         y0 = (tl.sum(h * C0[:, None], 0) + skip * u0) * gate0
-        h = tl.exp2(dt1[None, :] * rates) * h + (dt1 * u1)[None, :] * B1[:, None]
+        h = _decays(dt1, rates, powers, PRODUCTS) * h + (dt1 * u1)[None, :] * B1[:, None]
         y1 = (tl.sum(h * C1[:, None], 0) + skip * u1) * gate1
         y_at, y_cell = y_start + at * next_cells, step * next_cells.to(tl.int64)
         _store_pair(y, y_at * channels, y_cell * channels, d, channels, last, y0, y1)
 
 
 @triton.jit
-def _cell_gradients(h_grad, decay, h_before, dt, u, B, rates):
+def _cell_gradients(h_grad, decay, h_before, dt, u, B, rates, powers, PRODUCTS: tl.constexpr):
     """From the gradient of a state: those of the state before, of A, of dt, and of u without the skip."""
     before_grad = h_grad * decay
     # In this order: a large decay times a state of 0, before the first cell, is 0.
     exponent_grad = h_grad * h_before * decay
     drive_grad = tl.sum(h_grad * B[:, None], 0)
+    if PRODUCTS:
+        exponent_grad = tl.sum(exponent_grad * powers, 0, keep_dims=True)
     dt_grad = tl.sum(exponent_grad * rates, 0) * LN2 + u * drive_grad
     return before_grad, dt[None, :] * exponent_grad, dt_grad, dt * drive_grad
 
@@ -344,14 +383,16 @@ def _scan_bwd_kernel(
     lines, groups, chunk, chunks,
     N: tl.constexpr, R: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, SOFTPLUS: tl.constexpr,
-    HALVINGS: tl.constexpr,
+    GEOMETRIC: tl.constexpr, PRODUCTS: tl.constexpr, HALVINGS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     block, group = program % blocks, program // blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates = load_rates(A, n, N, d, channels)
+    powers = state_powers(n, N)[:, None]
+    rate, rates_size = tl.arange(0, 1 if PRODUCTS else BLOCK_N), 1 if PRODUCTS else N
+    rates = load_rates(A, rate, rates_size, d, channels, GEOMETRIC)
     skip, bias = _load_vector(D, d, channels), _load_vector(delta_bias, d, channels)
-    rates_grad = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    rates_grad = tl.zeros_like(rates)
     skip_grad = tl.zeros([BLOCK_D], tl.float32)
 
     tile: tl.constexpr = BLOCK_N * BLOCK_D
@@ -408,8 +449,8 @@ def _scan_bwd_kernel(
                 dt0, _ = step_size(dt0, SOFTPLUS)
                 dt1, _ = step_size(dt1, SOFTPLUS)
                 B0, B1 = _load_shared_pair(B, B_start + at * B_cell, step * B_cell, n, N, last)
-                h = tl.exp2(dt0[None, :] * rates) * h + (dt0 * u0)[None, :] * B0[:, None]
-                h = tl.exp2(dt1[None, :] * rates) * h + (dt1 * u1)[None, :] * B1[:, None]
+                h = _decays(dt0, rates, powers, PRODUCTS) * h + (dt0 * u0)[None, :] * B0[:, None]
+                h = _decays(dt1, rates, powers, PRODUCTS) * h + (dt1 * u1)[None, :] * B1[:, None]
 
             # Backward through the chunk. On the way to the last chunk there is nothing to do yet.
             tl.debug_barrier()
@@ -435,48 +476,48 @@ def _scan_bwd_kernel(
                 C0, C1 = _load_shared_pair(C, C_start + at * C_cell, step * C_cell, n, N, last)
 
                 # The states of both cells, from that before them.
-                decay0, decay1 = tl.exp2(dt0[None, :] * rates), tl.exp2(dt1[None, :] * rates)
+                decay0 = _decays(dt0, rates, powers, PRODUCTS)
+                decay1 = _decays(dt1, rates, powers, PRODUCTS)
                 h_before = tl.load(states + (pair - begin) * tile)
                 h0 = decay0 * h_before + (dt0 * u0)[None, :] * B0[:, None]
                 h1 = decay1 * h0 + (dt1 * u1)[None, :] * B1[:, None]
 
-                # Gate and skip.
+                # What the states gave: first, so that they need not be kept in registers.
+                shared_at = (shared_start + out_at) * N
                 if gate is not None:
                     gate0_grad = (tl.sum(h0 * C0[:, None], 0) + skip * u0) * y0_grad
                     gate1_grad = (tl.sum(h1 * C1[:, None], 0) + skip * u1) * y1_grad
                     _store_pair(dgate, map_at, map_cell, d, channels, last, gate0_grad, gate1_grad)
                 y0_grad, y1_grad = y0_grad * gate0, y1_grad * gate1
+                # B and C are shared by the channels: each block sums over its own.
+                if dC is not None:
+                    C0_grad = sum_channels(h0 * y0_grad[None, :], HALVINGS)
+                    C1_grad = sum_channels(h1 * y1_grad[None, :], HALVINGS)
+                    _store_pair(dC, shared_at, out_cell * N, n, N, last, C0_grad, C1_grad)
                 skip_grad += y0_grad * u0 + y1_grad * u1
 
                 # The recurrence, from the later cell to the earlier one.
                 h1_grad = h_grad + y1_grad[None, :] * C1[:, None]
                 h_grad, rates1_grad, dt1_grad, u1_grad = _cell_gradients(
-                    h1_grad, decay1, h0, dt1, u1, B1, rates
+                    h1_grad, decay1, h0, dt1, u1, B1, rates, powers, PRODUCTS
                 )
+                rates_grad += rates1_grad
+                B1_grad = sum_channels(h1_grad * (dt1 * u1)[None, :], HALVINGS)
                 h0_grad = h_grad + y0_grad[None, :] * C0[:, None]
                 h_grad, rates0_grad, dt0_grad, u0_grad = _cell_gradients(
-                    h0_grad, decay0, h_before, dt0, u0, B0, rates
+                    h0_grad, decay0, h_before, dt0, u0, B0, rates, powers, PRODUCTS
                 )
-                rates_grad += rates0_grad + rates1_grad
+                rates_grad += rates0_grad
+                B0_grad = sum_channels(h0_grad * (dt0 * u0)[None, :], HALVINGS)
+                if dB is not None:
+                    _store_pair(dB, shared_at, out_cell * N, n, N, last, B0_grad, B1_grad)
                 dt0_grad, dt1_grad = dt0_grad * slope0, dt1_grad * slope1
                 _store_pair(ddelta, map_at, map_cell, d, channels, last, dt0_grad, dt1_grad)
                 u0_grad, u1_grad = u0_grad + skip * y0_grad, u1_grad + skip * y1_grad
                 _store_pair(du, map_at, map_cell, d, channels, last, u0_grad, u1_grad)
 
-                # B and C are shared by the channels: each block sums over its own.
-                shared_at = (shared_start + out_at) * N
-                if dB is not None:
-                    B0_grad = sum_channels(h0_grad * (dt0 * u0)[None, :], HALVINGS)
-                    B1_grad = sum_channels(h1_grad * (dt1 * u1)[None, :], HALVINGS)
-                    _store_pair(dB, shared_at, out_cell * N, n, N, last, B0_grad, B1_grad)
-                if dC is not None:
-                    C0_grad = sum_channels(h0 * y0_grad[None, :], HALVINGS)
-                    C1_grad = sum_channels(h1 * y1_grad[None, :], HALVINGS)
-                    _store_pair(dC, shared_at, out_cell * N, n, N, last, C0_grad, C1_grad)
-
     group = group.to(tl.int64)
-    rates_at = (group * N + n[:, None]) * channels + d[None, :]
-    tl.store(dA + rates_at, rates_grad, mask=(n < N)[:, None] & (d < channels)[None, :])
+    store_rate_gradients(dA, group, rate, rates_size, d, channels, rates_grad, GEOMETRIC)
     if dD is not None:
         tl.store(dD + group * channels + d, skip_grad, mask=d < channels)
 
@@ -496,7 +537,7 @@ def _load_cells(x, stride, t, length, d, channels, COUNT: tl.constexpr):
 def _load_taps(weight, d, channels, K: tl.constexpr):
     taps = ()
     for k in tl.static_range(K):
-        taps += (_load_vector(weight + k * channels, d, channels),)
+        taps += (tl.load(weight + d * K + k, mask=d < channels, other=0.0).to(tl.float32),)
     return taps
 
 

@@ -21,7 +21,14 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from v2m.ops.kernels.triton_parts import LN2, kernel, load_rates, step_size, sum_channels
+from v2m.ops.kernels.triton_parts import (
+    LN2,
+    kernel,
+    load_rates,
+    step_size,
+    store_rate_gradients,
+    sum_channels,
+)
 from v2m.ops.scan_2d.arguments import Scan2dInputs
 
 # Rows that a program takes at once, where a channel has up to 8 states.
@@ -42,17 +49,17 @@ def scan_2d_forward(s: Scan2dInputs) -> Tensor:
 
 def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
     """The gradients of the tensors, given that of the output."""
-    call = _Call(s)
-    (batch, height, width, channels), N = s.u.shape, s.A_row.shape[1]
+    call = _Call(s, is_backward=True)
+    batch, height, width, _ = s.u.shape
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=grad.device)
 
     du = empty(*s.u.shape, dtype=s.u.dtype)
     ddelta_row, ddelta_col = empty(*s.u.shape), empty(*s.u.shape)
-    dA = empty(2, batch, N, channels)
+    dA = empty(2, batch, *s.A_row.t().shape)
     # Of B, C and the couplings: sums over the channels of a block.
-    dshared = empty(6, call.blocks, batch, height, width, N)
+    dshared = empty(6, call.blocks, batch, height, width, s.states)
     maps = (grad, du, ddelta_row, ddelta_col, dshared.flatten(0, 2))
     with torch.cuda.device_of(grad):
         for states, first, items in call.slices(rows=height):
@@ -77,14 +84,16 @@ def scan_2d_backward(grad: Tensor, s: Scan2dInputs) -> Scan2dInputs:
 class _Call:
     """What the launches of both kernels have in common."""
 
-    def __init__(self, s: Scan2dInputs) -> None:
+    def __init__(self, s: Scan2dInputs, is_backward: bool = False) -> None:
         self.s = s
         batch, height, width, channels = s.u.shape
-        states = s.A_row.shape[1]
-        block_n, block_d = triton.next_power_of_2(max(1, states)), 32
+        block_n, block_d = triton.next_power_of_2(max(1, s.states)), 32
         rows = min(max(1, ROWS * 8 // max(8, block_n)), triton.next_power_of_2(height))
         # With 8 states to a thread, all that a step needs is in registers.
         warps = min(8, rows * max(1, block_n // 8))
+        if is_backward and s.sweeps is not None:
+            # The sums over levels are as many again: with 4 states to a thread, they fit.
+            rows = max(1, rows // 2)
         levels = s.levels
         self.halvings = min(5, (block_n * rows // warps).bit_length() - 1)
         self.blocks = triton.cdiv(channels, block_d)
@@ -98,13 +107,14 @@ class _Call:
             *(s.u, s.delta_row, s.delta_col, s.B_row, s.B_col),
             *(s.coupling_row, s.coupling_col, s.C_row, s.C_col),
         )
-        # Transposed, parameters have their channels side by side as the maps have.
+        # Transposed, parameters have their channels side by side as maps have, and as tiles lie in registers.
         self.inputs = (*chain(*(_map(x, s) for x in maps)), *(A.t().contiguous() for A in (s.A_row, s.A_col)))
         self.constants = dict(
-            N=states,
+            N=s.states,
             LEVELS=levels,
             COUPLED=s.sweeps is None,
             SOFTPLUS=s.delta_softplus,
+            GEOMETRIC=s.A_row.dim() == 1,
             BLOCK_N=block_n,
             BLOCK_D=block_d,
             ROWS=rows,
@@ -228,13 +238,13 @@ def _scan_2d_fwd_kernel(
     y, y_b, y_h, y_w,
     states, rows, first, blocks, height, width, channels, steps,
     N: tl.constexpr, LEVELS: tl.constexpr, COUPLED: tl.constexpr, SOFTPLUS: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
+    GEOMETRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     item = first + tl.program_id(0)
     b = (item // blocks).to(tl.int64)
     d, n = item % blocks * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates_row = load_rates(A_row, n, N, d, channels)[:, None, :]
-    rates_col = load_rates(A_col, n, N, d, channels)[:, None, :]
+    rates_row = load_rates(A_row, n, N, d, channels, GEOMETRIC)[:, None, :]
+    rates_col = load_rates(A_col, n, N, d, channels, GEOMETRIC)[:, None, :]
     nothing = tl.zeros([BLOCK_N, ROWS, BLOCK_D], tl.float32)
 
     tile: tl.constexpr = BLOCK_N * BLOCK_D
@@ -302,13 +312,14 @@ def _scan_2d_bwd_kernel(
     dshared, dshared_b, dshared_h, dshared_w,
     dA, states, first, batch, blocks, height, width, channels, steps,
     N: tl.constexpr, LEVELS: tl.constexpr, COUPLED: tl.constexpr, SOFTPLUS: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr, HALVINGS: tl.constexpr,
+    GEOMETRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
+    HALVINGS: tl.constexpr,
 ):  # fmt: skip
     item = first + tl.program_id(0)
     b, block = (item // blocks).to(tl.int64), item % blocks
     d, n = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_N)
-    rates_row = load_rates(A_row, n, N, d, channels)[:, None, :]
-    rates_col = load_rates(A_col, n, N, d, channels)[:, None, :]
+    rates_row = load_rates(A_row, n, N, d, channels, GEOMETRIC)[:, None, :]
+    rates_col = load_rates(A_col, n, N, d, channels, GEOMETRIC)[:, None, :]
     nothing = tl.zeros([BLOCK_N, ROWS, BLOCK_D], tl.float32)
     rates_row_grad, rates_col_grad = nothing, nothing
 
@@ -408,7 +419,6 @@ def _scan_2d_bwd_kernel(
         _store_map(ddelta_col, at, d, channels, inside, dt_col_grad * slope_col)
         tl.debug_barrier()
 
-    dA += (b * N + n[:, None]) * channels + d[None, :]
-    mask = (n < N)[:, None] & (d < channels)[None, :]
-    tl.store(dA, tl.sum(rates_row_grad, 1), mask=mask)
-    tl.store(dA + batch.to(tl.int64) * N * channels, tl.sum(rates_col_grad, 1), mask=mask)
+    rates_row_grad, rates_col_grad = tl.sum(rates_row_grad, 1), tl.sum(rates_col_grad, 1)
+    store_rate_gradients(dA, b, n, N, d, channels, rates_row_grad, GEOMETRIC)
+    store_rate_gradients(dA, batch + b, n, N, d, channels, rates_col_grad, GEOMETRIC)

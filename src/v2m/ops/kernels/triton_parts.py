@@ -47,12 +47,33 @@ def load_tile(x, i, size, d, channels):
 
 
 @triton.jit
-def load_rates(x, i, size, d, channels):
+def load_rates(x, i, size, d, channels, GEOMETRIC: tl.constexpr):
     """Rates to the base 2, or as they are where that overflows: infinity times a step of 0 is no number."""
-    rates = load_tile(x, i, size, d, channels)
-    scaled = rates * LOG2E
+    if GEOMETRIC:
+        rates = load_tile(x, i * 0, 1, d, channels)
+        scaled = rates * LOG2E * state_powers(i, size)[:, None]
+    else:
+        rates = load_tile(x, i, size, d, channels)
+        scaled = rates * LOG2E
     overflows = (tl.abs(scaled) == float("inf")) & (tl.abs(rates) < float("inf"))
     return tl.where(overflows, rates, scaled)
+
+
+@triton.jit
+def state_powers(i, size):
+    """To which power of the first state's decay each state decays, if geometrically; 0 outside."""
+    return tl.where(i < size, i + 1, 0)
+
+
+@triton.jit
+def store_rate_gradients(x, index, i, size, d, channels, grad, GEOMETRIC: tl.constexpr):
+    """Store the gradients of a block of rates, as the ``index``-th of many."""
+    if GEOMETRIC:
+        grad = tl.sum(grad * state_powers(i, size)[:, None], 0)
+        tl.store(x + index * channels + d, grad, mask=d < channels)
+    else:
+        x += (index * size + i[:, None]) * channels + d[None, :]
+        tl.store(x, grad, mask=(i < size)[:, None] & (d < channels)[None, :])
 
 
 @triton.jit
