@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -74,10 +75,33 @@ OURS, THEIRS = "v2m_nano:depth=1,embed_dim=8", "resnet18"
 COMPARE = ["--resolutions=32", "--batch_size=2", "--rounds=1", "--device=cpu"]
 
 
+def measured_models(path):
+    return [row["model"] for row in json.loads(path.read_text())["rows"]]
+
+
+def test_a_comparison_that_is_stopped_has_kept_what_was_measured(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "comparison.json"
+
+    def measure(model, settings):
+        if model.model == THEIRS:
+            raise KeyboardInterrupt
+        return replace(model, note="not now")
+
+    monkeypatch.setattr(comparison, "measure", measure)
+    assert main(["bench", "compare", *COMPARE, "--models", OURS, THEIRS, "--output", str(path)]) == 130
+    out, error = capsys.readouterr()
+    assert error.endswith("v2m: stopped\n")
+    assert f"{OURS}: not now" in out
+    assert f"results: {path}" in out
+    assert measured_models(path) == [OURS]
+
+
+@pytest.mark.slow
 def test_a_comparison_goes_on_with_its_file_and_is_drawn(tmp_path, capsys, monkeypatch):
     path, plot = tmp_path / "comparison.json", tmp_path / "speed.png"
     arguments = ["bench", "compare", *COMPARE, "--output", str(path)]
     assert main([*arguments, "--models", THEIRS]) == 0
+    assert measured_models(path) == [THEIRS]
     first = json.loads(path.read_text())["rows"]
     measured, measure = [], comparison.measure
 

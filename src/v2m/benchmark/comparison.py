@@ -225,8 +225,7 @@ def plan(
 def measure(model: ComparedModel, settings: ComparisonSettings) -> ComparedModel:
     """The model with its measurements: it is checked first, and what is wrong is not timed."""
     choice, found = ModelChoice.parse(model.model), list(model.measurements)
-    for i, (mode, batch_size) in enumerate(settings.uses if model.note is None else []):
-        blank = Measurement(mode, batch_size)
+    for i, blank in enumerate(model.measurements if model.note is None else ()):
         try:
             found[i] = run_alone(
                 _measure, choice, model.pixels, blank, settings, i == 0, limit=settings.limit

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from v2m.pictures.colours import BLUE, ORANGE
-from v2m.pictures.figure import add_legend, new_figure, open_axis, save_figure
+from v2m.pictures.figure import add_legend, heading, names_as_letters, new_figure, open_axis, save_figure
 from v2m.system.errors import shown
 from v2m.system.names import figure_text, shortened
 
@@ -78,11 +78,12 @@ def plot_speed(panels: Sequence[SpeedPanel], path: Path, title: str) -> None:
         open_axis(axis)
     add_legend(figure, figure.axes[0].lines, ["others", "this package"], loc="outside lower center", ncols=2)
     # Names are placed in pixels, so what is around them comes first.
-    figure.suptitle(figure_text(shown(title)))
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axis, panel in zip(figure.axes, panels, strict=True):
-        _place_names(axis, panel.points)
+    figure.suptitle(heading(title, figure))
+    with names_as_letters(figure):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axis, panel in zip(figure.axes, panels, strict=True):
+            _place_names(axis, panel.points)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
 

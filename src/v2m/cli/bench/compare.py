@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2m.cli.bench.report import BenchOptions, Results, check_sizes, find_hardware, print_group
+from v2m.cli.bench.report import BenchOptions, KeptRows, check_sizes, find_hardware, print_group
 from v2m.tasks.checks import check_least
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(options: CompareOptions) -> int:
         options.batch_size, options.rounds, options.limit, device, getattr(torch, options.dtype)
     )
     models = comparison.plan(options.models or comparison.default_models(), options.resolutions, settings)
-    results = Results("compare", options, hardware)
+    results = KeptRows("compare", options, hardware)
     known = {(row.model, row.resolution): row for row in _read_known(results.path, options, hardware)}
     results.rows += known.values()
     found: list[ComparedModel] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from v2m.cli.bench.models import ModelsOptions
-from v2m.cli.bench.report import Results, find_hardware, print_group
+from v2m.cli.bench.report import KeptRows, find_hardware, print_group
 from v2m.cli.options import DeviceOptions, positional
 from v2m.tasks.checks import check_least
 
@@ -49,7 +49,7 @@ def run(options: RepeatOptions) -> int:
     chosen = _as_there(saved, options)
     device, hardware = find_hardware(chosen, out)
     out.print(f"beside {options.file}: {hardware_name(saved['hardware'])}")
-    results = Results("models", chosen, hardware)
+    results = KeptRows("models", chosen, hardware)
     results.refuse_to_replace()
     choices = [models.ModelChoice.parse(text) for text in chosen.models]
     groups = models.bench_models(

@@ -80,7 +80,7 @@ def check_sizes(name: str, sizes: tuple[int, ...]) -> None:
         raise ValueError(f"{name} is {min(sizes)}, expected at least 1")
 
 
-class Results:
+class KeptRows:
     """The rows of a benchmark, and the file in which they are kept, if one was asked for.
 
     Args:
@@ -178,7 +178,7 @@ def run_benchmark(
 
     out, errors = console(), console(stderr=True)
     device, hardware = find_hardware(options, out)
-    results = Results(topic, options, hardware)
+    results = KeptRows(topic, options, hardware)
     results.refuse_to_replace()
     try:
         for title, group in measure(device, partial(track, console=errors)):
