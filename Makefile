@@ -6,10 +6,11 @@ ECOSYSTEM := $(VENV)/.ecosystem
 OLDEST := .venv-oldest
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help demo test test-all test-oldest fuzz docs format clean
+.PHONY: help demo bench test test-all test-oldest fuzz docs format clean
 
 help:
 	@echo "make demo         train v2m_nano on handwritten digits (a minute on two cores)"
+	@echo "make bench        measure the table of README.md again, beside its figures (OUTPUT=FILE.json keeps it)"
 	@echo "make test         check format, lint and types, and run the tests"
 	@echo "make test-all     run all tests, the slow ones and those with neighbouring packages too"
 	@echo "make test-oldest  run the tests with the oldest allowed dependencies (PYTHON=python3.10)"
@@ -48,6 +49,11 @@ $(OLDEST)/.installed: pyproject.toml | $(OLDEST)/bin/python
 
 demo: $(INSTALLED)
 	$(BIN)/v2m train --data digits
+
+# A row takes some ten seconds a round on a core of 2022: seven rounds are done in less than five minutes.
+bench: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/v2m bench repeat "$$($(BIN)/python -m tests.documents.results readme)" --rounds 7 \
+		$(OUTPUT:%=--output %)
 
 test: $(INSTALLED)
 	$(BIN)/ruff format --check

@@ -2,11 +2,16 @@
 
 from statistics import mean, stdev
 
-from tests.documents.results import read_epochs, read_result, scores, timed
+from tests.documents.results import CURRENT, read_epochs, read_result, scores, timed
 
 DIGITS = "train_digits_amd-epyc_20261128"
 CIFAR10 = "train_cifar10_nvidia-h100-80gb-hbm3_20261128"
 CIFAR10_RECIPE, CAMVID = "train_cifar10_nvidia-h200_20261128", "train_camvid_nvidia-h200_20261128"
+
+
+def file(word):
+    """The name of the file behind a table."""
+    return f"`benchmarks/results/{CURRENT[word]}.json`"
 
 
 def digits(metric="top1"):
@@ -85,7 +90,7 @@ def ahead(study, metric, first, second):
 
 def scan_share(competitor, mode="forward"):
     """The time of our scans as a share of a competitor's."""
-    rows = timed("operators_amd-epyc-1-thread_20261122-221809", "competitor")
+    rows = timed("scans", "competitor")
     own, other = (rows[name, mode, 14]["timing"]["median"] for name in ("ours", competitor))
     return f"{own / other:.2f}"
 
@@ -106,7 +111,7 @@ def ceilings(name):
 
 def step_memory(model, unit="MB"):
     """What a training step at batch 4 takes."""
-    megabytes = timed("models_amd-epyc-1-thread_20261122-222904")[model, "training step", 224]["memory"]
+    megabytes = timed("step_memory")[model, "training step", 224]["memory"]
     return f"{megabytes:.0f} MB" if unit == "MB" else f"{megabytes / 1024:.1f} GB"
 
 
@@ -115,6 +120,13 @@ def share(name, model, baseline, resolution, mode="inference", digits="2"):
     rows = timed(name)
     own, other = (rows[key, mode, int(resolution)]["images_per_s"] for key in (model, baseline))
     return f"{own / other:.{digits}f}"
+
+
+def noted_ratio(mode, resolution, batch_size, model="corners"):
+    """Images per second of V2M-T over those of DeiT-T on an Intel Xeon, as noted."""
+    key = dict(mode=mode, resolution=int(resolution), batch_size=int(batch_size))
+    (row,) = (row for row in read_result("noted_intel-xeon")["ratios"] if key.items() <= row.items())
+    return f"{row[model]:.2f}"
 
 
 def graph_gain():
@@ -137,6 +149,7 @@ def probe_cosine(model):
 FIGURES = {
     function.__name__: function
     for function in (
+        file,
         digits,
         fashion_mnist,
         cifar10,
@@ -156,6 +169,7 @@ FIGURES = {
         ceilings,
         step_memory,
         share,
+        noted_ratio,
         graph_gain,
         probe_cosine,
     )

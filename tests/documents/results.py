@@ -1,17 +1,37 @@
 """Read the files of ``benchmarks/results``."""
 
 import json
+import sys
 from functools import cache
 
 from tests.helpers import REPOSITORY
 from v2m.studies.results import StudyResult
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
+CURRENT = {
+    "scans": "operators_amd-epyc-1-thread_20261122-221809",  # the scans of a layer, all competitors
+    "grids": "operators_amd-epyc-1-thread_20261122-223008",  # scans of growing grids
+    "largest_grid": "operators_amd-epyc-1-thread_20261122-223222",  # the 2048x2048 grid
+    "readme": "models_amd-epyc-1-thread_20261122-221623",  # README.md's table, for make bench
+    "step_memory": "models_amd-epyc-1-thread_20261122-222904",  # batch 4, with peak memory
+    "light_batch_1": "models_amd-epyc-1-thread_20261122-235609",  # light models
+    "light_batch_8": "models_amd-epyc-1-thread_20261122-235619",  # light models
+    "plain": "models_amd-epyc-1-thread_20261122-235108",  # plain models with other mixers
+    "hierarchical": "models_amd-epyc-1-thread_20261122-235353",  # hierarchical models beside Swin-T
+    "resolutions": "models_amd-epyc-1-thread_20261122-222058",  # batch 1 at 224, 512 and 1024 px
+    "roofline": "roofline_amd-epyc-1-thread_20261122-222503",  # the kernels beside the ceilings
+    "comparison": None,  # v2m bench compare, all models
+}
+"""The files behind the speeds of one thread of a CPU, by the word that marks and tables have for them.
+
+Whoever measures anew puts the new names here, and runs make docs.
+"""
 
 
 @cache
 def read_result(name):
-    """The content of a JSON file, by its name without the suffix."""
+    """The content of a JSON file, by its word in ``CURRENT`` or its name without the suffix."""
+    name = CURRENT.get(name, name)
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -63,3 +83,7 @@ def timed(name, key="model"):
         ): row
         for row in read_result(name)["rows"]
     }
+
+
+if __name__ == "__main__":  # for the Makefile: the path of a file by its word
+    print((RESULTS / f"{CURRENT[sys.argv[1]]}.json").relative_to(REPOSITORY))

@@ -6,7 +6,8 @@ import pytest
 
 from tests.documents.blocks import PAGES, read_page
 from tests.documents.figures import FIGURES
-from tests.documents.tables import TABLES, significant
+from tests.documents.markdown import significant
+from tests.documents.tables import TABLES
 from tests.documents.write import MARK, written
 
 

@@ -2,16 +2,13 @@
 
 import ctypes
 import gc
-import os
-import signal
 from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from v2m.benchmark.alone import run_alone
 from v2m.benchmark.timing import Call
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -37,69 +34,56 @@ def peak_memory(build: Callable[..., Call], *arguments: Any, device: torch.devic
     Raises:
         OSError: the process was killed, as happens where the machine has too little memory.
     """
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not CLEAR.exists()):
+    if not _is_told(device):
         return None
     # A new process, since memory that this one has freed and kept would hide what the call takes.
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    folder = os.getcwd()
-    work = (sender, folder, torch.get_num_threads(), device, build, *arguments)
-    process = context.Process(target=_measure, args=work)
-    # The process inherits this: Ctrl-C is for us, and we end it.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.chdir(os.sep)  # where a new Python looks for modules first
-    try:
-        process.start()
-    finally:
-        os.chdir(folder)
-        signal.signal(signal.SIGINT, handler)
-    # The process has the only copy now: if it is killed, the pipe closes, and receiving ends.
-    sender.close()
-    try:
-        result = receiver.recv()
-    except EOFError:
-        raise OSError(
-            "the process that measures memory was killed, probably for want of memory; take a smaller batch "
-            "or size, or --memory false"
-        ) from None
-    finally:
-        process.kill()
-        process.join()
-    if isinstance(result, Exception):
-        raise result
-    return result / 2**20
+    return run_alone(_peak, device, build, *arguments)
 
 
-def _measure(sender: Connection, folder: str, threads: int, device: torch.device, *task: Any) -> None:
-    """What the new process does: send the peak in bytes, or the error."""
-    # As in the process that started this one: compiled code and memory depend on the number of threads.
-    os.chdir(folder)
-    torch.set_num_threads(threads)
-    try:
-        sender.send(_peak(device, *task))
-    except Exception as error:  # raised again by the other side
-        sender.send(error)
-
-
-def _peak(device: torch.device, build: Callable[..., Call], *arguments: Any) -> int:
-    """Bytes that two calls take at most, beyond what ``build`` made."""
+def _peak(device: torch.device, build: Callable[..., Call], *arguments: Any) -> float | None:
+    """Megabytes that two calls take at most, beyond what ``build`` made."""
     build(*arguments)()  # compiles and loads
     # What that freed but kept would be used again unseen.
-    _give_back_free_memory()
+    give_back_free_memory()
     call = build(*arguments)
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        before = _resident("VmRSS")
-        CLEAR.write_text("5")  # the peak starts again from what is resident now
+    peak = PeakMemory(device)
     for _ in range(2):
         call()
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
-    return peak - before
+    return peak.megabytes()
 
 
-def _give_back_free_memory() -> None:
+class PeakMemory:
+    """The peak memory of this process from now on, beyond what it holds now.
+
+    Args:
+        device: Of which memory counts.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._before = 0
+        if device.type == "cuda":
+            self._before = torch.cuda.memory_allocated(device)
+            torch.cuda.reset_peak_memory_stats(device)
+        elif _is_told(device):
+            self._before = _resident("VmRSS")
+            CLEAR.write_text("5")  # the peak starts again from what is resident now
+
+    def megabytes(self) -> float | None:
+        """The peak in units of 2^20 bytes, or None where it cannot be read."""
+        if not _is_told(self.device):
+            return None
+        is_gpu = self.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self.device) if is_gpu else _resident("VmHWM")
+        return (peak - self._before) / 2**20
+
+
+def _is_told(device: torch.device) -> bool:
+    """Whether peaks can be read: of GPUs by PyTorch, of a CPU where this is Linux."""
+    return device.type == "cuda" or (device.type == "cpu" and CLEAR.exists())
+
+
+def give_back_free_memory() -> None:
     """Make glibc return to the system what it keeps for later; other allocators have their own ways."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

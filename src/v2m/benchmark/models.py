@@ -150,14 +150,14 @@ def bench_models(
     """
     cases = [(choice, resolution) for resolution in resolutions for choice in choices]
     # Built without weights first, so that a wrong argument ends this before anything is timed.
-    blanks = {case: _blank(*case, batch_size) for case in track(cases, "building: model", len(cases))}
+    blanks = {case: describe(*case, batch_size) for case in track(cases, "building: model", len(cases))}
     for resolution in resolutions:
-        images = _images(batch_size, resolution, device)
+        images = random_images(batch_size, resolution, device)
         models, wrong = {}, {}
         for choice in track(choices, f"checking at {resolution} px: model", len(choices)):
-            model = _new_model(choice, resolution, device)
+            model = new_model(choice, resolution, device)
             # In float32: a low precision would hide what is wrong with a kernel.
-            wrong[choice] = _difference_from_reference(model, images[:1])
+            wrong[choice] = difference_from_reference(model, images[:1])
             models[choice] = model.to(dtype)
         for mode in MODES:
             calls = {choice: _call(models[choice], images.to(dtype), mode) for choice in choices}
@@ -198,21 +198,23 @@ def build_call(
     device: torch.device,
 ) -> Callable[[], Tensor]:
     """What is timed: one call of a new model."""
-    model = _new_model(choice, resolution, device).to(dtype)
-    return _call(model, _images(batch_size, resolution, device).to(dtype), mode)
+    model = new_model(choice, resolution, device).to(dtype)
+    return _call(model, random_images(batch_size, resolution, device).to(dtype), mode)
 
 
-def _new_model(choice: ModelChoice, resolution: int, device: torch.device) -> nn.Module:
-    # The same weights each time: the process that measures memory builds the model that was timed.
+def new_model(choice: ModelChoice, resolution: int, device: torch.device) -> nn.Module:
+    """A model with random weights, the same ones each time."""
+    # The process that measures memory builds the model that was timed.
     torch.manual_seed(0)
     return choice.build(resolution).to(device)
 
 
-def _images(batch_size: int, resolution: int, device: torch.device) -> Tensor:
+def random_images(batch_size: int, resolution: int, device: torch.device) -> Tensor:
+    """Square images ``[B, 3, H, W]`` of noise."""
     return torch.randn(batch_size, 3, resolution, resolution, device=device)
 
 
-def _blank(choice: ModelChoice, resolution: int, batch_size: int) -> ModelRow:
+def describe(choice: ModelChoice, resolution: int, batch_size: int) -> ModelRow:
     """A row with what is known of a model before it runs."""
     # On the meta device, where a model takes no memory and no time.
     with torch.device("meta"):
@@ -246,7 +248,7 @@ def _call(model: nn.Module, images: Tensor, mode: str) -> Callable[[], Tensor]:
 
 
 @torch.inference_mode()
-def _difference_from_reference(model: nn.Module, image: Tensor) -> str | None:
+def difference_from_reference(model: nn.Module, image: Tensor) -> str | None:
     """What is wrong with the kernels in a model of ours, if anything."""
     # timm's models have no reference; that their results are finite is seen with the first call.
     if not isinstance(model, Backbone):

@@ -57,6 +57,27 @@ def write_json(
     replace_file(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
 
 
+def read_json(path: Path, argument: str, topic: str) -> dict[str, Any]:
+    """Read results that ``write_json`` wrote.
+
+    Args:
+        path: The file.
+        argument: The argument that names it, for errors.
+        topic: What was measured.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content["topic"], content["hardware"], content["settings"], content["rows"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{argument}: {path} is no file of results that v2m bench wrote") from None
+    if found[0] != topic:
+        raise ValueError(f"{argument}: {path} has results of {found[0]}, expected {topic}")
+    return content
+
+
 def file_name(topic: str, hardware: Hardware, date: str) -> str:
     """``<topic>_<hardware>_<date>.json``, in letters that any file system takes."""
     machine = re.sub(r"[^a-z0-9]+", "-", hardware.name.lower()).strip("-")

@@ -5,7 +5,8 @@ matplotlib is imported where it draws, since it takes a second.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,15 +121,22 @@ def heading(title: str, figure: "Figure") -> str:
 
 def save_figure(figure: "Figure", path: Path, title: str = "") -> None:
     """Write a figure as a PNG, with a heading if it has one."""
+    if title:
+        figure.suptitle(heading(title, figure))
+    options: dict[str, Any] = dict(format="png", facecolor="white")
+    with names_as_letters(figure):
+        replace_file(path, lambda partial: figure.savefig(partial, **options))
+
+
+@contextmanager
+def names_as_letters(figure: "Figure") -> Iterator[None]:
+    """Let texts of a figure be drawn or measured inside, whatever is in them."""
     from matplotlib import rc_context
     from matplotlib.text import Text
 
-    if title:
-        figure.suptitle(heading(title, figure))
     # A name must not be run as LaTeX, whatever a user has set.
     for text in figure.findobj(Text):
         text.set_usetex(False)  # type: ignore[attr-defined]
-    options: dict[str, Any] = dict(format="png", facecolor="white")
     with warnings.catch_warnings(), rc_context({"text.usetex": False}):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # which is seen in the picture
-        replace_file(path, lambda partial: figure.savefig(partial, **options))
+        yield

@@ -29,6 +29,8 @@ LIBRARY = "libv2m.so"
 CHECKSUM = ".sha256"
 REMEDY = "so nothing in it is run; set XDG_CACHE_HOME to a folder of your own"
 SECONDS_TO_COMPILE = 300
+VECTORS = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__ARM_NEON": "NEON"}
+"""Vector instructions that kernels are written for, by the macro of the compiler, the widest first."""
 
 
 class KernelError(RuntimeError):
@@ -121,6 +123,18 @@ def is_available() -> bool:
         warnings.warn(f"v2m: no CPU kernels, PyTorch is used instead, which is slow: {error}", stacklevel=2)
         return False
     return True
+
+
+@lru_cache
+def vector_instructions() -> str | None:
+    """The widest vector instructions that the compiler uses for this processor: AVX-512, AVX2, NEON or none.
+
+    Raises:
+        KernelError: there is no compiler, or it fails.
+    """
+    # The compiler itself is asked: a processor may have more than an older compiler, or CXX, makes use of.
+    macros = set(_run([*_command(), "-x", "c++", "-dM", "-E", os.devnull]).split())
+    return next((name for macro, name in VECTORS.items() if macro in macros), None)
 
 
 def clear() -> int:
