@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from functools import lru_cache
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -217,7 +218,7 @@ def _compiler() -> list[str]:
 def _command() -> list[str]:
     is_arm = platform.machine().lower() in ("aarch64", "arm64")
     target = "-mcpu=native" if is_arm else "-march=native"
-    flags = f"-std=c++17 -O3 {target} -ffp-contract=fast -fPIC -fvisibility=hidden -shared -pthread"
+    flags = f"-std=c++17 -O3 {target} -ffp-contract=fast -fPIC -fvisibility=hidden -pthread"
     return [*_compiler(), *flags.split()]
 
 
@@ -239,11 +240,18 @@ def _processor() -> str:
 def _compile(code: Code, path: Path) -> None:
     print(f"v2m: compiling {code.name}, once for this machine ...", end=" ", file=sys.stderr, flush=True)
     started = time.monotonic()
-    sources = [str(file) for file in code.files if file.suffix == ".cpp"]
+    sources = [file for file in code.files if file.suffix == ".cpp"]
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             partial = Path(folder) / LIBRARY
-            _run([*_command(), *sources, "-o", str(partial)])
+            objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
+            commands = [
+                [*_command(), "-c", str(source), "-o", made]
+                for source, made in zip(sources, objects, strict=True)
+            ]
+            with ThreadPool(len(commands)) as pool:
+                pool.map(_run, commands)
+            _run([*_command(), "-shared", *objects, "-o", str(partial)])
             if not partial.is_file():
                 raise KernelError(f"the compiler {_compiler()[0]} writes no library")
             checksum = partial.with_suffix(CHECKSUM)

@@ -98,7 +98,7 @@ struct Packed {
 };
 
 // B or C of some cells as [chunks, cells, CHUNK], with zeros beyond N; ones where the argument is the constant 1.
-void pack_states(const ScanArguments& s, const Packed& p, Line line, int64_t cells, float* packed) {
+ONCE void pack_states(const ScanArguments& s, const Packed& p, Line line, int64_t cells, float* packed) {
     for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
         const int64_t first = chunk * p.chunk, count = std::min(p.chunk, s.states - first);
         for (int64_t t = 0; t < cells; ++t, packed += p.chunk) {
@@ -169,7 +169,7 @@ struct Steps {
 
 // Computes the steps, with slopes only if KEEP_SLOPE, and returns where the decays come from.
 template <bool KEEP_SLOPE>
-Decay find_steps(const ScanArguments& s, const Packed& p, int64_t block, Line u, Line delta, int64_t cells,
+ONCE Decay find_steps(const ScanArguments& s, const Packed& p, int64_t block, Line u, Line delta, int64_t cells,
                  const Steps& steps) {
     const int64_t c = block * LANES, lanes = s.channels - c;
     vfloat *raw = steps.slope, *dt = steps.dt, *drive = steps.drive;
@@ -210,14 +210,14 @@ void raise_lowest(const Steps& steps, int64_t cells, int64_t chunk) {
 
 // Adds up over the channels what is kept per lane. The sums take the place of the first vectors; LANES vectors more
 // are read than there are.
-float* sum_lanes(vfloat* lanes, int64_t count) {
+ONCE float* sum_lanes(vfloat* lanes, int64_t count) {
     float* sums = (float*)lanes;
     for (int64_t i = 0; i < count; i += LANES) store(sums + i, sum_each(lanes + i));
     return sums;
 }
 
 // Writes rows of numbers by channel, kept as [blocks, stride], as [D, width]; returns the end.
-float* unpack(const vfloat* packed, int64_t channels, int64_t width, float* out, int64_t stride) {
+ONCE float* unpack(const vfloat* packed, int64_t channels, int64_t width, float* out, int64_t stride) {
     for (int64_t d = 0; d < channels; ++d) {
         const float* row = (const float*)(packed + d / LANES * stride) + d % LANES;
         for (int64_t i = 0; i < width; ++i) *out++ = row[i * LANES];
@@ -237,7 +237,7 @@ struct ScanLines {
 
 // Runs all channels over the first cells of the lines; h [blocks, N padded] goes on from where it was. Without y, it is
 // all that is wanted.
-void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lines, int64_t cells, vfloat* h,
+ONCE void forward_cells(const ScanArguments& s, const Packed& p, const ScanLines& lines, int64_t cells, vfloat* h,
                    Scratch memory) {
     const int64_t pack = (cells * p.padded + LANES - 1) / LANES;
     const Steps steps(p, cells, memory);
@@ -333,7 +333,7 @@ void project_tile(const vfloat* s, int64_t step, const vfloat* weight, int64_t v
     }
 }
 
-void project(const PackedPass& q, const vfloat* s, int64_t blocks, int64_t channels, int64_t cells, vfloat* out) {
+ONCE void project(const PackedPass& q, const vfloat* s, int64_t blocks, int64_t channels, int64_t cells, vfloat* out) {
     constexpr int MOST_CELLS = LANES == 16 ? 7 : 6;  // as registers allow
     for (int64_t v = 0; v < q.vectors; v += 2) {
         int64_t t = 0;
@@ -348,7 +348,7 @@ void project(const PackedPass& q, const vfloat* s, int64_t blocks, int64_t chann
 }
 
 // Runs all channels of a pass over cells of a line; h and y are as in forward_cells.
-void pass_cells(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t index, int64_t begin,
+ONCE void pass_cells(const PassArguments& a, const Packed& p, const PackedPass& q, int64_t index, int64_t begin,
                 int64_t cells, bool is_read, vfloat* h, Scratch memory) {
     const ScanArguments& s = a.scan;
     const Line x = s.direction.line(a.x, index);
@@ -626,7 +626,7 @@ struct PassCells {
 
 // Of one block, back through SiLU and the convolution to x. Cells reached some after them, so slopes after the last cell
 // come from those that were taken back before, and the first ones are left there for the next.
-void convolution_back(const PassArguments& a, const PackedPass& q, const PassSums& sums, int64_t block, Line x, Line dx,
+ONCE void convolution_back(const PassArguments& a, const PackedPass& q, const PassSums& sums, int64_t block, Line x, Line dx,
                       int64_t begin, int64_t cells, const PassCells& m, int64_t blocks, vfloat* slopes_after) {
     const int64_t past = a.taps - 1, c = block * LANES, lanes = a.scan.channels - c;
     vfloat *window = m.window, *slopes = m.slopes, bias{};

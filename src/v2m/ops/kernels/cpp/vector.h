@@ -26,6 +26,8 @@ typedef float vfloat __attribute__((vector_size(LANES * 4)));
 typedef int32_t vint __attribute__((vector_size(LANES * 4)));
 
 #define INLINE inline __attribute__((always_inline))
+// For what is called in several places: the first use of the kernels waits until they are compiled.
+#define ONCE __attribute__((noinline))
 
 // All else is hidden: the loader makes one of the inline variables of all libraries of a process, even where they are
 // made for other processors and so have other vectors.
@@ -42,13 +44,13 @@ INLINE vfloat load(const float* p) {
 INLINE void store(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
 
 // Calls of their own, so that the vectors of the loops around them stay in registers.
-__attribute__((noinline)) inline vfloat load_part(const float* p, int64_t lanes) {
+ONCE inline vfloat load_part(const float* p, int64_t lanes) {
     vfloat v{};
     std::memcpy(&v, p, lanes * sizeof(float));
     return v;
 }
 
-__attribute__((noinline)) inline void store_part(float* p, vfloat v, int64_t lanes) {
+ONCE inline void store_part(float* p, vfloat v, int64_t lanes) {
     std::memcpy(p, &v, lanes * sizeof(float));
 }
 
