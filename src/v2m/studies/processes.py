@@ -122,7 +122,7 @@ class _Process:
         with open(self.errors, "x") as errors:
             self.popen = subprocess.Popen(
                 [sys.executable, "-c", V2M, package, "train", *run.arguments, "--resume", "auto"],
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                env={"OMP_NUM_THREADS": str(threads)} | os.environ,  # what the user has set wins
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
