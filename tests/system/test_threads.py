@@ -37,7 +37,7 @@ def run(program, **variables):
 @is_linux
 @pytest.mark.parametrize(
     ("variables", "spins"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000")],
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000")],
     ids=["ours", "user's spins", "user's policy"],
 )
 def test_threads_spin_shortly_unless_the_user_says_otherwise(variables, spins):
@@ -47,7 +47,7 @@ def test_threads_spin_shortly_unless_the_user_says_otherwise(variables, spins):
 @is_linux
 def test_the_command_prepares_its_threads():
     program = "import sys; sys.argv = ['v2m', 'list', 'v2m_nano']; from v2m.cli import main; main()"
-    assert "GOMP_SPINCOUNT = '1000'" in run(f"{program}; import torch")[1]
+    assert "GOMP_SPINCOUNT = '10000'" in run(f"{program}; import torch")[1]
 
 
 @pytest.mark.parametrize("name", [*COUNT_VARIABLES, "OTHER"])

@@ -16,8 +16,8 @@ from v2m.system.imports import after_import
 from v2m.system.machine import allowed_cores, cores
 
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-SPINS = 1000
-"""Looks at a barrier before a thread sleeps: tens of microseconds, as long as it takes to wake one."""
+SPINS = 10_000
+"""Looks at a barrier before a thread sleeps: about a tenth of a millisecond, as operators of one image follow."""
 COUNT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 LEAST_SECONDS = 0.2
