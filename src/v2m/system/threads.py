@@ -17,7 +17,7 @@ from v2m.system.machine import allowed_cores, cores
 
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 SPINS = 10_000
-"""Looks at a barrier before a thread sleeps: about a tenth of a millisecond, as operators of one image follow."""
+"""Looks at a barrier before a thread sleeps: a tenth of a millisecond, as operators are short."""
 COUNT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 LEAST_SECONDS = 0.2

@@ -68,7 +68,16 @@ def target(request, tmp_path_factory):
 @needs_compiler
 @pytest.mark.parametrize(("axis", "reverse"), SENSES)
 @pytest.mark.parametrize(
-    ("shape", "channels", "states"), [((5, 3), 17, 5), ((2, 70), 6, 16), ((7, 7), 40, 1), ((3, 4), 9, 33)]
+    ("shape", "channels", "states"),
+    # The last two have lines of several stretches, more than go side by side, and a last stretch of one cell.
+    [
+        ((5, 3), 17, 5),
+        ((2, 70), 6, 16),
+        ((7, 7), 40, 1),
+        ((3, 4), 9, 33),
+        ((130, 11), 18, 4),
+        ((65, 9), 5, 2),
+    ],
 )
 def test_parity(target, shape, channels, states, axis, reverse):
     options = dict(axis=axis, reverse=reverse, implementation="cpu")
