@@ -20,6 +20,7 @@ CURRENT = {
     "hierarchical": "models_amd-epyc-1-thread_20261122-235353",  # hierarchical models beside Swin-T
     "resolutions": "models_amd-epyc-1-thread_20261122-222058",  # batch 1 at 224, 512 and 1024 px
     "roofline": "roofline_amd-epyc-1-thread_20261122-222503",  # the kernels beside the ceilings
+    "roofline_avx2": "roofline_amd-epyc-zen-4-avx2-1-thread_20261128",  # compiled without AVX-512
     "comparison": None,  # v2m bench compare, all models
 }
 """The files behind the speeds of one thread of a CPU, by the word that marks and tables have for them.

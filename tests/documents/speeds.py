@@ -75,6 +75,30 @@ def _with_share(rows, model, baseline, mode, resolution):
     return f"{significant(own)} ({'1' if model == baseline else f'{share:.2f}'})"
 
 
+def threads():
+    """Two threads beside one, on a machine without other work."""
+    cells = []
+    for batch in (1, 8):
+        one, two = timed(f"one_thread_batch_{batch}"), timed(f"two_threads_batch_{batch}")
+        for model in dict.fromkeys(model for model, _, _ in one):
+            row = [MODELS[model], str(batch)]
+            for mode in (INFERENCE, STEP):
+                speeds = [rows[model, mode, 224]["images_per_s"] for rows in (one, two)]
+                row += [*map(significant, speeds), f"{speeds[1] / speeds[0]:.2f}"]
+            cells.append(row)
+    headings = (
+        "224 px",
+        "batch",
+        "inference, one thread",
+        "two",
+        "ratio",
+        "training step, one thread",
+        "two",
+        "ratio",
+    )
+    return markdown(headings, cells)
+
+
 SHARES = ("pass forward", "pass backward", "scan forward", "scan backward")
 RATIOS = ("resolutions", "readme", "step_memory")
 """Files of one thread of the processor at hand, by batch size: 1, 8 and 4."""
@@ -84,11 +108,9 @@ def processors():
     """One thread of two processors: how near our kernels are to their ceilings, and V2M-T beside DeiT-T."""
     noted = read_result("noted_intel-xeon")
     rows = []
-    own = {row["kernel"]: row for row in read_result("roofline")["rows"]}
     for kernel in SHARES:
-        work, ceilings = own[kernel]["work"], own[kernel]["ceilings"]
-        floor = work["exps"] / ceilings["exps"] + work["flops"] / ceilings["flops"]
-        shares = floor / own[kernel]["timing"]["median"], noted["roofline"][kernel]
+        shares = [_share_of_ceilings(name, kernel) for name in ("roofline", "roofline_avx2")]
+        shares.append(noted["roofline"][kernel])
         rows.append([f"{kernel}, (exps + FLOPs) / time", *(f"{share:.0%}" for share in shares)])
     files = {read_result(word)["settings"]["batch_size"]: timed(word) for word in RATIOS}
     baseline, corners, rows_first = (
@@ -106,8 +128,16 @@ def processors():
         there = f"{ratio['corners']:.2f}"
         there += f" ({ratio['rows_first']:.2f})" if "rows_first" in ratio else ""
         title = f"{mode}, {size} px, batch {ratio['batch_size']}"
-        rows.append([f"{title}: V2M-T / DeiT-T", here, there])
-    return markdown(("one thread", "AMD EPYC (Zen 4), AVX-512", "Intel Xeon, AVX-512"), rows)
+        rows.append([f"{title}: V2M-T / DeiT-T", here, "", there])
+    headings = ("one thread", "AMD EPYC (Zen 4), AVX-512", "the same, AVX2", "Intel Xeon, AVX-512, before")
+    return markdown(headings, rows)
+
+
+def _share_of_ceilings(name, kernel):
+    """The time of exponentials and FLOPs, as a share of that of a kernel."""
+    (row,) = (row for row in read_result(name)["rows"] if row["kernel"] == kernel)
+    floor = sum(row["work"][kind] / row["ceilings"][kind] for kind in ("exps", "flops"))
+    return floor / row["timing"]["median"]
 
 
 def comparison(resolution):
@@ -245,6 +275,7 @@ SPEED_TABLES = (
     speed,
     light_speed,
     speed_by_resolution,
+    threads,
     processors,
     comparison,
     scans,

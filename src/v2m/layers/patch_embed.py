@@ -1,10 +1,11 @@
 """Patch embedding by a few small convolutions instead of one large one."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
+import torch
 from timm.layers import ConvNormAct, PatchEmbed, SeparableConvNormAct, to_2tuple
-from torch import nn
+from torch import Tensor, nn
 
 
 class ConvPatchEmbed(PatchEmbed):
@@ -45,6 +46,11 @@ class ConvPatchEmbed(PatchEmbed):
         layers.append(SeparableConvNormAct(embed_dim, embed_dim, 3, act_layer=nn.SiLU))
         # The last convolution has no norm or activation: the residual stream starts with any numbers.
         self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed images ``[B, in_chans, H, W]`` as ``PatchEmbed`` does."""
+        # Convolutions of few channels are a third faster so, and the model wants channels last anyway.
+        return cast(Tensor, super().forward(x.contiguous(memory_format=torch.channels_last)))
 
     def set_input_size(
         self,
