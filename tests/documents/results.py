@@ -9,19 +9,23 @@ from v2m.studies.results import StudyResult
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 CURRENT = {
-    "scans": "operators_amd-epyc-1-thread_20261122-221809",  # the scans of a layer, all competitors
-    "grids": "operators_amd-epyc-1-thread_20261122-223008",  # scans of growing grids
+    "scans": "operators_amd-epyc-zen-4-1-thread_20261128-133832",  # the scans of a layer, all competitors
+    "grids": "operators_amd-epyc-zen-4-1-thread_20261128-134056",  # scans of growing grids
     "largest_grid": "operators_amd-epyc-1-thread_20261122-223222",  # the 2048x2048 grid
-    "readme": "models_amd-epyc-1-thread_20261122-221623",  # README.md's table, for make bench
-    "step_memory": "models_amd-epyc-1-thread_20261122-222904",  # batch 4, with peak memory
+    "readme": "models_amd-epyc-zen-4-1-thread_20261128-134534",  # README.md's table, for make bench
+    "step_memory": "models_amd-epyc-zen-4-1-thread_20261128-133639",  # batch 4, with peak memory
     "light_batch_1": "models_amd-epyc-1-thread_20261122-235609",  # light models
     "light_batch_8": "models_amd-epyc-1-thread_20261122-235619",  # light models
     "plain": "models_amd-epyc-1-thread_20261122-235108",  # plain models with other mixers
     "hierarchical": "models_amd-epyc-1-thread_20261122-235353",  # hierarchical models beside Swin-T
-    "resolutions": "models_amd-epyc-1-thread_20261122-222058",  # batch 1 at 224, 512 and 1024 px
-    "roofline": "roofline_amd-epyc-1-thread_20261122-222503",  # the kernels beside the ceilings
+    "resolutions": "models_amd-epyc-zen-4-1-thread_20261128-132152",  # batch 1 at 224, 512 and 1024 px
+    "roofline": "roofline_amd-epyc-zen-4-1-thread_20261128-134802",  # the kernels beside the ceilings
     "roofline_avx2": "roofline_amd-epyc-zen-4-avx2-1-thread_20261128",  # compiled without AVX-512
-    "comparison": None,  # v2m bench compare, all models
+    "one_thread_batch_1": "models_amd-epyc-zen-4-1-thread_20261128-135125",
+    "two_threads_batch_1": "models_amd-epyc-zen-4-2-threads_20261128-135141",
+    "one_thread_batch_8": "models_amd-epyc-zen-4-1-thread_20261128-135153",
+    "two_threads_batch_8": "models_amd-epyc-zen-4-2-threads_20261128-135225",
+    "comparison": "compare_amd-epyc-zen-4_20261128",  # v2m bench compare, all models
 }
 """The files behind the speeds of one thread of a CPU, by the word that marks and tables have for them.
 

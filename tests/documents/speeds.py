@@ -1,7 +1,7 @@
 """The tables of speed and memory, each of result files."""
 
 from tests.documents.markdown import markdown, significant
-from tests.documents.results import CURRENT, read_result, timed
+from tests.documents.results import read_result, timed
 from v2m.benchmark.comparison import CLASS_LIMITS, LABELS, ComparedModel
 
 INFERENCE, STEP = "inference", "training step"
@@ -142,8 +142,6 @@ def _share_of_ceilings(name, kernel):
 
 def comparison(resolution):
     """The readers' comparison at one image size, by class of size and from the fastest."""
-    if CURRENT["comparison"] is None:
-        return "Not measured yet: `v2m bench compare` makes it."
     models = [ComparedModel.of(row) for row in read_result("comparison")["rows"]]
     models = sorted((m for m in models if m.resolution == int(resolution)), key=_class_and_speed)
     rows = []
