@@ -18,7 +18,7 @@ CURRENT = {
     "light_batch_8": "models_amd-epyc-1-thread_20261122-235619",  # light models
     "plain": "models_amd-epyc-1-thread_20261122-235108",  # plain models with other mixers
     "hierarchical": "models_amd-epyc-1-thread_20261122-235353",  # hierarchical models beside Swin-T
-    "resolutions": "models_amd-epyc-zen-4-1-thread_20261128-132152",  # batch 1 at 224, 512 and 1024 px
+    "resolutions": "models_amd-epyc-zen-4-1-thread_20261128-141252",  # batch 1 at 224, 512 and 1024 px
     "roofline": "roofline_amd-epyc-zen-4-1-thread_20261128-134802",  # the kernels beside the ceilings
     "roofline_avx2": "roofline_amd-epyc-zen-4-avx2-1-thread_20261128",  # compiled without AVX-512
     "one_thread_batch_1": "models_amd-epyc-zen-4-1-thread_20261128-135125",

@@ -7,6 +7,7 @@ from v2m.benchmark.comparison import CLASS_LIMITS, LABELS, ComparedModel
 INFERENCE, STEP = "inference", "training step"
 MODELS = {
     **LABELS,
+    "v2m_tiny_patch16_224:decay=geometric,directions=corners_rows_first": "V2M-T, geometric, rows first",
     "v2m_tiny_patch16_224:mixer=exact": "V2M-T, exact recurrence",
     "v2m_tiny_patch16_224:mixer=raster": "V2M-T, one dimension (`mixer=raster`)",
     "v2m_hierarchical_small:mixer=exact": "V2M-S*, exact recurrence",

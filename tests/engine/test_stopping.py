@@ -21,9 +21,9 @@ import hashlib, sys
 from v2m.engine.stopping import answer_interrupts, stop_requests, when_stopped
 
 def compute():
-    print("busy", flush=True)
     while True:  # Ctrl-C may come before the long call, which Python would stop by itself
         try:
+            print("busy", flush=True)
             hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # Python hears of nothing meanwhile
         except KeyboardInterrupt:
             pass

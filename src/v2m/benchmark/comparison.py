@@ -78,7 +78,7 @@ LABELS = {
     "v2m_tiny_patch16_224": "V2M-T",
     "v2m_tiny_patch16_224:directions=corners_rows_first": "V2M-T, rows first",
     "v2m_tiny_patch16_224:decay=geometric": "V2M-T, geometric",
-    "v2m_tiny_patch16_224:decay=geometric,directions=corners_rows_first": "V2M-T, geometric, rows first",
+    "v2m_tiny_patch16_224:decay=geometric,directions=corners_rows_first": "V2M-T, rows, geom.",
     "v2m_tiny_local": "V2M-T with windows",
     "v2m_small_patch16_224": "V2M-S",
     "v2m_small_local": "V2M-S with windows",
