@@ -244,7 +244,7 @@ def measure(model: ComparedModel, settings: ComparisonSettings) -> ComparedModel
 def panels(models: Sequence[ComparedModel]) -> list[SpeedPanel]:
     """Images per second over parameters, for a picture: a panel for each use and image size."""
     found: dict[str, list[SpeedPoint]] = {}
-    for model in models:
+    for model in sorted(models, key=_resolution):
         for measurement in model.measurements:
             title = f"{measurement.mode}, {model.resolution} px, batch {measurement.batch_size}"
             points = found.setdefault(title, [])
@@ -255,6 +255,10 @@ def panels(models: Sequence[ComparedModel]) -> list[SpeedPanel]:
     alone = {f"{INFERENCE}, {model.resolution} px, batch 1" for model in models}
     chosen = [SpeedPanel(title, points) for title, points in found.items() if title not in alone]
     return sorted(chosen or [SpeedPanel(*item) for item in found.items()], key=_is_training)
+
+
+def _resolution(model: ComparedModel) -> int:
+    return model.resolution
 
 
 def _is_training(panel: SpeedPanel) -> bool:
