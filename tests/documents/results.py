@@ -12,7 +12,7 @@ CURRENT = {
     "scans": "operators_amd-epyc-zen-4-1-thread_20261128-133832",  # the scans of a layer, all competitors
     "grids": "operators_amd-epyc-zen-4-1-thread_20261128-134056",  # scans of growing grids
     "largest_grid": "operators_amd-epyc-1-thread_20261122-223222",  # the 2048x2048 grid
-    "readme": "models_amd-epyc-zen-4-1-thread_20261128-134534",  # README.md's table, for make bench
+    "readme": "models_amd-epyc-zen-4-1-thread_20261128-144319",  # README.md's table, for make bench
     "step_memory": "models_amd-epyc-zen-4-1-thread_20261128-133639",  # batch 4, with peak memory
     "light_batch_1": "models_amd-epyc-1-thread_20261122-235609",  # light models
     "light_batch_8": "models_amd-epyc-1-thread_20261122-235619",  # light models
