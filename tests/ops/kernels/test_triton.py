@@ -315,6 +315,16 @@ def test_conv_of_no_images(kernels, device):
     assert dbias.eq(0).all()
 
 
+def check_pass(kernels, p):
+    """Output and gradients of a pass against those of PyTorch's kernels."""
+    grad = torch.randn_like(p.x)
+    assert_close(kernels.pass_forward(p), pytorch.pass_forward(p).double(), "y")
+    expected = pytorch.pass_backward(grad, p)._asdict()
+    for name, value in kernels.pass_backward(grad, p)._asdict().items():
+        if torch.is_tensor(value):
+            assert_close(value, expected[name].double(), name)
+
+
 @pytest.mark.parametrize("selects", ["B", "C"])
 def test_pass(kernels, device, selects):
     x, weight, bias = conv_inputs((1, 2, 3), device)
@@ -333,9 +343,4 @@ def test_pass(kernels, device, selects):
         "row",
         False,
     )
-    grad = torch.randn_like(x)
-    assert_close(kernels.pass_forward(p), pytorch.pass_forward(p).double(), "y")
-    expected = pytorch.pass_backward(grad, p)._asdict()
-    for name, value in kernels.pass_backward(grad, p)._asdict().items():
-        if torch.is_tensor(value):
-            assert_close(value, expected[name].double(), name)
+    check_pass(kernels, p)
